@@ -1,0 +1,102 @@
+//! An environment: where the same scenarios run, and how a component is taken down there.
+
+use std::collections::BTreeMap;
+
+use crate::scenario::Source;
+use crate::units::{Period, Rate};
+
+/// One environment file, validated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Environment {
+    /// `[a-z0-9-]+`.
+    pub name: String,
+    /// Where the stack lives.
+    pub kind: Kind,
+    /// How the gateway is reached.
+    pub gateway: Gateway,
+    /// By name: `cloud`, `vllm`, `ollama`.
+    pub components: BTreeMap<String, Component>,
+    /// By name: `agent`, `coder`.
+    pub routes: BTreeMap<String, Route>,
+    /// Where it was read.
+    pub source: Source,
+}
+
+/// Where the stack lives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// The mock world inside this process, on loopback.
+    Embedded {
+        /// How fast the mock upstreams answer.
+        profile: Profile,
+    },
+}
+
+/// Named sets of answer times of the mock upstreams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Like the real thing.
+    Realistic,
+    /// As quick as still makes sense, for tests.
+    Fast,
+}
+
+/// How the gateway is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gateway {
+    /// A gateway that already runs; by default the harness starts one (`--gateway`).
+    pub url: Option<String>,
+    /// Environment variable that holds the master key; by default one is made up for the run.
+    pub key_env: Option<String>,
+}
+
+/// Something that can be up or down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Component {
+    /// LiteLLM aliases that it serves, each belonging to one component only.
+    pub aliases: Vec<String>,
+    /// How it is taken down here.
+    pub down: FaultKind,
+    /// How long it may take from heal to serving a completion; also what its restart costs when modes
+    /// are put in order.
+    pub ready_within: Period,
+    /// What the harness may ask of it in one run.
+    pub ceilings: Ceilings,
+}
+
+/// A way to take a component down in the embedded world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Connections are refused (RST), as by a Service without endpoints; established ones are reset.
+    Refuse,
+    /// Connects never complete, established connections go silent.
+    Blackhole,
+    /// Connections are accepted and never answered.
+    Stall,
+    /// Accepted as a mutation and not done: a control that must never pass.
+    Nothing,
+}
+
+/// Limits of what one run may ask of a component; `None` is unlimited.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Ceilings {
+    /// Requests in a whole run.
+    pub requests: Option<u64>,
+    /// Tokens (prompt and completion) in a whole run.
+    pub tokens: Option<u64>,
+    /// Cost in a whole run, in US dollars; needs `usd_per_million_tokens`.
+    pub cost_usd: Option<f64>,
+    /// Price, for `cost_usd`.
+    pub usd_per_million_tokens: Option<f64>,
+    /// Requests per second at any time.
+    pub rate: Option<Rate>,
+}
+
+/// What a caller asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The alias that the caller asks for.
+    pub model: String,
+    /// The order in which other aliases take over (FR217); empty where no chain is configured.
+    pub fallbacks: Vec<String>,
+}

@@ -1,0 +1,3 @@
+//! Judging: analysis and expectations in, [`result::RunResult`] out.
+
+pub mod result;

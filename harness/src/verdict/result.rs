@@ -1,0 +1,346 @@
+//! The judged run: what `result.json` holds and every report format is rendered from.
+//!
+//! Field names are a published contract (`harness/result/v1`). Instants (`*_ms`) are milliseconds on
+//! one monotonic clock since the run started; `*_after_ms` are durations; a bracket is `[lo, hi]`,
+//! `[lo, null]` where its end was not seen.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `[lo, hi]` in milliseconds; `hi` is `None` where the end was not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Bracket(pub f64, pub Option<f64>);
+
+/// What the evidence says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Shown to hold.
+    Pass,
+    /// Something could not be established.
+    Inconclusive,
+    /// Shown not to hold.
+    Fail,
+}
+
+/// A verdict, or nobody looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RequirementVerdict {
+    /// Shown to hold.
+    Pass,
+    /// Something could not be established.
+    Inconclusive,
+    /// Shown not to hold.
+    Fail,
+    /// This run did not look; does not move the run's verdict.
+    NotChecked,
+}
+
+/// How the run itself ended, which says nothing about the stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// Every planned scenario was run to its end.
+    Completed,
+    /// A signal or the deadline cut it short.
+    Interrupted,
+    /// Preflight or lock said no; nothing was touched.
+    Refused,
+    /// The harness itself could not go on.
+    Aborted,
+}
+
+/// A whole judged run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunResult {
+    /// Always `harness/result/v1`.
+    pub schema: String,
+    /// Unique; also the name of the run directory.
+    pub run_id: String,
+    /// Name of the environment.
+    pub environment: String,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// RFC 3339, UTC.
+    pub finished_at: String,
+    /// How the run itself ended.
+    pub ended: Ended,
+    /// The gateway under test.
+    pub gateway: GatewayIdentity,
+    /// Fail beats inconclusive beats pass, over scenarios and run-level requirements.
+    pub verdict: Verdict,
+    /// Everything that was changed is as it was, seen by evidence.
+    pub restored: bool,
+    /// Why the verdict is not pass, most important first; empty on pass.
+    pub reasons: Vec<String>,
+    /// Over all scenarios, always all five.
+    pub requirements: Vec<RunRequirement>,
+    /// Every planned scenario, in the order in which they ran.
+    pub scenarios: Vec<ScenarioResult>,
+    /// Things worth knowing that are no failure.
+    pub findings: Vec<String>,
+    /// How the run was made, for people: label and value, in order.
+    pub made_with: Vec<(String, String)>,
+}
+
+/// The gateway under test.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GatewayIdentity {
+    /// `mock`, `litellm` or `openai`.
+    pub kind: String,
+    /// As it told; `unknown` where it did not.
+    pub version: String,
+    /// Which configuration it ran with (a name and a hash).
+    pub config: String,
+}
+
+/// A requirement over the whole run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunRequirement {
+    /// `FR217`, ...
+    pub id: String,
+    /// Over all scenarios that look at it.
+    pub verdict: RequirementVerdict,
+    /// Which scenarios looked at it.
+    pub scenarios: Vec<String>,
+    /// The evidence, in words.
+    pub detail: String,
+}
+
+/// A requirement in one scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScenarioRequirement {
+    /// `FR217`, ...
+    pub id: String,
+    /// In this scenario.
+    pub verdict: RequirementVerdict,
+    /// The evidence, in words.
+    pub detail: String,
+}
+
+/// One judged scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScenarioResult {
+    /// Name of the scenario.
+    pub name: String,
+    /// One line for people.
+    pub title: String,
+    /// Void experiment -> inconclusive; else failure -> fail; else anything open -> inconclusive.
+    pub verdict: Verdict,
+    /// Why it is not pass; empty on pass.
+    pub reasons: Vec<String>,
+    /// The requirements that the scenario file names.
+    pub requirements: Vec<ScenarioRequirement>,
+    /// Every fault in effect in this mode.
+    pub faults: Vec<FaultResult>,
+    /// Every route with traffic.
+    pub routes: Vec<RouteResult>,
+    /// What happened, in time order.
+    pub timeline: Vec<TimelineEntry>,
+    /// Things worth knowing that are no failure.
+    pub findings: Vec<String>,
+}
+
+/// One line of a scenario's story.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TimelineEntry {
+    /// When, since the run started.
+    pub at_ms: f64,
+    /// What, in words.
+    pub what: String,
+}
+
+/// One fault in one scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FaultResult {
+    /// `cloud`, ...
+    pub component: String,
+    /// `blackhole`, ...
+    pub kind: String,
+    /// Carried over from the mode before.
+    pub inherited: bool,
+    /// RFC 3339, UTC.
+    pub injected_at: String,
+    /// Mutation called, accepted.
+    pub injected_ms: Bracket,
+    /// Last evidence of up, first evidence of down; `null` where it was never seen in effect.
+    pub effective_ms: Option<Bracket>,
+    /// Last evidence of down, first completion served; `null` while not healed in this scenario.
+    pub healed_ms: Option<Bracket>,
+    /// In effect without a break from `effective_ms` to heal (or the mode's end).
+    pub held: bool,
+    /// Observations made apart from the probes.
+    pub evidence: Vec<Evidence>,
+}
+
+/// One observation that a fault is or is not in effect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Evidence {
+    /// When.
+    pub at_ms: f64,
+    /// Who looked, e.g. `tcp-witness`.
+    pub source: String,
+    /// What it saw, in words.
+    pub saw: String,
+}
+
+/// One route's figures in one scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RouteResult {
+    /// `agent`, ...
+    pub route: String,
+    /// The alias that the caller asks for.
+    pub model: String,
+    /// The alias that must answer, `error`, or `null` where the route is not judged.
+    pub expected: Option<String>,
+    /// Judged probes sent.
+    pub requests: u64,
+    /// Complete, valid replies, whoever sent them.
+    pub ok: u64,
+    /// By class, e.g. `client-timeout`, `http-500`.
+    pub errors: BTreeMap<String, u64>,
+    /// Sent + skipped.
+    pub planned: u64,
+    /// Planned and never sent.
+    pub skipped: u64,
+    /// Sent later than the lateness limit.
+    pub late: u64,
+    /// By alias; `unknown` where no source named one. Adds up to `ok`.
+    pub served_by: BTreeMap<String, u64>,
+    /// Judged probes on which two sources disagree.
+    pub attribution_conflicts: u64,
+    /// Intended start to last byte, errors at infinity.
+    pub latency_ms: Quantiles,
+    /// Intended start to first content, errors at infinity.
+    pub ttft_ms: Quantiles,
+    /// Where the expected answer is an error: intended start to the whole error reply.
+    pub error_reply_ms: Option<Quantiles>,
+    /// Baseline, in-flight, drain, fail-back and control probes, which are not judged.
+    pub unjudged: BTreeMap<String, PhaseCounts>,
+    /// `null` where nothing had to fail over.
+    pub failover: Option<Failover>,
+    /// `null` where the mode is not followed by a heal.
+    pub failback: Option<Failback>,
+    /// What asking the expected alias itself costs in the same mode (control probes), first content.
+    pub control_ms: Option<Quantiles>,
+    /// The worst judged probes, slowest first, for the story; at most five.
+    pub worst: Vec<WorstProbe>,
+}
+
+/// Counts of probes of a phase that is not judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PhaseCounts {
+    /// Sent.
+    pub requests: u64,
+    /// Complete, valid replies.
+    pub ok: u64,
+    /// By alias.
+    pub served_by: BTreeMap<String, u64>,
+    /// By class.
+    pub errors: BTreeMap<String, u64>,
+}
+
+/// A probe worth telling.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorstProbe {
+    /// Probe id.
+    pub probe: String,
+    /// Intended start.
+    pub at_ms: f64,
+    /// Intended start to first content (or to the whole error reply); `null` where it never came.
+    pub first_content_ms: Option<f64>,
+    /// Served by, or the error class.
+    pub outcome: String,
+    /// Which upstreams were asked for it, in order, with the time spent in each, where a journal tells.
+    pub hops: Vec<Hop>,
+}
+
+/// One upstream call made on behalf of a probe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Hop {
+    /// Alias.
+    pub alias: String,
+    /// When the upstream received it.
+    pub at_ms: f64,
+    /// How long the upstream worked on it; `null` where it never ended.
+    pub took_ms: Option<f64>,
+    /// How it ended, in words.
+    pub outcome: String,
+}
+
+/// Quantiles over every sent probe; those that fall into the infinite mass are `null`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Quantiles {
+    /// Probes counted, errors included.
+    pub count: u64,
+    /// How many of them are at infinity (errors).
+    pub infinite: u64,
+    /// Least.
+    pub min: Option<f64>,
+    /// Median.
+    pub p50: Option<f64>,
+    /// 90 %.
+    pub p90: Option<f64>,
+    /// 99 %.
+    pub p99: Option<f64>,
+    /// Greatest.
+    pub max: Option<f64>,
+}
+
+/// Failover of one route, judged in both readings of NFR123.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Failover {
+    /// The limit.
+    pub limit_ms: f64,
+    /// Independent injections behind these figures.
+    pub injections: u64,
+    /// Worst first content over judged probes and in-flight probes without content; `null` if censored.
+    pub worst_ms: Option<f64>,
+    /// A probe that had to be answered never was.
+    pub censored: bool,
+    /// Worst last byte of the same probes; `null` if censored.
+    pub worst_last_byte_ms: Option<f64>,
+    /// Effective to the start of the first unbroken run of good replies; `null` where there is none.
+    pub steady_after_ms: Option<Bracket>,
+    /// Effective to the first expected reply; `null` where there is none.
+    pub first_expected_after_ms: Option<Bracket>,
+    /// Gap between good completions around the fault, less the usual gap.
+    pub unavailable_gap_ms: Option<f64>,
+    /// Total time in which a newly started probe would not have been good.
+    pub unavailable_starts_ms: f64,
+    /// Probes that had content when the fault took effect.
+    pub in_flight: InFlight,
+    /// Every judged probe is good.
+    pub request_verdict: Verdict,
+    /// Steady service within the limit.
+    pub service_verdict: Verdict,
+}
+
+/// Probes in the middle of an answer when the fault took effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InFlight {
+    /// Completed.
+    pub served: u64,
+    /// Broken off.
+    pub lost: u64,
+}
+
+/// Fail-back of one route.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Failback {
+    /// Healed to the first reply by the primary; `null` where none came.
+    pub first_after_ms: Option<Bracket>,
+    /// Healed to steady service by the primary; `null` where it was not reached.
+    pub steady_after_ms: Option<Bracket>,
+    /// Errors after heal.
+    pub errors: u64,
+    /// Changes of the serving alias beyond one.
+    pub flaps: u64,
+    /// Limit to steady; `null` where the scenario states none.
+    pub limit_ms: Option<f64>,
+    /// Whether it held; `null` where the scenario states no expectation.
+    pub verdict: Option<Verdict>,
+}
