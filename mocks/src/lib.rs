@@ -1,1 +1,12 @@
-//! The mock world.
+//! The mock world: upstreams that answer as Ollama and vLLM do, fault gates before them, and the record of
+//! what really happened. Everything listens on loopback and takes its chances from a seed.
+
+pub mod control;
+pub mod gate;
+pub mod gateway;
+pub mod profile;
+pub mod record;
+mod serve;
+pub mod time;
+pub mod upstream;
+pub mod world;

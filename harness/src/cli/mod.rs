@@ -1,1 +1,88 @@
-//! Placeholder.
+//! The command line: arguments in, library calls, exit codes out. Data goes to stdout, all else to stderr.
+
+mod args;
+mod check;
+mod exit;
+mod list;
+mod mock;
+mod plan;
+mod printer;
+mod progress;
+mod report;
+mod run;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+pub use args::{Arguments, Command};
+pub use exit::ExitStatus;
+
+/// Parse the process's arguments and do what they say.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // clap knows which of its errors are help and version, and where they are printed.
+            let status = if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Pass };
+            let _ = error.print();
+            return status.into();
+        }
+    };
+    start_log(&arguments);
+    dispatch(arguments).into()
+}
+
+fn dispatch(arguments: Arguments) -> ExitStatus {
+    let quiet = arguments.quiet;
+    match arguments.command {
+        Command::Run(run) => run::run(run, quiet),
+        Command::Check(check) => check::check(&check),
+        Command::Plan(plan) => plan::plan(&plan),
+        Command::Report(report) => report::report(&report, quiet),
+        Command::List(list) => list::list(&list),
+        Command::Mock(mock) => mock::mock(&mock),
+        Command::Schema { of } => {
+            let schema = match of {
+                args::SchemaOf::Scenario => crate::input::schema(crate::input::FileKind::Scenario),
+                args::SchemaOf::Environment => crate::input::schema(crate::input::FileKind::Environment),
+                args::SchemaOf::Result => crate::report::schema(),
+            };
+            printer::data(&format!("{schema:#}\n"))
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "harness", &mut script);
+            printer::data(&String::from_utf8_lossy(&script))
+        }
+        Command::Supervise { command } => ExitStatus::Other(crate::gateway::litellm::supervise::supervise(command)),
+    }
+}
+
+fn start_log(arguments: &Arguments) {
+    use tracing_subscriber::filter::LevelFilter;
+    let level = match (arguments.quiet, arguments.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, _) => LevelFilter::DEBUG,
+    };
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
+    // A second call would be a test in the same process; the first log stays.
+    let _ = match arguments.log_format {
+        args::LogFormat::Text => log.with_ansi(printer::color_on_stderr()).try_init(),
+        args::LogFormat::Json => log.json().try_init(),
+    };
+}
+
+/// Run a future on a runtime of its own, so that every task ends with the command.
+fn on_runtime<T>(future: impl Future<Output = std::io::Result<T>>) -> std::io::Result<T> {
+    // Four threads whatever the machine has: the mock world, the probes and the witness live side by side,
+    // and a busy machine must not make one wait for another longer than its scheduler does.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;
+    let outcome = runtime.block_on(future);
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    outcome
+}

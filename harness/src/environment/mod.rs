@@ -1,12 +1,18 @@
 //! An environment: where the same scenarios run, and how a component is taken down there.
 
+pub(crate) mod check;
+pub(crate) mod written;
+
 use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::scenario::Source;
 use crate::units::{Period, Rate};
 
 /// One environment file, validated.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
     /// `[a-z0-9-]+`.
     pub name: String,
@@ -23,7 +29,8 @@ pub struct Environment {
 }
 
 /// Where the stack lives.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The mock world inside this process, on loopback.
     Embedded {
@@ -33,7 +40,8 @@ pub enum Kind {
 }
 
 /// Named sets of answer times of the mock upstreams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Profile {
     /// Like the real thing.
     Realistic,
@@ -42,7 +50,7 @@ pub enum Profile {
 }
 
 /// How the gateway is reached.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gateway {
     /// A gateway that already runs; by default the harness starts one (`--gateway`).
     pub url: Option<String>,
@@ -51,7 +59,7 @@ pub struct Gateway {
 }
 
 /// Something that can be up or down.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Component {
     /// LiteLLM aliases that it serves, each belonging to one component only.
     pub aliases: Vec<String>,
@@ -65,7 +73,8 @@ pub struct Component {
 }
 
 /// A way to take a component down in the embedded world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// Connections are refused (RST), as by a Service without endpoints; established ones are reset.
     Refuse,
@@ -78,7 +87,7 @@ pub enum FaultKind {
 }
 
 /// Limits of what one run may ask of a component; `None` is unlimited.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ceilings {
     /// Requests in a whole run.
     pub requests: Option<u64>,
@@ -93,7 +102,7 @@ pub struct Ceilings {
 }
 
 /// What a caller asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// The alias that the caller asks for.
     pub model: String,

@@ -1,1 +1,15 @@
-//! Placeholder.
+//! Probes: short chats through the gateway, sent on a fixed schedule that never reacts to replies.
+//!
+//! A probe is never retried, follows no redirect, and ends in exactly one outcome.
+
+mod client;
+mod error_class;
+mod pacer;
+mod reply;
+mod sse;
+mod traffic;
+
+pub use client::{Prober, ProberError, Request};
+pub use error_class::classify;
+pub use pacer::{Pacer, Schedule, Tick};
+pub use traffic::{Live, LiveProbe, Traffic, TrafficOptions};

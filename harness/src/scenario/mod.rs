@@ -1,11 +1,16 @@
 //! A scenario: one operating mode of the stack, the traffic that probes it, and what must be true.
 
+pub(crate) mod check;
+pub(crate) mod written;
+
 use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use crate::units::{Period, Rate};
 
 /// One scenario file, validated: names are known, values are in range.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scenario {
     /// `[a-z0-9-]+`, unique within a run.
     pub name: String,
@@ -26,7 +31,7 @@ pub struct Scenario {
 }
 
 /// Where a file's text came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// Path as the person gave it, or `built-in:scenarios/normal.yaml`.
     pub name: String,
@@ -35,7 +40,7 @@ pub struct Source {
 }
 
 /// A requirement that reports trace to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Requirement {
     /// LiteLLM falls back in order.
     FR217,
@@ -50,7 +55,8 @@ pub enum Requirement {
 }
 
 /// What is wrong with a component in a mode.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ComponentState {
     /// All of it, in the way that the environment says.
     Down,
@@ -59,7 +65,7 @@ pub enum ComponentState {
 }
 
 /// Probe traffic on one route.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Route name of the environment.
     pub route: String,
@@ -76,7 +82,8 @@ pub struct Traffic {
 }
 
 /// Which reply forms a route's probes ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Forms {
     /// Whole and streamed, on fresh and kept-alive connections: four kinds in turn.
     Mixed,
@@ -87,7 +94,7 @@ pub enum Forms {
 }
 
 /// What must be true of one route's judged probes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Expectation {
     /// Who answers.
     pub answer: Answer,
@@ -100,7 +107,8 @@ pub struct Expectation {
 }
 
 /// Who must answer a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// This alias.
     ServedBy(String),
@@ -109,10 +117,18 @@ pub enum Answer {
 }
 
 /// What must be true of a route after the faults are healed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {
     /// The alias that serves again.
     pub served_by: String,
     /// Limit from heal to steady service.
     pub within: Period,
+}
+
+impl std::fmt::Display for Requirement {
+    /// The id that people know it by, e.g. `FR217`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = Self::NAMES.iter().find(|(_, requirement)| requirement == self);
+        f.write_str(name.map_or("", |(name, _)| name))
+    }
 }

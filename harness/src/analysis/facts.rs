@@ -1,0 +1,352 @@
+//! Gathering: the journal's lines sorted into what belongs together.
+
+use std::collections::BTreeMap;
+
+use crate::environment::Environment;
+use crate::attribution::{Attribution, Names, attribute};
+use crate::journal::{Entry, Event, GatewayStarted, Outcome, ProbeRecord, RunStarted, UpstreamCall};
+use crate::plan::Step;
+use crate::verdict::result::Ended;
+
+use super::Span;
+
+/// A run, as far as its journal goes.
+#[derive(Clone, Debug)]
+pub struct RunFacts {
+    /// The first line.
+    pub start: RunStarted,
+    /// The gateway, if it came up.
+    pub gateway: Option<GatewayStarted>,
+    /// One entry a planned mode, in order.
+    pub modes: Vec<Mode>,
+    /// Why it was refused before anything was touched.
+    pub refused: Option<String>,
+    /// The signal or deadline that cut it short.
+    pub interrupted: Option<String>,
+    /// Why the harness itself could not go on.
+    pub aborted: Option<String>,
+    /// Whether all was restored, and what is left.
+    pub restored: Option<(bool, Vec<String>)>,
+    /// How it ended, and when (RFC 3339).
+    pub ended: Option<(Ended, String)>,
+    /// Time of the last line.
+    pub last_us: u64,
+    /// Findings of the run itself.
+    pub found: Vec<String>,
+}
+
+/// One mode.
+#[derive(Clone, Debug)]
+pub struct Mode {
+    /// As planned.
+    pub step: Step,
+    /// When its traffic started; `None`: not reached.
+    pub started_us: Option<u64>,
+    /// Why no fault was injected.
+    pub baseline_broken: Option<String>,
+    /// All faults in effect in this mode, inherited ones first.
+    pub faults: Vec<FaultFacts>,
+    /// Start of the judged window.
+    pub hold_from_us: Option<u64>,
+    /// When each judged probe had ended.
+    pub hold_ended_us: Option<u64>,
+    /// When the first heal of this mode was called.
+    pub heal_called_us: Option<u64>,
+    /// When it was over.
+    pub ended_us: Option<u64>,
+    /// All probes, by intended start.
+    pub probes: Vec<Probe>,
+    /// Planned and not sent: route, intended start, reason.
+    pub skipped: Vec<(String, u64, String)>,
+    /// The component behind each route's own model.
+    pub primary_components: BTreeMap<String, String>,
+}
+
+/// One probe with what the sources say about it.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// As journaled.
+    pub record: ProbeRecord,
+    /// Who served it; empty unless it is a complete reply.
+    pub attribution: Attribution,
+    /// The upstreams' own records of it, in time order, with the alias where known.
+    pub calls: Vec<(UpstreamCall, Option<String>)>,
+}
+
+/// One fault in one mode.
+#[derive(Clone, Debug, Default)]
+pub struct FaultFacts {
+    /// Number in the run.
+    pub id: u32,
+    /// Component that it hits.
+    pub component: String,
+    /// `blackhole`, ...
+    pub kind: String,
+    /// Carried over from the mode before.
+    pub inherited: bool,
+    /// Mutation called and accepted.
+    pub injected: Option<Span>,
+    /// Why it was not made, or not seen.
+    pub flaw: Option<String>,
+    /// Last evidence of up, first evidence of down.
+    pub effective: Option<Span>,
+    /// When heal was called.
+    pub heal_called_us: Option<u64>,
+    /// Last evidence of down, first completion.
+    pub healed: Option<Span>,
+    /// What the witness saw: when sent, source, up, in words.
+    pub looks: Vec<(u64, String, bool, String)>,
+    /// How often it saw the same: first sent, last sent, up, down.
+    pub counts: Vec<(u64, u64, u64, u64)>,
+}
+
+impl FaultFacts {
+    /// In effect without a break, with fresh evidence, from its start to `until_us`.
+    #[must_use]
+    pub fn held(&self, until_us: u64) -> bool {
+        let Some((_, since)) = self.effective else { return false };
+        let until = self.heal_called_us.map_or(until_us, |healed| healed.min(until_us));
+        let seen_up = self.looks.iter().any(|(sent, _, up, _)| *up && *sent > since && *sent < until);
+        let counted_up = self.counts.iter().any(|(from, to, up, _)| *up > 0 && *from > since && *to < until);
+        let down_to = self.counts.iter().filter(|(_, to, _, down)| *down > 0 && *to <= until + EVIDENCE_AGE_US);
+        let newest = down_to.map(|(_, to, _, _)| *to).max().unwrap_or(0);
+        !seen_up && !counted_up && newest + EVIDENCE_AGE_US >= until
+    }
+}
+
+/// Evidence older than this does not show that a fault still holds. Counts come once a second.
+const EVIDENCE_AGE_US: u64 = 2_500_000;
+
+/// Sort a journal's entries. `None` when the first is not a run's start.
+#[must_use]
+pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
+    let Event::RunStarted(start) = &entries.first()?.event else { return None };
+    let modes = start.plan.steps.iter().map(|step| Mode {
+        step: step.clone(),
+        started_us: None,
+        baseline_broken: None,
+        faults: Vec::new(),
+        hold_from_us: None,
+        hold_ended_us: None,
+        heal_called_us: None,
+        ended_us: None,
+        probes: Vec::new(),
+        skipped: Vec::new(),
+        primary_components: primary_components(&start.environment),
+    });
+    let mut gatherer = Gatherer {
+        run: RunFacts {
+            start: (**start).clone(),
+            gateway: None,
+            modes: modes.collect(),
+            refused: None,
+            interrupted: None,
+            aborted: None,
+            restored: None,
+            ended: None,
+            last_us: entries.last().map_or(0, |entry| entry.at_us),
+            found: Vec::new(),
+        },
+        names: Names { by_upstream_model: start.upstream_models.clone() },
+        faults: BTreeMap::new(),
+        home: BTreeMap::new(),
+        calls: BTreeMap::new(),
+    };
+    for entry in entries {
+        gatherer.take(entry.at_us, &entry.event);
+    }
+    Some(gatherer.finish())
+}
+
+fn primary_components(environment: &Environment) -> BTreeMap<String, String> {
+    let serves = |model: &String| {
+        environment.components.iter().find(|(_, component)| component.aliases.contains(model)).map(|(name, _)| name)
+    };
+    let routes = environment.routes.iter();
+    routes.filter_map(|(name, route)| Some((name.clone(), serves(&route.model)?.clone()))).collect()
+}
+
+struct Gatherer {
+    run: RunFacts,
+    names: Names,
+    faults: BTreeMap<u32, FaultFacts>,
+    /// In which modes each fault is, with whether it is inherited there.
+    home: BTreeMap<u32, Vec<(String, bool)>>,
+    calls: BTreeMap<String, Vec<UpstreamCall>>,
+}
+
+impl Gatherer {
+    fn mode(&mut self, scenario: &str) -> Option<&mut Mode> {
+        self.run.modes.iter_mut().find(|mode| mode.step.scenario.name == scenario)
+    }
+
+    fn take(&mut self, at_us: u64, event: &Event) {
+        match event {
+            Event::RunStarted(_) | Event::WarmedUp { .. } | Event::HealIntended { .. } => {}
+            Event::GatewayStarted(gateway) => self.run.gateway = Some(gateway.clone()),
+            Event::Refused { reason } => self.run.refused = Some(reason.clone()),
+            Event::Interrupted { cause } => self.run.interrupted = Some(cause.clone()),
+            Event::Aborted { cause } => self.run.aborted = Some(cause.clone()),
+            Event::RestoreEnded { restored, left } => self.run.restored = Some((*restored, left.clone())),
+            Event::RunEnded { ended, finished_at } => self.run.ended = Some((*ended, finished_at.clone())),
+            Event::Found { text } => self.run.found.push(text.clone()),
+            Event::ScenarioStarted { scenario } => self.with(scenario, |mode| mode.started_us = Some(at_us)),
+            Event::ScenarioEnded { scenario } => self.with(scenario, |mode| mode.ended_us = Some(at_us)),
+            Event::BaselineBroken { scenario, saw } => {
+                self.with(scenario, |mode| mode.baseline_broken = Some(saw.clone()));
+            }
+            Event::HoldStarted { scenario, from_us } => {
+                self.with(scenario, |mode| mode.hold_from_us = Some(*from_us));
+            }
+            Event::HoldEnded { scenario } => self.with(scenario, |mode| mode.hold_ended_us = Some(at_us)),
+            Event::ProbeSkipped { scenario, route, intended_us, reason } => {
+                let skipped = (route.clone(), *intended_us, reason.clone());
+                self.with(scenario, |mode| mode.skipped.push(skipped));
+            }
+            Event::ProbeEnded(record) => {
+                let probe = Probe {
+                    record: (**record).clone(),
+                    attribution: Attribution::default(),
+                    calls: Vec::new(),
+                };
+                self.with(&record.scenario, |mode| mode.probes.push(probe));
+            }
+            Event::UpstreamCalled(call) => {
+                if let Some(probe) = &call.probe {
+                    self.calls.entry(probe.clone()).or_default().push(call.clone());
+                }
+            }
+            Event::FaultIntended { .. }
+            | Event::FaultInherited { .. }
+            | Event::FaultInjected { .. }
+            | Event::InjectionFailed { .. }
+            | Event::FaultNotEffective { .. }
+            | Event::FaultHealed { .. }
+            | Event::HealFailed { .. }
+            | Event::FaultGone { .. }
+            | Event::NotServing { .. }
+            | Event::WitnessSaw { .. }
+            | Event::WitnessCounted { .. } => self.take_fault(event),
+        }
+    }
+
+    fn with(&mut self, scenario: &str, change: impl FnOnce(&mut Mode)) {
+        if let Some(mode) = self.mode(scenario) {
+            change(mode);
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller passes the events about faults only")]
+    fn take_fault(&mut self, event: &Event) {
+        match event {
+            Event::FaultIntended { fault, scenario, component, kind, .. } => {
+                let facts = FaultFacts {
+                    id: *fault,
+                    component: component.clone(),
+                    kind: kind.clone(),
+                    ..FaultFacts::default()
+                };
+                self.faults.insert(*fault, facts);
+                self.home.entry(*fault).or_default().push((scenario.clone(), false));
+            }
+            Event::FaultInherited { scenario, fault } => {
+                self.home.entry(*fault).or_default().push((scenario.clone(), true));
+            }
+            Event::FaultInjected { fault, called_us, accepted_us } => {
+                self.fault(*fault, |facts| facts.injected = Some((*called_us, *accepted_us)));
+            }
+            Event::InjectionFailed { fault, error } => {
+                self.fault(*fault, |facts| facts.flaw = Some(format!("could not be injected: {error}")));
+            }
+            Event::FaultNotEffective { fault, waited_ms } => {
+                let flaw = format!("was accepted but never seen in effect in {waited_ms} ms");
+                self.fault(*fault, |facts| facts.flaw = Some(flaw));
+            }
+            Event::FaultHealed { fault, called_us, read_back, .. } => {
+                self.fault(*fault, |facts| {
+                    facts.heal_called_us = Some(*called_us);
+                    if !read_back {
+                        facts.flaw = Some("was healed, but reads back changed".into());
+                    }
+                });
+            }
+            Event::HealFailed { fault, error } => {
+                self.fault(*fault, |facts| facts.flaw = Some(format!("could not be healed: {error}")));
+            }
+            Event::FaultGone { fault, last_down_us, served_us } => {
+                self.fault(*fault, |facts| facts.healed = Some((*last_down_us, *served_us)));
+            }
+            Event::NotServing { fault, saw } => {
+                self.fault(*fault, |facts| facts.flaw = Some(format!("was healed, but it does not serve: {saw}")));
+            }
+            Event::WitnessSaw { component, source, up, sent_us, done_us, saw, previous_sent_us } => {
+                for facts in open_faults(&mut self.faults, component) {
+                    facts.looks.push((*sent_us, source.clone(), *up, saw.clone()));
+                    if let Some((called, _)) = facts.injected
+                        && facts.effective.is_none()
+                        && !up
+                        && *done_us >= called
+                    {
+                        // It cannot have been in effect before it was called.
+                        let earliest = previous_sent_us.unwrap_or(called).max(called);
+                        facts.effective = Some((earliest.min(*done_us), *done_us));
+                    }
+                }
+            }
+            Event::WitnessCounted { component, from_us, to_us, up, down } => {
+                for facts in open_faults(&mut self.faults, component) {
+                    facts.counts.push((*from_us, *to_us, *up, *down));
+                }
+            }
+            other => unreachable!("not about a fault: {other:?}"),
+        }
+    }
+
+    fn fault(&mut self, id: u32, change: impl FnOnce(&mut FaultFacts)) {
+        if let Some(facts) = self.faults.get_mut(&id) {
+            change(facts);
+        }
+    }
+
+    fn finish(mut self) -> RunFacts {
+        for calls in self.calls.values_mut() {
+            calls.sort_by_key(|call| call.received_us);
+        }
+        for mode in &mut self.run.modes {
+            let name = &mode.step.scenario.name;
+            for (id, homes) in &self.home {
+                if let Some((_, inherited)) = homes.iter().find(|(home, _)| home == name)
+                    && let Some(facts) = self.faults.get(id)
+                {
+                    mode.faults.push(FaultFacts { inherited: *inherited, ..facts.clone() });
+                }
+            }
+            mode.faults.sort_by_key(|fault| (!fault.inherited, fault.id));
+            let (from, to) = (mode.started_us.unwrap_or(u64::MAX), mode.ended_us.unwrap_or(u64::MAX));
+            let heals = mode.faults.iter().filter_map(|fault| fault.heal_called_us);
+            mode.heal_called_us = heals.filter(|healed| (from..=to).contains(healed)).min();
+            mode.probes.sort_by_key(|probe| (probe.record.intended_us, probe.record.id.clone()));
+            for probe in &mut mode.probes {
+                explain(probe, self.calls.get(&probe.record.id).map_or(&[][..], Vec::as_slice), &self.names);
+            }
+        }
+        self.run
+    }
+}
+
+/// Faults of this component that are not gone yet.
+fn open_faults<'a>(
+    faults: &'a mut BTreeMap<u32, FaultFacts>,
+    component: &'a str,
+) -> impl Iterator<Item = &'a mut FaultFacts> {
+    faults.values_mut().filter(move |facts| facts.component == component && facts.healed.is_none())
+}
+
+fn explain(probe: &mut Probe, calls: &[UpstreamCall], names: &Names) {
+    if probe.record.outcome == Outcome::Ok {
+        let calls: Vec<&UpstreamCall> = calls.iter().collect();
+        probe.attribution = attribute(&probe.record, &calls, names);
+    }
+    let alias = |call: &UpstreamCall| names.of_upstream(&call.model).map(str::to_owned);
+    probe.calls = calls.iter().map(|call| (call.clone(), alias(call))).collect();
+}

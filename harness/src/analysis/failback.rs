@@ -1,0 +1,41 @@
+//! Fail-back of one route after its heal.
+
+use crate::journal::Outcome;
+
+use super::facts::Probe;
+use super::failover::steady_run;
+use super::{Span, after_ms};
+
+/// The figures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailbackFigures {
+    /// Healed to the first reply by the primary.
+    pub first_after_ms: Option<(f64, f64)>,
+    /// Healed to steady service by the primary.
+    pub steady_after_ms: Option<(f64, f64)>,
+    /// Errors of probes started after heal.
+    pub errors: u64,
+    /// Changes of the serving alias beyond one.
+    pub flaps: u64,
+    /// How long after heal probes were still started, in milliseconds.
+    pub watched_ms: f64,
+}
+
+/// `after`: probes started after the heal was called, by intended start.
+pub(super) fn failback(after: &[&Probe], healed: Span, primary: &str) -> FailbackFigures {
+    let by_primary = |probe: &Probe| probe.attribution.alias.as_deref() == Some(primary);
+    let first = after.iter().filter(|probe| by_primary(probe)).filter_map(|probe| probe.record.first_content_us).min();
+    let since: Vec<&Probe> = after.iter().copied().filter(|probe| probe.record.intended_us >= healed.1).collect();
+    let ended: Vec<&Probe> =
+        since.iter().copied().filter(|probe| !matches!(probe.record.outcome, Outcome::Censored(_))).collect();
+    let servers: Vec<&str> = ended.iter().filter_map(|probe| probe.attribution.alias.as_deref()).collect();
+    let changes = servers.windows(2).filter(|pair| pair[0] != pair[1]).count() as u64;
+    let is_error = |probe: &&&Probe| matches!(probe.record.outcome, Outcome::Error(_));
+    FailbackFigures {
+        first_after_ms: first.map(|at| after_ms(at, healed)),
+        steady_after_ms: steady_run(&ended, by_primary).map(|start| after_ms(start, healed)),
+        errors: ended.iter().filter(is_error).count() as u64,
+        flaps: changes.saturating_sub(1),
+        watched_ms: since.last().map_or(0.0, |probe| super::ms(probe.record.intended_us.saturating_sub(healed.1))),
+    }
+}

@@ -1,0 +1,163 @@
+//! What can be said on the command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::units::Period;
+
+/// Proves that an LLM stack answers from the right model, in time, when the cloud, the GPU or both go away,
+/// and that everything comes back afterwards.
+#[derive(Debug, Parser)]
+#[command(name = "harness", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Arguments {
+    /// More log on stderr (twice: even more).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// No progress, no log below errors.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Form of the log on stderr.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes of `run`:
+  0  every verdict is pass
+  1  a requirement failed
+  2  bad usage or file
+  3  inconclusive: nothing failed, but something could not be established (also interrupted or refused)
+  4  something could not be restored; the output says what";
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take the stack through its modes, measure, judge, restore, and write the reports.
+    Run(RunArguments),
+    /// Validate files against an environment; touches nothing.
+    Check(FileArguments),
+    /// Show the order of modes, every mutation with its undo, and the probe rates; changes nothing.
+    Plan(FileArguments),
+    /// Judge old runs again from their journals and write their reports again.
+    Report(ReportArguments),
+    /// List the runs in a directory, one line each.
+    List(ListArguments),
+    /// Serve the mock world until interrupted; prints its URLs as JSON.
+    Mock(MockArguments),
+    /// Print a JSON Schema.
+    Schema {
+        /// Of which file.
+        #[arg(value_enum)]
+        of: SchemaOf,
+    },
+    /// Print a completion script.
+    Completions {
+        /// For which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Run a command that must not outlive its parent.
+    #[command(hide = true)]
+    Supervise {
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// Which scenarios, where.
+#[derive(Debug, Args)]
+pub struct FileArguments {
+    /// Scenario files or directories of them [default: scenarios/, or the five built in].
+    pub paths: Vec<PathBuf>,
+    /// Environment: a name or a file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "local")]
+    pub env: String,
+}
+
+/// `harness run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// Which scenarios, where.
+    #[command(flatten)]
+    pub files: FileArguments,
+    /// Local runs: the mock gateway, or a real LiteLLM process.
+    #[arg(long, value_enum, default_value = "mock")]
+    pub gateway: GatewayKind,
+    /// Local runs: a LiteLLM config.yaml that either gateway loads [default: the tuned one built in].
+    #[arg(long, value_name = "FILE")]
+    pub litellm_config: Option<PathBuf>,
+    /// Local runs: which LiteLLM executable.
+    #[arg(long, value_name = "FILE", conflicts_with = "install_litellm")]
+    pub litellm_bin: Option<PathBuf>,
+    /// Local runs: set up the pinned LiteLLM in a cached Python environment.
+    #[arg(long)]
+    pub install_litellm: bool,
+    /// Where run directories go; DIR/latest points at the newest.
+    #[arg(long, value_name = "DIR", default_value = "reports")]
+    pub out: PathBuf,
+    /// The whole run ends, restored, by then (e.g. `10m`).
+    #[arg(long, value_name = "D")]
+    pub deadline: Option<Period>,
+}
+
+/// Kind of gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GatewayKind {
+    /// Imitates LiteLLM in this process.
+    Mock,
+    /// A real LiteLLM proxy.
+    Litellm,
+}
+
+/// `harness report`.
+#[derive(Debug, Args)]
+pub struct ReportArguments {
+    /// Run directories.
+    #[arg(value_name = "RUN_DIR", default_value = "reports/latest")]
+    pub runs: Vec<PathBuf>,
+}
+
+/// `harness list`.
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    /// Directory of run directories.
+    #[arg(default_value = "reports")]
+    pub dir: PathBuf,
+}
+
+/// `harness mock`.
+#[derive(Debug, Args)]
+pub struct MockArguments {
+    /// Environment whose components are served: a name or a file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "local")]
+    pub env: String,
+    /// A LiteLLM config.yaml for the mock gateway [default: the tuned one built in].
+    #[arg(long, value_name = "FILE")]
+    pub litellm_config: Option<PathBuf>,
+}
+
+/// What a schema is of.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SchemaOf {
+    /// Scenario files.
+    Scenario,
+    /// Environment files.
+    Environment,
+    /// `result.json`.
+    Result,
+}

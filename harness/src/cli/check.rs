@@ -1,0 +1,29 @@
+//! `harness check`.
+
+use super::args::FileArguments;
+use super::exit::ExitStatus;
+use super::printer;
+use crate::input::{Loaded, load};
+
+/// Load files; on problems they are shown. Warnings are shown either way.
+pub(super) fn loaded(files: &FileArguments) -> Result<Loaded, ExitStatus> {
+    let loaded = load(&files.paths, Some(&files.env)).map_err(|problems| printer::problems(&problems))?;
+    for warning in &loaded.warnings {
+        printer::problem(warning);
+    }
+    Ok(loaded)
+}
+
+pub(super) fn check(files: &FileArguments) -> ExitStatus {
+    let loaded = match loaded(files) {
+        Ok(loaded) => loaded,
+        Err(status) => return status,
+    };
+    let names: Vec<&str> = loaded.scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
+    printer::data(&format!(
+        "{} scenarios fit the environment {}: {}\n",
+        names.len(),
+        loaded.environment.name,
+        names.join(", ")
+    ))
+}

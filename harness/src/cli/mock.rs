@@ -1,0 +1,47 @@
+//! `harness mock`: the mock world on its own.
+
+use serde_json::json;
+
+use super::args::{FileArguments, MockArguments};
+use super::exit::ExitStatus;
+use super::{check, printer};
+use crate::gateway::local::{Choice, ConfigSource};
+use crate::run::{ServeOptions, Stop, serve};
+
+pub(super) fn mock(arguments: &MockArguments) -> ExitStatus {
+    let files = FileArguments { paths: Vec::new(), env: arguments.env.clone() };
+    let loaded = match check::loaded(&files) {
+        Ok(loaded) => loaded,
+        Err(status) => return status,
+    };
+    let config = match &arguments.litellm_config {
+        Some(path) => ConfigSource::read(path),
+        None => ConfigSource::tuned(),
+    };
+    let config = match config {
+        Ok(config) => config,
+        Err(problem) => return printer::problem(&problem),
+    };
+    let stop = Stop::default();
+    let options = ServeOptions { environment: loaded.environment, gateway: Choice::Mock, config, stop: stop.clone() };
+    let served = super::on_runtime(async move {
+        stop.on_signals()?;
+        Ok(serve(options, |serving| {
+            let upstreams: serde_json::Map<String, serde_json::Value> =
+                serving.upstreams.iter().map(|(name, url)| (name.clone(), json!(url))).collect();
+            let urls = json!({
+                "gateway": serving.gateway,
+                "master_key": serving.key.expose(),
+                "upstreams": upstreams,
+                "control": serving.control,
+            });
+            printer::data(&format!("{urls}\n"));
+        })
+        .await)
+    });
+    match served {
+        Ok(Ok(())) => ExitStatus::Pass,
+        Ok(Err(error)) => printer::usage_error(&error),
+        Err(error) => printer::usage_error(&format!("cannot start: {error}")),
+    }
+}

@@ -1,0 +1,61 @@
+//! `harness plan`: what a run would do, in order.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::args::FileArguments;
+use super::exit::ExitStatus;
+use super::{check, printer};
+use crate::plan::{Plan, Step, demanded, resolve, undo_words};
+use crate::units::Period;
+
+pub(super) fn plan(files: &FileArguments) -> ExitStatus {
+    let loaded = match check::loaded(files) {
+        Ok(loaded) => loaded,
+        Err(status) => return status,
+    };
+    let plan = resolve(&loaded.scenarios, &loaded.environment, crate::run::LEAD, 0);
+    printer::data(&describe(&plan, &loaded.environment.name))
+}
+
+fn describe(plan: &Plan, environment: &str) -> String {
+    let mut text = format!("{} modes in the environment {environment}, in this order\n", plan.steps.len());
+    for (place, step) in plan.steps.iter().enumerate() {
+        let _ = write!(text, "\n{}. {} - {}\n", place + 1, step.scenario.name, step.scenario.title);
+        describe_step(&mut text, step);
+    }
+    let demanded = Period(Duration::from_secs(demanded(plan).as_secs()));
+    let _ = write!(
+        text,
+        "\nleads and judged times: {demanded}; waiting for the last replies and for recovery comes on top\n\
+         mutations happen inside this process only; no permissions are needed and nobody else owns what is changed\n"
+    );
+    for note in &plan.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    text
+}
+
+fn describe_step(text: &mut String, step: &Step) {
+    for component in &step.inherited {
+        let _ = writeln!(text, "   keep    {component} down, as in the mode before");
+    }
+    for fault in &step.inject {
+        let undo = undo_words(&fault.kind, &fault.component);
+        let _ = writeln!(text, "   inject  {} of {} (undo: {undo})", fault.kind.word(), fault.component);
+    }
+    for route in &step.routes {
+        let answers = route.after.as_deref().unwrap_or("an error");
+        let _ = writeln!(
+            text,
+            "   probe   {} at {} for {}, a probe every {:.0} ms; {answers} should answer",
+            route.route,
+            route.rate,
+            route.hold,
+            route.rate.interval().as_secs_f64() * 1000.0
+        );
+    }
+    for component in &step.heal {
+        let _ = writeln!(text, "   heal    {component}, and wait until it serves and the routes are back");
+    }
+}

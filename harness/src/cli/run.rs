@@ -1,0 +1,90 @@
+//! `harness run`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::args::{GatewayKind, RunArguments};
+use super::exit::ExitStatus;
+use super::progress::Progress;
+use super::{check, printer};
+use crate::gateway::litellm::find::FindOptions;
+use crate::gateway::local::{Choice, ConfigSource};
+use crate::report::{TerminalStyle, terminal};
+use crate::run::{RunError, RunOptions, Stop};
+use crate::verdict::result::RunResult;
+
+pub(super) fn run(arguments: RunArguments, quiet: bool) -> ExitStatus {
+    let loaded = match check::loaded(&arguments.files) {
+        Ok(loaded) => loaded,
+        Err(status) => return status,
+    };
+    let config = match &arguments.litellm_config {
+        Some(path) => ConfigSource::read(path),
+        None => ConfigSource::tuned(),
+    };
+    let config = match config {
+        Ok(config) => config,
+        Err(problem) => return printer::problem(&problem),
+    };
+    let gateway = match (&loaded.environment.gateway.url, arguments.gateway) {
+        (Some(url), _) => Choice::Running(url.clone()),
+        (None, GatewayKind::Mock) if arguments.litellm_bin.is_some() || arguments.install_litellm => {
+            return printer::usage_error("--litellm-bin and --install-litellm need --gateway litellm");
+        }
+        (None, GatewayKind::Mock) => Choice::Mock,
+        (None, GatewayKind::Litellm) => Choice::LiteLlm(FindOptions {
+            bin: arguments.litellm_bin.clone(),
+            install: arguments.install_litellm,
+            ..FindOptions::default()
+        }),
+    };
+    let stop = Stop::default();
+    let options = RunOptions {
+        environment: loaded.environment,
+        scenarios: loaded.scenarios,
+        gateway,
+        config,
+        out: arguments.out,
+        deadline: arguments.deadline.map(|deadline| deadline.0),
+        stop: stop.clone(),
+    };
+    let progress = Arc::new(Progress::new(&options.scenarios, quiet));
+    let watcher = Arc::clone(&progress);
+    let finished = super::on_runtime(async move {
+        stop.on_signals()?;
+        Ok(crate::run::run(options, watcher).await)
+    });
+    progress.finish();
+    match finished {
+        Ok(Ok(finished)) => {
+            show(&finished.result, &finished.dir, quiet);
+            ExitStatus::of(&finished.result)
+        }
+        Ok(Err(error)) => {
+            printer::tell(&format!("error: {error}"));
+            match error {
+                // A person's mistake in a file or its surroundings, before anything was touched.
+                RunError::Config { .. } | RunError::NoKey { .. } => ExitStatus::Usage,
+                RunError::Directory { .. } | RunError::Journal(_) | RunError::Report(_) => ExitStatus::Inconclusive,
+            }
+        }
+        Err(error) => {
+            printer::tell(&format!("error: cannot start: {error}"));
+            ExitStatus::Inconclusive
+        }
+    }
+}
+
+/// The final table, and where the files are.
+pub(super) fn show(result: &RunResult, dir: &Path, quiet: bool) {
+    let width = terminal_width();
+    printer::data(&terminal(result, TerminalStyle { color: printer::color_on_stdout(), width }));
+    if !quiet {
+        printer::tell(&format!("report: {}", dir.join("report.md").display()));
+    }
+}
+
+fn terminal_width() -> usize {
+    let columns = rustix::termios::tcgetwinsize(std::io::stdout()).map(|size| usize::from(size.ws_col));
+    columns.ok().filter(|columns| *columns > 0).unwrap_or(120)
+}

@@ -1,0 +1,233 @@
+//! The gateway of a local run: the mock, a real LiteLLM process, or one that already runs somewhere.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::config::{ConfigError, LocalConfig, Upstream, localize, resolve_environment};
+use super::litellm::find::{FindError, FindOptions, find};
+use super::litellm::process::{LiteLlm, LogLevel, READY_WITHIN, StartError, StartOptions, StopError, own_guard};
+use super::secret::Secret;
+use crate::environment::Environment;
+
+/// The configuration that local runs use unless told otherwise.
+const TUNED: &str = include_str!("../../../mocks/litellm/tuned.yaml");
+
+/// Which gateway to run.
+#[derive(Clone, Debug)]
+pub enum Choice {
+    /// The mock gateway, in this process.
+    Mock,
+    /// A real LiteLLM.
+    LiteLlm(FindOptions),
+    /// One that already runs, at this URL.
+    Running(String),
+}
+
+impl Choice {
+    /// As in `result.json`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Mock => "mock",
+            Self::LiteLlm(_) | Self::Running(_) => "litellm",
+        }
+    }
+}
+
+/// A LiteLLM configuration as a person gave it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfigSource {
+    /// Path, or `built-in:mocks/litellm/tuned.yaml`.
+    pub name: String,
+    /// Its content.
+    pub value: serde_json::Value,
+}
+
+impl ConfigSource {
+    /// The built-in configuration.
+    ///
+    /// # Errors
+    /// Never for the file that is shipped; a test reads it.
+    pub fn tuned() -> Result<Self, crate::input::Problem> {
+        let name = "built-in:mocks/litellm/tuned.yaml";
+        Ok(Self { name: name.into(), value: crate::input::parse_yaml_value(name, TUNED)? })
+    }
+
+    /// A file.
+    ///
+    /// # Errors
+    /// What is wrong with it, with its position.
+    pub fn read(path: &Path) -> Result<Self, crate::input::Problem> {
+        let (value, _) = crate::input::read_yaml_value(path)?;
+        Ok(Self { name: path.display().to_string(), value })
+    }
+}
+
+/// The configuration against an environment whose components listen where `base_urls` says.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub fn against(
+    source: &ConfigSource,
+    environment: &Environment,
+    base_urls: &BTreeMap<String, String>,
+) -> Result<LocalConfig, ConfigError> {
+    let mut upstreams = BTreeMap::new();
+    for (component, settings) in &environment.components {
+        let base_url = base_urls.get(component).cloned().unwrap_or_default();
+        for alias in &settings.aliases {
+            let upstream = Upstream { component: component.clone(), base_url: base_url.clone() };
+            upstreams.insert(alias.clone(), upstream);
+        }
+    }
+    localize(&source.value, &upstreams)
+}
+
+/// Whether a model of this configuration is asked in Ollama's own protocol, by alias.
+#[must_use]
+pub fn speaks_ollama(config: &LocalConfig, alias: &str) -> bool {
+    let models = config.value["model_list"].as_array().map_or(&[][..], Vec::as_slice);
+    models.iter().any(|model| {
+        model["model_name"].as_str() == Some(alias)
+            && model["litellm_params"]["model"].as_str().is_some_and(|name| name.starts_with("ollama_chat/"))
+    })
+}
+
+/// Why there is no gateway.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    /// No LiteLLM to run.
+    #[error(transparent)]
+    Find(#[from] FindError),
+    /// It did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The mock did not start.
+    #[error("the mock gateway did not start: {0}")]
+    Mock(String),
+    /// The guard's path is unknown.
+    #[error("cannot find this program's own file: {0}")]
+    OwnPath(std::io::Error),
+    /// Nothing answers at the URL.
+    #[error("no gateway answers at {url}: {reason}")]
+    NotThere {
+        /// Where it should be.
+        url: String,
+        /// What was seen instead.
+        reason: String,
+    },
+}
+
+/// A gateway that answers.
+pub struct Gateway {
+    kind: Kind,
+    /// Its URL, without `/v1`.
+    pub url: String,
+    /// As it told; `unknown` where it did not.
+    pub version: String,
+    /// Settings that the mock does not imitate.
+    pub unsupported: Vec<String>,
+}
+
+enum Kind {
+    Mock(mocks::gateway::Gateway),
+    LiteLlm(Box<LiteLlm>),
+    Running,
+}
+
+impl Gateway {
+    /// Start it, or see that it is there.
+    ///
+    /// # Errors
+    /// See [`GatewayError`]; nothing is left running then.
+    pub async fn start(
+        choice: &Choice,
+        config: &LocalConfig,
+        key: &Secret,
+        run_dir: &Path,
+        seed: u64,
+        progress: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Self, GatewayError> {
+        match choice {
+            Choice::Mock => Self::start_mock(config, key, seed).await,
+            Choice::LiteLlm(options) => {
+                let found = find(options, progress).await?;
+                progress(&format!("starting LiteLLM {}", found.version));
+                let litellm = LiteLlm::start(StartOptions {
+                    bin: &found.bin,
+                    config,
+                    key,
+                    run_dir,
+                    guard: own_guard().map_err(GatewayError::OwnPath)?,
+                    ready_within: READY_WITHIN,
+                    log_level: LogLevel::Normal,
+                })
+                .await?;
+                let (url, version) = (litellm.url(), litellm.version().to_owned());
+                Ok(Self { kind: Kind::LiteLlm(Box::new(litellm)), url, version, unsupported: Vec::new() })
+            }
+            Choice::Running(url) => {
+                let not_there = |reason: String| GatewayError::NotThere { url: url.clone(), reason };
+                answers(url).await.map_err(not_there)?;
+                let (url, version) = (url.trim_end_matches('/').to_owned(), "unknown".to_owned());
+                Ok(Self { kind: Kind::Running, url, version, unsupported: Vec::new() })
+            }
+        }
+    }
+
+    async fn start_mock(config: &LocalConfig, key: &Secret, seed: u64) -> Result<Self, GatewayError> {
+        let master = key.expose().to_owned();
+        let lookup = |name: &str| match name {
+            "LITELLM_MASTER_KEY" => Some(master.clone()),
+            other => std::env::var(other).ok(),
+        };
+        let options = mocks::gateway::GatewayOptions {
+            config: resolve_environment(&config.value, &lookup),
+            seed,
+            master_key: Some(mocks::gateway::Secret::new(master.clone())),
+            port: 0,
+        };
+        let in_words = |error: mocks::gateway::GatewayError| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            GatewayError::Mock(cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")))
+        };
+        let gateway = mocks::gateway::Gateway::start(options).await.map_err(in_words)?;
+        let (url, unsupported) = (gateway.url(), gateway.unsupported().to_vec());
+        let version = super::litellm::LITELLM_VERSION;
+        Ok(Self { kind: Kind::Mock(gateway), url, version: format!("imitates {version}"), unsupported })
+    }
+
+    /// Stop what was started.
+    ///
+    /// # Errors
+    /// When a process is still there after SIGKILL.
+    pub async fn stop(self) -> Result<(), StopError> {
+        match self.kind {
+            Kind::Mock(gateway) => {
+                gateway.shutdown().await;
+                Ok(())
+            }
+            Kind::LiteLlm(litellm) => litellm.stop().await,
+            Kind::Running => Ok(()),
+        }
+    }
+
+    /// Where its log is, if it writes one into the run directory.
+    #[must_use]
+    pub fn log(&self) -> Option<PathBuf> {
+        matches!(self.kind, Kind::LiteLlm(_)).then(|| PathBuf::from(super::litellm::process::LOG_FILE))
+    }
+}
+
+/// Any HTTP answer shows that something is there; whether it is fit is for the baseline to see.
+async fn answers(url: &str) -> Result<(), String> {
+    let client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(std::time::Duration::from_secs(5))
+        .build()
+        .map_err(|error| error.to_string())?;
+    let page = format!("{}/health/liveliness", url.trim_end_matches('/'));
+    client.get(page).send().await.map(|_| ()).map_err(|error| crate::probe::classify(&error).to_owned())
+}

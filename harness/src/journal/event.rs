@@ -1,0 +1,393 @@
+//! The closed set of things that a journal can say.
+
+use serde::{Deserialize, Serialize};
+
+use crate::environment::Environment;
+use crate::plan::Plan;
+use crate::verdict::result::Ended;
+
+/// Version of the journal format; a reader refuses a newer one.
+pub const FORMAT: u32 = 1;
+
+/// One line of the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// 0, 1, 2, ... without gaps.
+    pub seq: u64,
+    /// When the line was written, in microseconds since the run's zero.
+    pub at_us: u64,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened. Instants (`*_us`) are microseconds since the run's zero, on one monotonic clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// Always the first line.
+    RunStarted(Box<RunStarted>),
+    /// The gateway answers.
+    GatewayStarted(GatewayStarted),
+    /// What the gateway was asked before anything was measured, so that its lazy parts are loaded.
+    WarmedUp {
+        /// One entry a request.
+        requests: Vec<WarmUp>,
+    },
+    /// Preflight said no; nothing was touched.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// A mode begins: traffic starts, nothing is changed yet.
+    ScenarioStarted {
+        /// Its name.
+        scenario: String,
+    },
+    /// The state before the fault was not as it must be; no fault is injected.
+    BaselineBroken {
+        /// Its name.
+        scenario: String,
+        /// What was seen instead.
+        saw: String,
+    },
+    /// A fault of the mode before stays in effect in this mode.
+    FaultInherited {
+        /// Its name.
+        scenario: String,
+        /// Number of the fault.
+        fault: u32,
+    },
+    /// A mutation will be made; on disk before it is.
+    FaultIntended {
+        /// Number of the fault, unique in the run.
+        fault: u32,
+        /// Scenario that needs it.
+        scenario: String,
+        /// Component that it hits.
+        component: String,
+        /// `blackhole`, ...
+        kind: String,
+        /// How to undo it, in words.
+        undo: String,
+    },
+    /// The mutation was accepted.
+    FaultInjected {
+        /// Number of the fault.
+        fault: u32,
+        /// When it was called.
+        called_us: u64,
+        /// When it was accepted.
+        accepted_us: u64,
+    },
+    /// The mutation was refused or failed.
+    InjectionFailed {
+        /// Number of the fault.
+        fault: u32,
+        /// Why.
+        error: String,
+    },
+    /// The witness never saw the fault in effect within the bound.
+    FaultNotEffective {
+        /// Number of the fault.
+        fault: u32,
+        /// How long was waited.
+        waited_ms: u64,
+    },
+    /// What the witness saw, on every change. In order of `sent_us`.
+    WitnessSaw {
+        /// Component looked at.
+        component: String,
+        /// Who looked: `tcp-witness`, `http-witness`, `completion-witness`.
+        source: String,
+        /// Up or down.
+        up: bool,
+        /// When it was asked.
+        sent_us: u64,
+        /// When the answer, or the lack of one, was known.
+        done_us: u64,
+        /// In words.
+        saw: String,
+        /// When the observation before this one was sent, if there was one.
+        previous_sent_us: Option<u64>,
+    },
+    /// How often the witness saw the same since the last such line.
+    WitnessCounted {
+        /// Component looked at.
+        component: String,
+        /// Sent time of the first observation counted.
+        from_us: u64,
+        /// Sent time of the last observation counted.
+        to_us: u64,
+        /// How often up.
+        up: u64,
+        /// How often down.
+        down: u64,
+    },
+    /// All faults of the mode are in effect: judging starts.
+    HoldStarted {
+        /// Its name.
+        scenario: String,
+        /// Start of the judged window.
+        from_us: u64,
+    },
+    /// The judged time is over and each judged probe has ended (or was given up).
+    HoldEnded {
+        /// Its name.
+        scenario: String,
+    },
+    /// A mutation will be undone.
+    HealIntended {
+        /// Number of the fault.
+        fault: u32,
+    },
+    /// The undo was accepted and read back.
+    FaultHealed {
+        /// Number of the fault.
+        fault: u32,
+        /// When it was called.
+        called_us: u64,
+        /// When it was accepted.
+        accepted_us: u64,
+        /// Read back: the component's setting is what it was before.
+        read_back: bool,
+    },
+    /// The undo failed.
+    HealFailed {
+        /// Number of the fault.
+        fault: u32,
+        /// Why.
+        error: String,
+    },
+    /// The component served a completion again.
+    FaultGone {
+        /// Number of the fault.
+        fault: u32,
+        /// When the last request was sent that was not served; or when the heal was called.
+        last_down_us: u64,
+        /// When the first completion was complete.
+        served_us: u64,
+    },
+    /// The component was healed but did not serve a completion within its bound.
+    NotServing {
+        /// Number of the fault.
+        fault: u32,
+        /// What was seen last.
+        saw: String,
+    },
+    /// A mode is over.
+    ScenarioEnded {
+        /// Its name.
+        scenario: String,
+    },
+    /// A planned probe was not sent.
+    ProbeSkipped {
+        /// Scenario.
+        scenario: String,
+        /// Route.
+        route: String,
+        /// When it should have started.
+        intended_us: u64,
+        /// Why.
+        reason: String,
+    },
+    /// A probe ended, one way or another.
+    ProbeEnded(Box<ProbeRecord>),
+    /// What an upstream's own journal says about one request that it received.
+    UpstreamCalled(UpstreamCall),
+    /// Something worth knowing that is no failure.
+    Found {
+        /// In words.
+        text: String,
+    },
+    /// A signal or the deadline cut the run short.
+    Interrupted {
+        /// `SIGINT`, `SIGTERM`, `deadline`, ...
+        cause: String,
+    },
+    /// The harness itself could not go on.
+    Aborted {
+        /// Why.
+        cause: String,
+    },
+    /// Everything that was changed was undone, or not.
+    RestoreEnded {
+        /// All of it, seen by evidence.
+        restored: bool,
+        /// What is left, in words, with what to do.
+        left: Vec<String>,
+    },
+    /// Always the last line of a run that could write it.
+    RunEnded {
+        /// How.
+        ended: Ended,
+        /// RFC 3339, UTC.
+        finished_at: String,
+    },
+}
+
+/// The first line: all that the analysis needs to know about how the run was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunStarted {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Version of the program.
+    pub program: String,
+    /// Unique.
+    pub run_id: String,
+    /// RFC 3339, UTC; the moment of `at_us` = 0.
+    pub started_at: String,
+    /// `mock`, `litellm` or `openai`.
+    pub gateway_kind: String,
+    /// Name and hash of the gateway's configuration.
+    pub gateway_config: String,
+    /// Alias by upstream model name, e.g. `kimi-k2.5` -> `cloud-kimi`: how upstream journals name aliases.
+    pub upstream_models: std::collections::BTreeMap<String, String>,
+    /// The environment as loaded.
+    pub environment: Environment,
+    /// What will be done.
+    pub plan: Plan,
+    /// For people: label and value, in order.
+    pub made_with: Vec<(String, String)>,
+}
+
+/// The gateway under test.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayStarted {
+    /// As it told; `unknown` where it did not.
+    pub version: String,
+    /// Configuration keys that the mock gateway does not imitate; what they would change is not known.
+    pub unsupported: Vec<String>,
+    /// What was changed in the configuration so that the run stays on this machine.
+    pub adapted: Vec<String>,
+}
+
+/// One request before the measurement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WarmUp {
+    /// Alias asked.
+    pub alias: String,
+    /// Whole or streamed.
+    pub streamed: bool,
+    /// HTTP status; `None` where there was none.
+    pub status: Option<u16>,
+    /// How long it took.
+    pub took_ms: f64,
+}
+
+/// Why a probe was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// Part of a route's schedule.
+    Traffic,
+    /// Asks the expected alias itself, after the failover is over.
+    Control,
+}
+
+/// Why a probe has no outcome of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Censoring {
+    /// The run was cut short while it was open.
+    RunCut,
+}
+
+/// How a probe ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// A complete, valid reply, whoever sent it.
+    Ok,
+    /// Not so: the class, e.g. `client-timeout`, `http-500`.
+    Error(String),
+    /// Still open at the end: its latency is longer than what was waited.
+    Censored(Censoring),
+}
+
+/// One probe. Instants that never came are `None`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeRecord {
+    /// Unique in the run; also in the prompt, the metadata and `x-litellm-call-id`.
+    pub id: String,
+    /// Scenario.
+    pub scenario: String,
+    /// Route.
+    pub route: String,
+    /// Why it was sent.
+    pub purpose: Purpose,
+    /// Alias asked for.
+    pub model: String,
+    /// Streamed or whole.
+    pub streamed: bool,
+    /// On a fresh connection or on a kept-alive one.
+    pub fresh: bool,
+    /// When the schedule says.
+    pub intended_us: u64,
+    /// When it was really sent.
+    pub sent_us: u64,
+    /// Response headers.
+    pub headers_us: Option<u64>,
+    /// First non-empty reasoning, content or tool token; last byte of a whole reply.
+    pub first_content_us: Option<u64>,
+    /// First non-empty token of the answer itself.
+    pub first_answer_us: Option<u64>,
+    /// Its end: last byte, error, or given up.
+    pub ended_us: u64,
+    /// HTTP status.
+    pub status: Option<u16>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the reply says about who served it: raw, unjudged.
+    pub claims: Vec<Claim>,
+    /// What went wrong, in bounded words of the other side.
+    pub detail: Option<String>,
+}
+
+/// Where a claim about the server comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClaimSource {
+    /// `model` in the body or in a chunk.
+    BodyModel,
+    /// `x-litellm-model-api-base`.
+    HeaderApiBase,
+    /// `x-litellm-attempted-fallbacks`.
+    HeaderFallbacks,
+    /// `x-litellm-model-group`.
+    HeaderModelGroup,
+    /// `x-litellm-model-id`.
+    HeaderModelId,
+}
+
+/// One raw value that says something about who served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// Where it stood.
+    pub source: ClaimSource,
+    /// The value, bounded.
+    pub value: String,
+}
+
+/// One request as an upstream's own journal has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamCall {
+    /// Component.
+    pub component: String,
+    /// Upstream model name asked for.
+    pub model: String,
+    /// Probe that it was made for; `None` for witnesses and others.
+    pub probe: Option<String>,
+    /// When it arrived.
+    pub received_us: u64,
+    /// When it ended; `None` where it was open to the last.
+    pub ended_us: Option<u64>,
+    /// HTTP status of a complete answer; `None` where the client left or it was open to the last.
+    pub status: Option<u16>,
+}

@@ -1,0 +1,269 @@
+//! The traffic of one mode: ticks of the pacer become probes, and every probe becomes a journal entry.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::client::{Prober, Request};
+use super::pacer::{Pacer, Schedule, Tick};
+use crate::journal::{Censoring, Event, Journal, Outcome, ProbeRecord, Purpose};
+use crate::plan::{Budget, PROMPT_TOKENS, PlannedRoute};
+use crate::scenario::Forms;
+
+/// What a mode's traffic needs.
+pub struct TrafficOptions {
+    /// Scenario name.
+    pub scenario: String,
+    /// The routes.
+    pub routes: Vec<PlannedRoute>,
+    /// Sends probes.
+    pub prober: Prober,
+    /// Where probes end up.
+    pub journal: Arc<Journal>,
+    /// What is left to ask of each component; shared over the whole run.
+    pub budgets: Arc<Mutex<BTreeMap<String, Budget>>>,
+    /// For each route of `routes`: the components whose budget a probe may touch.
+    pub touches: Vec<Vec<String>>,
+    /// First intended start of each route, in microseconds of the run's clock.
+    pub first_us: Vec<u64>,
+}
+
+/// One probe as the run itself sees it while it goes on; the analysis does not use this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveProbe {
+    /// Intended start.
+    pub intended_us: u64,
+    /// `None` while it is open; then who served by the gateway's header, or the error class.
+    pub ended: Option<Result<String, String>>,
+}
+
+/// What the run can see of its traffic while it goes on.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    /// Probes by route, in order of their intended starts.
+    pub probes: BTreeMap<String, Vec<LiveProbe>>,
+}
+
+impl Live {
+    /// Whether each probe meant to start up to then has ended.
+    #[must_use]
+    pub fn all_ended_up_to(&self, intended_us: u64) -> bool {
+        let probes = self.probes.values().flatten();
+        probes.filter(|probe| probe.intended_us <= intended_us).all(|probe| probe.ended.is_some())
+    }
+}
+
+/// Running traffic.
+pub struct Traffic {
+    pacer: Pacer,
+    spawner: Option<JoinHandle<()>>,
+    probes: TaskTracker,
+    cut: CancellationToken,
+    live: watch::Receiver<Live>,
+}
+
+impl Traffic {
+    /// Start the schedule.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(options: TrafficOptions) -> std::io::Result<Self> {
+        let schedules = options.routes.iter().zip(&options.first_us).enumerate();
+        let schedules = schedules.map(|(route, (planned, &first_us))| Schedule {
+            route,
+            first_us,
+            interval_us: u64::try_from(planned.rate.interval().as_micros()).unwrap_or(u64::MAX).max(1),
+        });
+        let (pacer, mut ticks) = Pacer::start(schedules.collect(), options.journal.clock())?;
+        let (sender, live) = watch::channel(Live::default());
+        let (probes, cut) = (TaskTracker::new(), CancellationToken::new());
+        let source = Arc::new(Source { options, live: sender });
+        let (tracker, token) = (probes.clone(), cut.clone());
+        let spawner = tokio::spawn(async move {
+            while let Some(tick) = ticks.recv().await {
+                source.tick(tick, &tracker, &token);
+            }
+        });
+        Ok(Self { pacer, spawner: Some(spawner), probes, cut, live })
+    }
+
+    /// What can be seen now, and a way to wait for more.
+    #[must_use]
+    pub fn live(&self) -> watch::Receiver<Live> {
+        self.live.clone()
+    }
+
+    /// Plan no more probes, and wait until each one that was sent has ended; each has its own timeout.
+    /// `abandon` gives them up at once: they are journaled as censored.
+    pub async fn finish(mut self, abandon: &CancellationToken) {
+        self.pacer.stop();
+        let spawned = match self.spawner.take() {
+            Some(spawner) => spawner.await,
+            None => Ok(()),
+        };
+        self.probes.close();
+        tokio::select! {
+            () = self.probes.wait() => {}
+            () = abandon.cancelled() => {
+                self.cut.cancel();
+                self.probes.wait().await;
+            }
+        }
+        if let Err(error) = spawned
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.pacer.stop();
+        self.cut.cancel();
+    }
+}
+
+struct Source {
+    options: TrafficOptions,
+    live: watch::Sender<Live>,
+}
+
+impl Source {
+    fn tick(self: &Arc<Self>, tick: Tick, tracker: &TaskTracker, cut: &CancellationToken) {
+        let planned = &self.options.routes[tick.route];
+        // The open schedule needs room for everything that can be open at once; beyond that something is
+        // wrong with the schedule itself, and the probe is skipped, visibly.
+        let open_max = (planned.rate.per_second() * planned.timeout.0.as_secs_f64()).ceil() as usize + 16;
+        let open = self.live.borrow().probes.get(&planned.route).map_or(0, |probes| {
+            probes.iter().rev().take(open_max + 1).filter(|probe| probe.ended.is_none()).count()
+        });
+        let refused = if open > open_max { Some("too many probes in flight".to_owned()) } else { self.spend(tick) };
+        if let Some(reason) = refused {
+            self.options.journal.append(Event::ProbeSkipped {
+                scenario: self.options.scenario.clone(),
+                route: planned.route.clone(),
+                intended_us: tick.intended_us,
+                reason,
+            });
+            return;
+        }
+        let (streamed, fresh) = form_of(planned.stream, tick.index);
+        let request = Request {
+            id: probe_id(&self.options.scenario, &planned.route, tick),
+            scenario: self.options.scenario.clone(),
+            route: planned.route.clone(),
+            purpose: Purpose::Traffic,
+            model: planned.model.clone(),
+            streamed,
+            fresh,
+            max_tokens: planned.max_tokens,
+            timeout: planned.timeout.0,
+            intended_us: tick.intended_us,
+        };
+        let slot = self.open(&planned.route, tick.intended_us);
+        let (source, cut) = (Arc::clone(self), cut.clone());
+        tracker.spawn(async move {
+            let started_us = source.options.journal.clock().now_us();
+            let record = tokio::select! {
+                record = source.options.prober.send(&request, || ()) => record,
+                () = cut.cancelled() => censored(&request, started_us, source.options.journal.clock().now_us()),
+            };
+            source.close(&record, slot);
+            source.options.journal.append(Event::ProbeEnded(Box::new(record)));
+        });
+    }
+
+    /// Take one probe from every budget it may touch; the reason where one does not allow it.
+    fn spend(&self, tick: Tick) -> Option<String> {
+        let tokens = PROMPT_TOKENS + u64::from(self.options.routes[tick.route].max_tokens);
+        let mut budgets = self.options.budgets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let touched = &self.options.touches[tick.route];
+        if let Some(name) = touched.iter().find(|name| budgets.get(*name).is_some_and(|left| !left.allows(tokens))) {
+            return Some(format!("the ceiling of {name} is reached"));
+        }
+        for name in touched {
+            if let Some(budget) = budgets.get_mut(name) {
+                budget.take(tokens);
+            }
+        }
+        None
+    }
+
+    fn open(&self, route: &str, intended_us: u64) -> usize {
+        let mut slot = 0;
+        self.live.send_modify(|live| {
+            let probes = live.probes.entry(route.to_owned()).or_default();
+            slot = probes.len();
+            probes.push(LiveProbe { intended_us, ended: None });
+        });
+        slot
+    }
+
+    fn close(&self, record: &ProbeRecord, slot: usize) {
+        let ended = match &record.outcome {
+            Outcome::Ok => Ok(crate::attribution::by_header(record).unwrap_or_else(|| "unknown".into())),
+            Outcome::Error(class) => Err(class.clone()),
+            Outcome::Censored(_) => Err("censored".into()),
+        };
+        self.live.send_modify(|live| {
+            if let Some(probe) = live.probes.get_mut(&record.route).and_then(|probes| probes.get_mut(slot)) {
+                probe.ended = Some(ended);
+            }
+        });
+    }
+}
+
+/// Unique in the run, and short enough for every place that carries it (64 characters).
+fn probe_id(scenario: &str, route: &str, tick: Tick) -> String {
+    let readable = format!("{scenario}-{route}-{}", tick.index);
+    // Intended starts are unique on a route; the route's number keeps two routes apart.
+    if readable.len() <= 64 { readable } else { format!("probe-{}-{}", tick.route, tick.intended_us) }
+}
+
+/// (streamed, fresh) of the n-th probe.
+fn form_of(forms: Forms, index: u64) -> (bool, bool) {
+    match forms {
+        Forms::Mixed => (index % 2 == 1, index % 4 < 2),
+        Forms::Whole => (false, index % 2 == 0),
+        Forms::Streamed => (true, index % 2 == 0),
+    }
+}
+
+fn censored(request: &Request, sent_us: u64, now_us: u64) -> ProbeRecord {
+    ProbeRecord {
+        id: request.id.clone(),
+        scenario: request.scenario.clone(),
+        route: request.route.clone(),
+        purpose: request.purpose,
+        model: request.model.clone(),
+        streamed: request.streamed,
+        fresh: request.fresh,
+        intended_us: request.intended_us,
+        sent_us,
+        headers_us: None,
+        first_content_us: None,
+        first_answer_us: None,
+        ended_us: now_us,
+        status: None,
+        outcome: Outcome::Censored(Censoring::RunCut),
+        claims: Vec::new(),
+        detail: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mixed_takes_four_kinds_in_turn() {
+        let kinds: Vec<_> = (0..4).map(|index| form_of(Forms::Mixed, index)).collect();
+        assert_eq!(kinds, [(false, true), (true, true), (false, false), (true, false)]);
+        assert!((0..8).all(|index| !form_of(Forms::Whole, index).0 && form_of(Forms::Streamed, index).0));
+    }
+}

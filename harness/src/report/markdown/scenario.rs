@@ -1,0 +1,97 @@
+//! One section a mode: why, the faults, the figures, the story.
+
+use super::super::escape::{markdown as text, plain};
+use super::super::{figures, words};
+use super::route;
+use super::table::{Page, table};
+use crate::verdict::result::{Evidence, FaultResult, ScenarioResult, TimelineEntry, Verdict};
+
+/// Observations of one fault that the report shows; the rest stays in `result.json`.
+const EVIDENCE_SHOWN: usize = 8;
+
+pub(super) fn write(page: &mut Page, scenario: &ScenarioResult) {
+    page.heading(2, format!("Mode {}: {}", text(&scenario.name), words::loud(scenario.verdict)));
+    if !plain(&scenario.title).is_empty() {
+        page.paragraph(format!("{}.", text(scenario.title.trim_end_matches('.'))));
+    }
+    match scenario.verdict {
+        Verdict::Pass => {}
+        Verdict::Fail => page.paragraph("**Why it failed:**"),
+        Verdict::Inconclusive => page.paragraph("**Why it could not be judged:**"),
+    }
+    page.list(scenario.reasons.iter().map(|r| text(r)));
+    if !scenario.requirements.is_empty() {
+        page.paragraph("**Requirements in this mode:**");
+        page.list(scenario.requirements.iter().map(|r| {
+            format!("{} {}: {}", text(&r.id), words::requirement_verdict(r.verdict), text(&r.detail))
+        }));
+    }
+    faults(page, &scenario.faults);
+    for route in &scenario.routes {
+        route::write(page, scenario, route);
+    }
+    if !scenario.findings.is_empty() {
+        page.heading(3, "Worth knowing");
+        page.list(scenario.findings.iter().map(|f| text(f)));
+    }
+    story(page, &scenario.timeline);
+}
+
+fn faults(page: &mut Page, faults: &[FaultResult]) {
+    if faults.is_empty() {
+        return;
+    }
+    page.heading(3, "What was broken on purpose");
+    let row = |fault: &FaultResult| {
+        let moment =
+            |bracket: Option<_>, none: &str| bracket.map_or_else(|| none.to_owned(), figures::moment);
+        [
+            text(&fault.component),
+            fault_kind(fault),
+            figures::moment(fault.injected_ms),
+            moment(fault.effective_ms, "never seen"),
+            if fault.held { "yes" } else { "**no**" }.to_owned(),
+            moment(fault.healed_ms, "not in this mode"),
+        ]
+    };
+    let rows: Vec<_> = faults.iter().map(row).collect();
+    page.block(&table(
+        ["Component", "Fault", "Asked for at", "In effect at", "Stayed in effect", "Healed at"],
+        &rows,
+    ));
+    page.paragraph("Times count from the start of the run.");
+    for fault in faults {
+        evidence(page, fault);
+    }
+}
+
+fn fault_kind(fault: &FaultResult) -> String {
+    let meaning = words::fault_kind(&fault.kind).map_or(String::new(), |m| format!(" ({m})"));
+    let since = if fault.inherited { ", carried over from the mode before" } else { "" };
+    format!("{}{meaning}{since}", text(&fault.kind))
+}
+
+fn evidence(page: &mut Page, fault: &FaultResult) {
+    let component = text(&fault.component);
+    if fault.evidence.is_empty() {
+        page.paragraph(format!("Nobody observed the fault on {component}, so it is not proven."));
+        return;
+    }
+    page.paragraph(format!("What was seen of {component}, past the gateway:"));
+    let line = |seen: &Evidence| {
+        format!("{}, {}: {}", figures::instant(seen.at_ms), text(&seen.source), text(&seen.saw))
+    };
+    let hidden = fault.evidence.len().saturating_sub(EVIDENCE_SHOWN);
+    let more = (hidden > 0)
+        .then(|| format!("and {} more, in `result.json`", figures::counted(hidden, "observation")));
+    page.list(fault.evidence.iter().take(EVIDENCE_SHOWN).map(line).chain(more));
+}
+
+fn story(page: &mut Page, timeline: &[TimelineEntry]) {
+    if timeline.is_empty() {
+        return;
+    }
+    page.heading(3, "What happened, in time order");
+    let rows: Vec<_> = timeline.iter().map(|e| [figures::instant(e.at_ms), text(&e.what)]).collect();
+    page.block(&table(["Since the start of the run", "What"], &rows));
+}

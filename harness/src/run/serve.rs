@@ -1,0 +1,68 @@
+//! The mock world on its own, for people and other programs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mocks::control::Control;
+use mocks::world::World;
+
+use super::{Keys, Stop, placeholder_urls, world_options};
+use crate::environment::Environment;
+use crate::gateway::local::{Choice, ConfigSource, Gateway, against};
+use crate::gateway::secret::Secret;
+use crate::journal::Clock;
+
+/// What to serve.
+pub struct ServeOptions {
+    /// Whose components.
+    pub environment: Environment,
+    /// Which gateway stands before them.
+    pub gateway: Choice,
+    /// Its configuration.
+    pub config: ConfigSource,
+    /// Ends it.
+    pub stop: Stop,
+}
+
+/// Where everything is.
+pub struct Serving {
+    /// The gateway, without `/v1`.
+    pub gateway: String,
+    /// Its master key, made up for this world.
+    pub key: Secret,
+    /// The gates before the upstreams, by component.
+    pub upstreams: BTreeMap<String, String>,
+    /// The control API of gates and records.
+    pub control: String,
+}
+
+/// Serve until stopped; `ready` is told where.
+///
+/// # Errors
+/// In words, when something does not start.
+pub async fn serve(options: ServeOptions, ready: impl FnOnce(&Serving)) -> Result<(), String> {
+    let draft = against(&options.config, &options.environment, &placeholder_urls(&options.environment));
+    let draft = draft.map_err(|error| format!("{}: {error}", options.config.name))?;
+    let keys = Keys::of(&options.environment).map_err(|error| error.to_string())?;
+    let seed = 0;
+    let world = World::start(world_options(&draft, &options.environment, Clock::starting_now(), seed)).await;
+    let world = Arc::new(world.map_err(|error| format!("the mock world did not start: {error}"))?);
+    let names = options.environment.components.keys();
+    let upstreams: BTreeMap<String, String> =
+        names.filter_map(|name| Some((name.clone(), world.base_url(name)?))).collect();
+    let config = against(&options.config, &options.environment, &upstreams).map_err(|error| error.to_string())?;
+    let here = std::env::temp_dir();
+    let mut silent = |_: &str| ();
+    let gateway = Gateway::start(&options.gateway, &config, &keys.master, &here, seed, &mut silent);
+    let gateway = gateway.await.map_err(|error| error.to_string())?;
+    let control = Control::start(Arc::clone(&world), 0).await.map_err(|error| format!("no control API: {error}"))?;
+    for setting in &gateway.unsupported {
+        tracing::warn!("the mock gateway does not imitate `{setting}`");
+    }
+    ready(&Serving { gateway: gateway.url.clone(), key: keys.master.clone(), upstreams, control: control.url() });
+    options.stop.token().cancelled().await;
+    control.shutdown().await;
+    let stopped = gateway.stop().await.map_err(|error| error.to_string());
+    world.shutdown().await;
+    stopped
+}

@@ -1,0 +1,323 @@
+//! What is checked on one route, and what each check says.
+
+use crate::analysis::{Figures, Mode, ms};
+use crate::plan::STEADY_PROBES;
+use crate::scenario::{Answer, Requirement};
+
+use super::result::{Bracket, Failback, Failover, InFlight, Verdict};
+
+/// One thing that does not hold, or could not be established.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Objection {
+    /// Which requirements it speaks against.
+    pub(super) requirements: Vec<Requirement>,
+    /// In words.
+    pub(super) text: String,
+}
+
+/// All that was looked at in one scenario.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Checks {
+    /// Why the experiment says nothing.
+    pub(super) void: Vec<String>,
+    /// Seen not to hold.
+    pub(super) failed: Vec<Objection>,
+    /// Not established.
+    pub(super) open: Vec<Objection>,
+    /// Requirements that some check looked at, with what was seen where it holds.
+    pub(super) looked_at: Vec<(Requirement, String)>,
+}
+
+impl Checks {
+    pub(super) fn fail(&mut self, requirements: &[Requirement], text: String) {
+        self.failed.push(Objection { requirements: requirements.to_vec(), text });
+    }
+    pub(super) fn open(&mut self, requirements: &[Requirement], text: String) {
+        self.open.push(Objection { requirements: requirements.to_vec(), text });
+    }
+    fn looked(&mut self, requirements: &[Requirement], text: &str) {
+        self.looked_at.extend(requirements.iter().map(|requirement| (*requirement, text.to_owned())));
+    }
+
+    /// Fail beats inconclusive beats pass; void is inconclusive.
+    pub(super) fn verdict(&self) -> Verdict {
+        if !self.void.is_empty() {
+            Verdict::Inconclusive
+        } else if !self.failed.is_empty() {
+            Verdict::Fail
+        } else if !self.open.is_empty() {
+            Verdict::Inconclusive
+        } else {
+            Verdict::Pass
+        }
+    }
+}
+
+/// Which requirements a route's served-by and errors speak about in this mode.
+pub(super) fn served_requirements(figures: &Figures) -> Vec<Requirement> {
+    let mut requirements = vec![Requirement::NFR125];
+    if let Some(Answer::ServedBy(alias)) = figures.expectation.map(|expectation| &expectation.answer) {
+        if *alias != figures.planned.model {
+            requirements.push(Requirement::FR217);
+        } else if alias == CODER_MODEL {
+            requirements.push(Requirement::FR223);
+        }
+    }
+    requirements
+}
+
+/// FR223: what coder sub-agents run on.
+const CODER_MODEL: &str = "cloud-qwen3-coder";
+
+/// Everything about one route but time and recovery.
+pub(super) fn check_served(checks: &mut Checks, figures: &Figures) {
+    let Some(expectation) = figures.expectation else { return };
+    let route = &figures.planned.route;
+    let requirements = served_requirements(figures);
+    let requests = figures.judged.len() as u64;
+    if requests < STEADY_PROBES {
+        checks.open(&requirements, format!("{route}: {requests} judged probes; {STEADY_PROBES} are needed"));
+    }
+    if let (skipped @ 1.., reason) = &figures.skipped {
+        let reason = reason.as_deref().unwrap_or("no reason");
+        checks.open(&requirements, format!("{route}: {skipped} planned probes were not sent: {reason}"));
+    }
+    let stretch_max_us = (4.0 * figures.planned.rate.interval().as_micros() as f64).max(1e6);
+    if figures.unsampled_us as f64 > stretch_max_us {
+        checks.open(
+            &requirements,
+            format!("{route}: no probe was sent for {:.1} s of the judged time", ms(figures.unsampled_us) / 1000.0),
+        );
+    }
+    if let Some(unknown) = figures.served_by.get("unknown") {
+        checks.open(&requirements, format!("{route}: no source says who served {unknown} of {} replies", figures.ok));
+    }
+    if let Some((probe, said)) = figures.conflicts.first() {
+        checks.open(
+            &requirements,
+            format!(
+                "{route}: sources disagree on who served {} replies; the first is {probe}: {}",
+                figures.conflicts.len(),
+                said.join(", ")
+            ),
+        );
+    }
+    match &expectation.answer {
+        Answer::ServedBy(alias) => check_served_by(checks, figures, alias, expectation.errors, &requirements),
+        Answer::Error => check_error(checks, figures, &requirements),
+    }
+}
+
+fn check_served_by(
+    checks: &mut Checks,
+    figures: &Figures,
+    alias: &str,
+    errors_allowed: u64,
+    requirements: &[Requirement],
+) {
+    let route = &figures.planned.route;
+    let requests = figures.judged.len();
+    let others: Vec<String> = figures
+        .served_by
+        .iter()
+        .filter(|(server, _)| *server != alias && *server != "unknown")
+        .map(|(server, count)| format!("{server} ({count})"))
+        .collect();
+    if !others.is_empty() {
+        checks.fail(
+            requirements,
+            format!("{route}: expected {alias}, but of {requests} probes some were served by {}", others.join(", ")),
+        );
+    }
+    let censored = figures.errors.get("censored").copied().unwrap_or(0);
+    let errors = figures.errors.values().sum::<u64>() - censored;
+    if errors > errors_allowed {
+        let classes = figures.errors.iter().filter(|(class, _)| *class != "censored");
+        let classes: Vec<String> = classes.map(|(class, count)| format!("{class} ({count})")).collect();
+        checks.fail(
+            requirements,
+            format!("{route}: {errors} of {requests} probes failed: {}; {errors_allowed} may", classes.join(", ")),
+        );
+    }
+    if censored > 0 {
+        checks.open(requirements, format!("{route}: {censored} probes were still open when the run was cut"));
+    }
+    checks.looked(requirements, &format!("{route} was served by {alias}"));
+}
+
+fn check_error(checks: &mut Checks, figures: &Figures, requirements: &[Requirement]) {
+    let route = &figures.planned.route;
+    let requests = figures.judged.len();
+    if figures.ok > 0 {
+        let servers: Vec<String> =
+            figures.served_by.iter().map(|(server, count)| format!("{server} ({count})")).collect();
+        checks.fail(
+            requirements,
+            format!("{route}: expected an error, but {} of {requests} probes were served by {}", figures.ok, servers.join(", ")),
+        );
+    }
+    let dishonest: Vec<String> = figures
+        .errors
+        .iter()
+        .filter(|(class, _)| !crate::analysis::is_honest_error(class) && *class != "censored")
+        .map(|(class, count)| format!("{class} ({count})"))
+        .collect();
+    if !dishonest.is_empty() {
+        checks.fail(
+            requirements,
+            format!(
+                "{route}: expected a complete HTTP error (408, 429 or 5xx), but of {requests} probes some ended in {}",
+                dishonest.join(", ")
+            ),
+        );
+    }
+    checks.looked(requirements, &format!("{route} was answered with an honest error"));
+}
+
+/// Both readings of NFR123.
+pub(super) fn check_failover(checks: &mut Checks, mode: &Mode, figures: &Figures) -> Option<Failover> {
+    let expectation = figures.expectation?;
+    let seen = figures.failover.as_ref()?;
+    let route = &figures.planned.route;
+    let limit_s = expectation.within;
+    let (request_verdict, service_verdict) = (request_reading(seen), service_reading(seen));
+    let nfr123 = [Requirement::NFR123];
+    match request_verdict {
+        Verdict::Fail => {
+            let late = super::story::why_late(mode, figures);
+            let text = format!("{route}: request reading of NFR123 fails: {} of {} probes were not answered as they must be within {limit_s}{late}", seen.bad, seen.judged);
+            checks.fail(&nfr123, text);
+        }
+        Verdict::Inconclusive => checks.open(
+            &nfr123,
+            format!("{route}: request reading of NFR123: {} of {} probes cannot be judged (late sending, unknown server, or cut short)", seen.unsure, seen.judged),
+        ),
+        Verdict::Pass => {}
+    }
+    match service_verdict {
+        Verdict::Fail => {
+            let when = seen.steady_after_ms.map_or_else(
+                || "there was no steady run of good replies at all".to_owned(),
+                |(lo, _)| format!("good replies were steady only {:.2} s after the fault", lo / 1000.0),
+            );
+            checks.fail(&nfr123, format!("{route}: service reading of NFR123 fails: {when}; the limit is {limit_s}"));
+        }
+        Verdict::Inconclusive => {
+            let why = seen.steady_after_ms.map_or_else(
+                || format!("no run of good replies at least 5 s and {STEADY_PROBES} probes long was seen"),
+                |(lo, hi)| format!("steady after {:.2}-{:.2} s stands on both sides of the limit", lo / 1000.0, hi / 1000.0),
+            );
+            checks.open(&nfr123, format!("{route}: service reading of NFR123: {why}"));
+        }
+        Verdict::Pass => {}
+    }
+    if let Some(bound) = expectation.lost_in_flight
+        && seen.in_flight_lost > bound
+    {
+        let text = format!("{route}: {} answers broke off in the middle; {bound} may", seen.in_flight_lost);
+        checks.fail(&[Requirement::NFR125], text);
+    }
+    let worst = seen.worst_us.map_or_else(|| "no answer".to_owned(), |worst| format!("{:.2} s", ms(worst) / 1000.0));
+    checks.looked(&nfr123, &format!("{route} worst {worst} against {limit_s}"));
+    Some(Failover {
+        limit_ms: ms(seen.limit_us),
+        injections: 1,
+        worst_ms: seen.worst_us.map(ms),
+        censored: seen.worst_us.is_none(),
+        worst_last_byte_ms: seen.worst_last_byte_us.map(ms),
+        steady_after_ms: seen.steady_after_ms.map(bracket),
+        first_expected_after_ms: seen.first_expected_after_ms.map(bracket),
+        unavailable_gap_ms: seen.gap_ms,
+        unavailable_starts_ms: seen.bad_starts_ms,
+        in_flight: InFlight { served: seen.in_flight_served, lost: seen.in_flight_lost },
+        request_verdict,
+        service_verdict,
+    })
+}
+
+pub(super) fn bracket((lo, hi): (f64, f64)) -> Bracket {
+    Bracket(lo, Some(hi))
+}
+
+fn request_reading(seen: &crate::analysis::FailoverFigures) -> Verdict {
+    if seen.bad > 0 {
+        Verdict::Fail
+    } else if seen.unsure > 0 || seen.judged == 0 || seen.worst_us.is_none_or(|worst| worst > seen.limit_us) {
+        Verdict::Inconclusive
+    } else {
+        Verdict::Pass
+    }
+}
+
+fn service_reading(seen: &crate::analysis::FailoverFigures) -> Verdict {
+    let limit_ms = ms(seen.limit_us);
+    match seen.steady_after_ms {
+        Some((_, hi)) if hi <= limit_ms => Verdict::Pass,
+        Some((lo, _)) if lo > limit_ms => Verdict::Fail,
+        Some(_) => Verdict::Inconclusive,
+        None if seen.bad_after_limit => Verdict::Fail,
+        None => Verdict::Inconclusive,
+    }
+}
+
+/// Recovery after this mode's heal.
+pub(super) fn check_failback(checks: &mut Checks, mode: &Mode, figures: &Figures) -> Option<Failback> {
+    let route = &figures.planned.route;
+    let recovery = mode.step.scenario.recover.get(route);
+    let Some(seen) = &figures.failback else {
+        if recovery.is_some() && !mode.step.heal.is_empty() {
+            checks.open(&[Requirement::NFR125], format!("{route}: recovery was not seen"));
+        }
+        return None;
+    };
+    let limit_ms = recovery.map(|recovery| recovery.within.as_ms());
+    let verdict = limit_ms.map(|limit| match seen.steady_after_ms {
+        Some((_, hi)) if hi <= limit => Verdict::Pass,
+        Some((lo, _)) if lo > limit => Verdict::Fail,
+        None if seen.watched_ms >= limit => Verdict::Fail,
+        Some(_) | None => Verdict::Inconclusive,
+    });
+    if let (Some(recovery), Some(verdict)) = (recovery, verdict) {
+        let primary = &recovery.served_by;
+        let within = recovery.within;
+        match verdict {
+            Verdict::Pass => checks.looked(&[Requirement::NFR125], &format!("{route} came back to {primary}")),
+            Verdict::Fail => checks.fail(
+                &[Requirement::NFR125],
+                format!("{route}: {primary} did not serve steadily within {within} after heal"),
+            ),
+            Verdict::Inconclusive => checks.open(
+                &[Requirement::NFR125],
+                format!("{route}: whether {primary} serves steadily within {within} after heal was not seen"),
+            ),
+        }
+    }
+    Some(Failback {
+        first_after_ms: seen.first_after_ms.map(bracket),
+        steady_after_ms: seen.steady_after_ms.map(bracket),
+        errors: seen.errors,
+        flaps: seen.flaps,
+        limit_ms,
+        verdict,
+    })
+}
+
+/// FR217 is about the order, too: no source may show a later alias asked before an earlier one.
+pub(super) fn check_order(checks: &mut Checks, figures: &Figures, chain: &[String]) {
+    let Some(Answer::ServedBy(alias)) = figures.expectation.map(|expectation| &expectation.answer) else { return };
+    if *alias == figures.planned.model {
+        return;
+    }
+    let place = |alias: &Option<String>| alias.as_ref().and_then(|alias| chain.iter().position(|own| own == alias));
+    let broken = figures.judged.iter().find(|probe| {
+        let places: Vec<usize> = probe.calls.iter().filter_map(|(_, alias)| place(alias)).collect();
+        places.windows(2).any(|pair| pair[0] > pair[1])
+    });
+    if let Some(probe) = broken {
+        let asked: Vec<&str> = probe.calls.iter().filter_map(|(_, alias)| alias.as_deref()).collect();
+        checks.fail(
+            &[Requirement::FR217],
+            format!("{}: {} was sent to {} in this order", figures.planned.route, probe.record.id, asked.join(", ")),
+        );
+    }
+}

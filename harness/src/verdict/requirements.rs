@@ -1,0 +1,137 @@
+//! From checks to requirements: in one scenario, and over the run.
+
+use std::collections::BTreeSet;
+
+use crate::analysis::{Mode, RunFacts};
+use crate::scenario::{Answer, Requirement};
+
+use super::checks::{Checks, Objection};
+use super::result::{RequirementVerdict, RunRequirement, ScenarioRequirement, ScenarioResult};
+
+const ALL: [Requirement; 5] =
+    [Requirement::FR217, Requirement::FR222, Requirement::FR223, Requirement::NFR123, Requirement::NFR125];
+
+/// The components whose states make up the five operating modes.
+const MODES: [(&str, &[&str]); 5] = [
+    ("normal", &[]),
+    ("cloud down", &["cloud"]),
+    ("gaming", &["vllm"]),
+    ("cloud + GPU down", &["cloud", "vllm"]),
+    ("full outage", &["cloud", "ollama", "vllm"]),
+];
+
+/// The requirements that a scenario file names, and those that a check of it spoke against.
+pub(super) fn of_scenario(mode: &Mode, checks: &Checks) -> Vec<ScenarioRequirement> {
+    let named: BTreeSet<Requirement> = mode.step.scenario.requirements.iter().copied().collect();
+    ALL.into_iter().filter(|id| named.contains(id)).map(|id| one(id, mode, checks)).collect()
+}
+
+fn one(id: Requirement, mode: &Mode, checks: &Checks) -> ScenarioRequirement {
+    let against = |objections: &[Objection]| {
+        let texts = objections.iter().filter(|objection| objection.requirements.contains(&id));
+        texts.map(|objection| objection.text.clone()).collect::<Vec<_>>()
+    };
+    let (failed, open) = (against(&checks.failed), against(&checks.open));
+    let seen: Vec<String> =
+        checks.looked_at.iter().filter(|(looked, _)| *looked == id).map(|(_, text)| text.clone()).collect();
+    let (verdict, detail) = if !checks.void.is_empty() {
+        (RequirementVerdict::Inconclusive, checks.void.join("; "))
+    } else if !failed.is_empty() {
+        (RequirementVerdict::Fail, failed.join("; "))
+    } else if !open.is_empty() {
+        (RequirementVerdict::Inconclusive, open.join("; "))
+    } else if seen.is_empty() {
+        (RequirementVerdict::NotChecked, "nothing in this mode could be checked for it".to_owned())
+    } else {
+        (RequirementVerdict::Pass, seen.join("; "))
+    };
+    let detail = match (id, verdict, not_exercised(mode)) {
+        (Requirement::NFR125, RequirementVerdict::Pass, Some(note)) => format!("{detail}; {note}"),
+        (Requirement::FR217, RequirementVerdict::Pass, _) => format!("{detail}{}", skipped_steps(mode)),
+        _ => detail,
+    };
+    ScenarioRequirement { id: id.to_string(), verdict, detail }
+}
+
+/// Recovery that the scenario states and this run did not come to, since the next mode inherits the fault.
+fn not_exercised(mode: &Mode) -> Option<String> {
+    let stated = !mode.step.scenario.recover.is_empty() && !mode.step.scenario.components.is_empty();
+    (stated && mode.step.heal.is_empty()).then(|| "recovery not checked here: the next mode keeps the fault".to_owned())
+}
+
+/// Hops of the chain that were down together with the primary, and so were not exercised.
+fn skipped_steps(mode: &Mode) -> String {
+    let expected: Vec<&String> = mode
+        .step
+        .scenario
+        .expect
+        .values()
+        .filter_map(|expectation| match &expectation.answer {
+            Answer::ServedBy(alias) => Some(alias),
+            Answer::Error => None,
+        })
+        .collect();
+    if expected.iter().any(|alias| *alias == "cloud-minimax") {
+        String::new()
+    } else {
+        " (the step to cloud-minimax was not exercised: it went down with cloud-kimi)".to_owned()
+    }
+}
+
+/// All requirements over the whole run.
+pub(super) fn of_run(run: &RunFacts, scenarios: &[ScenarioResult]) -> Vec<RunRequirement> {
+    ALL.into_iter()
+        .map(|id| {
+            let parts: Vec<(&str, &ScenarioRequirement)> = scenarios
+                .iter()
+                .flat_map(|scenario| scenario.requirements.iter().map(|part| (scenario.name.as_str(), part)))
+                .filter(|(_, part)| part.id == id.to_string() && part.verdict != RequirementVerdict::NotChecked)
+                .collect();
+            let (verdict, detail) = fold(id, run, &parts);
+            let scenarios = parts.iter().map(|(name, _)| (*name).to_owned()).collect();
+            RunRequirement { id: id.to_string(), verdict, scenarios, detail }
+        })
+        .collect()
+}
+
+fn fold(id: Requirement, run: &RunFacts, parts: &[(&str, &ScenarioRequirement)]) -> (RequirementVerdict, String) {
+    for verdict in [RequirementVerdict::Fail, RequirementVerdict::Inconclusive] {
+        let these: Vec<String> = parts
+            .iter()
+            .filter(|(_, part)| part.verdict == verdict)
+            .map(|(name, part)| format!("{name}: {}", part.detail))
+            .collect();
+        if !these.is_empty() {
+            return (verdict, these.join("; "));
+        }
+    }
+    if parts.is_empty() {
+        let why = match id {
+            Requirement::FR222 => "the migration state is no part of this run",
+            _ => "no scenario of this run looked at it",
+        };
+        return (RequirementVerdict::NotChecked, why.to_owned());
+    }
+    if id == Requirement::NFR125
+        && let Some(missing) = missing_modes(run)
+    {
+        return (
+            RequirementVerdict::NotChecked,
+            format!("it speaks of all five modes; what ran passed, but not in this run: {missing}"),
+        );
+    }
+    let details: Vec<String> = parts.iter().map(|(name, part)| format!("{name}: {}", part.detail)).collect();
+    (RequirementVerdict::Pass, details.join("; "))
+}
+
+/// Modes of the table that no scenario of the run stands for.
+fn missing_modes(run: &RunFacts) -> Option<String> {
+    let ran: BTreeSet<Vec<&str>> = run
+        .modes
+        .iter()
+        .map(|mode| mode.step.scenario.components.keys().map(String::as_str).collect())
+        .collect();
+    let missing = MODES.iter().filter(|(_, components)| !ran.contains(&components.to_vec()));
+    let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
+    (!missing.is_empty()).then(|| missing.join(", "))
+}

@@ -1,0 +1,190 @@
+//! One scenario: facts and figures to its part of the result.
+
+use crate::analysis::{FaultFacts, Figures, Mode, RunFacts, figures, ms};
+use crate::journal::Outcome;
+use crate::report::RouteSamples;
+use crate::scenario::{Answer, Requirement};
+
+use super::checks::{Checks, check_failback, check_failover, check_order, check_served};
+use super::requirements;
+use super::result::{Bracket, Evidence, FaultResult, RouteResult, ScenarioResult};
+use super::story;
+
+/// Judge one mode.
+pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
+    let mut checks = Checks { void: void(run, mode), ..Checks::default() };
+    if let Some(gateway) = &run.gateway
+        && let Some(first) = gateway.unsupported.first()
+    {
+        checks.open(
+            &mode.step.scenario.requirements,
+            format!("the mock gateway does not imitate `{first}` ({} such settings); use --gateway litellm", gateway.unsupported.len()),
+        );
+    }
+    let all: Vec<Figures> = mode.step.routes.iter().map(|route| figures(mode, route)).collect();
+    let mut routes = Vec::new();
+    for figures in &all {
+        let route = run.start.environment.routes.get(&figures.planned.route);
+        let chain: Vec<String> =
+            route.map(|route| [vec![route.model.clone()], route.fallbacks.clone()].concat()).unwrap_or_default();
+        check_served(&mut checks, figures);
+        check_order(&mut checks, figures, &chain);
+        let failover = check_failover(&mut checks, mode, figures);
+        let failback = check_failback(&mut checks, mode, figures);
+        if figures.planned.fails_over && failover.is_none() && checks.void.is_empty() {
+            checks.open(&[Requirement::NFR123], format!("{}: failover was not seen", figures.planned.route));
+        }
+        routes.push(RouteResult {
+            route: figures.planned.route.clone(),
+            model: figures.planned.model.clone(),
+            expected: figures.expectation.map(|expectation| match &expectation.answer {
+                Answer::ServedBy(alias) => alias.clone(),
+                Answer::Error => "error".to_owned(),
+            }),
+            requests: figures.judged.len() as u64,
+            ok: figures.ok,
+            errors: figures.errors.clone(),
+            planned: figures.judged.len() as u64 + figures.skipped.0,
+            skipped: figures.skipped.0,
+            late: figures.late,
+            served_by: figures.served_by.clone(),
+            attribution_conflicts: figures.conflicts.len() as u64,
+            latency_ms: figures.latency.clone(),
+            ttft_ms: figures.ttft.clone(),
+            error_reply_ms: figures.error_reply.clone(),
+            unjudged: figures.unjudged.clone(),
+            failover,
+            failback,
+            control_ms: figures.control.clone(),
+            worst: story::worst(figures),
+        });
+    }
+    let verdict = checks.verdict();
+    ScenarioResult {
+        name: mode.step.scenario.name.clone(),
+        title: mode.step.scenario.title.clone(),
+        verdict,
+        reasons: reasons(&checks),
+        requirements: requirements::of_scenario(mode, &checks),
+        faults: mode.faults.iter().map(|fault| fault_result(run, mode, fault)).collect(),
+        timeline: story::timeline(run, mode, &all),
+        findings: story::findings(&all),
+        routes,
+    }
+}
+
+fn reasons(checks: &Checks) -> Vec<String> {
+    if !checks.void.is_empty() {
+        return checks.void.clone();
+    }
+    checks.failed.iter().chain(&checks.open).map(|objection| objection.text.clone()).collect()
+}
+
+/// Why the experiment says nothing about the stack, if so.
+fn void(run: &RunFacts, mode: &Mode) -> Vec<String> {
+    let mut void = Vec::new();
+    let cut = run.interrupted.as_ref().map(|cause| format!("the run was cut short ({cause})"));
+    let cut = cut.or_else(|| run.aborted.as_ref().map(|cause| format!("the run was given up: {cause}")));
+    let cut = cut.or_else(|| run.refused.as_ref().map(|why| format!("the run was refused: {why}")));
+    let cut = cut.unwrap_or_else(|| "the run ended without saying why".to_owned());
+    if mode.started_us.is_none() {
+        return vec![format!("not reached: {cut}")];
+    }
+    if let Some(saw) = &mode.baseline_broken {
+        void.push(format!("no steady state before the fault: {saw}"));
+    }
+    for fault in &mode.faults {
+        if let Some(flaw) = fault.flaw.as_ref().filter(|_| fault.effective.is_none()) {
+            void.push(format!("{} of {} {flaw}", fault.kind, fault.component));
+        }
+    }
+    if !void.is_empty() {
+        return void;
+    }
+    let Some(until) = mode.hold_ended_us else {
+        return vec![format!("not measured to its end: {cut}")];
+    };
+    let planned = mode.step.inject.len() + mode.step.inherited.len();
+    if mode.faults.len() < planned {
+        void.push(format!("{} of {planned} faults were made", mode.faults.len()));
+    }
+    for fault in &mode.faults {
+        if fault.effective.is_none() {
+            void.push(format!("{} of {} was never seen in effect", fault.kind, fault.component));
+        } else if !fault.held(until) {
+            void.push(format!("{} of {} did not hold until the mode ended", fault.kind, fault.component));
+        }
+    }
+    void
+}
+
+fn fault_result(run: &RunFacts, mode: &Mode, fault: &FaultFacts) -> FaultResult {
+    let (from, to) = (mode.started_us.unwrap_or(0), mode.ended_us.unwrap_or(u64::MAX));
+    let until = mode.hold_ended_us.or(mode.ended_us).unwrap_or(run.last_us);
+    let injected = fault.injected.unwrap_or((0, 0));
+    let here = |at: &u64| (from..=to).contains(at);
+    let mut evidence: Vec<Evidence> = fault
+        .looks
+        .iter()
+        .filter(|(at, ..)| here(at))
+        .map(|(at, source, up, saw)| Evidence {
+            at_ms: ms(*at),
+            source: source.clone(),
+            saw: format!("{}: {saw}", if *up { "up" } else { "down" }),
+        })
+        .collect();
+    if let Some(renewed) = renewed_evidence(fault, from, until) {
+        evidence.push(renewed);
+    }
+    evidence.sort_by(|a, b| a.at_ms.total_cmp(&b.at_ms));
+    let healed_here = fault.healed.filter(|(_, hi)| here(hi));
+    FaultResult {
+        component: fault.component.clone(),
+        kind: fault.kind.clone(),
+        inherited: fault.inherited,
+        injected_at: story::wall_clock(run, injected.0),
+        injected_ms: Bracket(ms(injected.0), fault.injected.map(|(_, accepted)| ms(accepted))),
+        effective_ms: fault.effective.map(|(lo, hi)| Bracket(ms(lo), Some(ms(hi)))),
+        healed_ms: healed_here.map(|(lo, hi)| Bracket(ms(lo), Some(ms(hi)))),
+        held: fault.held(until),
+        evidence,
+    }
+}
+
+/// "Seen down n times between then and then": what shows that an (inherited) fault still held.
+fn renewed_evidence(fault: &FaultFacts, from: u64, until: u64) -> Option<Evidence> {
+    let since = fault.effective.map_or(from, |(_, hi)| hi.max(from));
+    let here = fault.counts.iter().filter(|(first, last, ..)| *first >= since && *last <= until);
+    let (up, down, last) =
+        here.fold((0, 0, 0), |(up, down, newest), (_, last, u, d)| (up + u, down + d, newest.max(*last)));
+    (up + down > 0).then(|| Evidence {
+        at_ms: ms(last),
+        source: fault.looks.first().map_or_else(|| "witness".to_owned(), |(_, source, ..)| source.clone()),
+        saw: format!("looked {} times in this mode: {down} down, {up} up", up + down),
+    })
+}
+
+/// Latencies of the judged probes, for histograms: pictures only, never judged on.
+#[must_use]
+pub fn samples(run: &RunFacts) -> Vec<RouteSamples> {
+    let mut all = Vec::new();
+    for mode in &run.modes {
+        for planned in &mode.step.routes {
+            let figures = figures(mode, planned);
+            if figures.judged.is_empty() {
+                continue;
+            }
+            let ok = figures.judged.iter().filter(|probe| probe.record.outcome == Outcome::Ok);
+            let samples_us: Vec<u64> =
+                ok.map(|probe| probe.record.ended_us.saturating_sub(probe.record.intended_us)).collect();
+            all.push(RouteSamples {
+                scenario: mode.step.scenario.name.clone(),
+                route: planned.route.clone(),
+                start_ms: mode.hold_from_us.map_or(0, |from| from / 1000),
+                errors: figures.judged.len() as u64 - samples_us.len() as u64,
+                samples_us,
+            });
+        }
+    }
+    all
+}

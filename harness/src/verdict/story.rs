@@ -1,0 +1,216 @@
+//! What happened, in words and in time order: for the person who was not there.
+
+use jiff::Timestamp;
+
+use crate::analysis::{Figures, Goodness, Mode, Probe, RunFacts, ms};
+use crate::journal::{Outcome, UpstreamCall};
+use crate::scenario::Answer;
+
+use super::result::{Hop, ScenarioResult, TimelineEntry, WorstProbe};
+
+/// How many of the worst probes are told.
+const WORST_MAX: usize = 5;
+/// A median that moves more than this, by both measures, is a finding.
+const SHIFT_RATIO: f64 = 0.2;
+const SHIFT_MS: f64 = 250.0;
+
+/// RFC 3339 time of an instant of the run.
+pub(super) fn wall_clock(run: &RunFacts, at_us: u64) -> String {
+    let start: Result<Timestamp, _> = run.start.started_at.parse();
+    let micros = i64::try_from(at_us).unwrap_or(i64::MAX);
+    start.map_or_else(
+        |_| run.start.started_at.clone(),
+        |start| match start.checked_add(jiff::SignedDuration::from_micros(micros)) {
+            Ok(at) => format!("{at:.3}"),
+            Err(_) => run.start.started_at.clone(),
+        },
+    )
+}
+
+/// The slowest judged probes, those without an answer first.
+pub(super) fn worst(figures: &Figures) -> Vec<WorstProbe> {
+    let error_expected = matches!(figures.expectation.map(|e| &e.answer), Some(Answer::Error));
+    let time = |probe: &Probe| figures.answered_after_us(probe, error_expected);
+    let mut probes: Vec<&Probe> = figures.judged.clone();
+    probes.sort_by_key(|probe| (std::cmp::Reverse(time(probe).unwrap_or(u64::MAX)), probe.record.intended_us));
+    probes.truncate(WORST_MAX);
+    probes
+        .into_iter()
+        .map(|probe| WorstProbe {
+            probe: probe.record.id.clone(),
+            at_ms: ms(probe.record.intended_us),
+            first_content_ms: time(probe).map(ms),
+            outcome: match &probe.record.outcome {
+                Outcome::Ok => probe.attribution.alias.clone().unwrap_or_else(|| "unknown".to_owned()),
+                Outcome::Error(class) => class.clone(),
+                Outcome::Censored(_) => "censored".to_owned(),
+            },
+            hops: probe.calls.iter().map(|(call, alias)| hop(call, alias.as_deref())).collect(),
+        })
+        .collect()
+}
+
+fn hop(call: &UpstreamCall, alias: Option<&str>) -> Hop {
+    Hop {
+        alias: alias.unwrap_or(&call.model).to_owned(),
+        at_ms: ms(call.received_us),
+        took_ms: call.ended_us.map(|ended| ms(ended.saturating_sub(call.received_us))),
+        outcome: match (call.status, call.ended_us) {
+            (Some(200), _) => "answered".to_owned(),
+            (Some(status), _) => format!("answered {status}"),
+            (None, Some(_)) => "was given up by the gateway".to_owned(),
+            (None, None) => "never answered".to_owned(),
+        },
+    }
+}
+
+/// Where the time of the bad probes went, as far as the upstreams' journals tell; starts with a colon.
+pub(super) fn why_late(mode: &Mode, figures: &Figures) -> String {
+    let bad: Vec<&Probe> = figures.bad_probes();
+    let unanswered: Vec<&&Probe> =
+        bad.iter().filter(|probe| matches!(&probe.record.outcome, Outcome::Error(class) if class == "client-timeout")).collect();
+    let down: Vec<String> = mode.faults.iter().map(|fault| format!("{} ({})", fault.component, fault.kind)).collect();
+    if !unanswered.is_empty() {
+        let never_passed_on = unanswered.iter().filter(|probe| probe.calls.is_empty()).count();
+        let waited = figures.planned.timeout;
+        let place = if never_passed_on == unanswered.len() {
+            format!(
+                "none of them reached any upstream: the gateway was still waiting on what is down, {}, when the client gave up",
+                down.join(", ")
+            )
+        } else {
+            format!("{never_passed_on} of them reached no upstream at all")
+        };
+        return format!(": no answer within the client timeout of {waited} for {}; {place}", unanswered.len());
+    }
+    let slowest = bad.iter().filter_map(|probe| Some((probe.record.first_content_us?, probe))).max_by_key(|(at, probe)| at - probe.record.intended_us);
+    let Some((at, slowest)) = slowest else { return String::new() };
+    let total_s = ms(at - slowest.record.intended_us) / 1000.0;
+    match slowest.calls.iter().rev().find(|(call, _)| call.status == Some(200)) {
+        Some((call, alias)) => format!(
+            ": the slowest took {total_s:.2} s; {} was asked only after {:.2} s, the time before went into attempts on what is down ({})",
+            alias.as_deref().unwrap_or(&call.model),
+            ms(call.received_us.saturating_sub(slowest.record.intended_us)) / 1000.0,
+            down.join(", ")
+        ),
+        None => format!(": the slowest took {total_s:.2} s"),
+    }
+}
+
+/// What happened in one mode.
+pub(super) fn timeline(run: &RunFacts, mode: &Mode, all: &[Figures]) -> Vec<TimelineEntry> {
+    let mut story: Vec<(u64, String)> = Vec::new();
+    let mut tell = |at: Option<u64>, what: String| story.extend(at.map(|at| (at, what)));
+    tell(mode.started_us, "probe traffic starts".to_owned());
+    if let Some(saw) = &mode.baseline_broken {
+        tell(mode.started_us, format!("the baseline is broken, so no fault is injected: {saw}"));
+    }
+    for fault in &mode.faults {
+        let name = format!("{} of {}", fault.kind, fault.component);
+        if fault.inherited {
+            tell(mode.started_us, format!("{name} is still in effect from the mode before"));
+        } else {
+            tell(fault.injected.map(|(called, _)| called), format!("{name} is injected"));
+            let effect = fault.effective.map(|(lo, hi)| format!("{name} is in effect (took effect between {:.3} s and {:.3} s)", ms(lo) / 1000.0, ms(hi) / 1000.0));
+            tell(fault.effective.map(|(_, hi)| hi), effect.unwrap_or_default());
+        }
+        if let (Some(flaw), at) = (&fault.flaw, fault.injected.map(|(_, accepted)| accepted)) {
+            tell(at, format!("{name} {flaw}"));
+        }
+        let here = fault.heal_called_us.filter(|_| mode.heal_called_us.is_some());
+        tell(here, format!("{name} is healed"));
+        tell(fault.healed.filter(|_| here.is_some()).map(|(_, served)| served), format!("{} serves a completion again", fault.component));
+    }
+    tell(mode.hold_from_us, "judging starts".to_owned());
+    tell(mode.hold_ended_us, "each judged probe has ended".to_owned());
+    for figures in all {
+        for (at, what) in route_story(figures) {
+            story.push((at, what));
+        }
+    }
+    if let (Some(cause), None) = (&run.interrupted, mode.ended_us)
+        && mode.started_us.is_some()
+    {
+        story.push((run.last_us, format!("the run is cut short by {cause}")));
+    }
+    story.sort_by_key(|(at, _)| *at);
+    story.into_iter().map(|(at, what)| TimelineEntry { at_ms: ms(at), what }).collect()
+}
+
+/// Changes of who serves a route, as the client saw them.
+fn route_story(figures: &Figures) -> Vec<(u64, String)> {
+    let mut story = Vec::new();
+    let mut last: Option<String> = None;
+    let mut probes: Vec<&Probe> = figures.all.clone();
+    probes.sort_by_key(|probe| probe.record.ended_us);
+    for probe in probes {
+        let now = match &probe.record.outcome {
+            Outcome::Ok => format!("answered by {}", probe.attribution.alias.as_deref().unwrap_or("unknown")),
+            Outcome::Error(class) => format!("ending in {class}"),
+            Outcome::Censored(_) => continue,
+        };
+        if last.as_ref() != Some(&now) {
+            story.push((probe.record.ended_us, format!("{} is {now}", figures.planned.route)));
+            last = Some(now);
+        }
+    }
+    // A route that changes its server all the time would bury everything else.
+    if story.len() > CHANGES_MAX {
+        let more = story.len() - CHANGES_MAX;
+        story.truncate(CHANGES_MAX);
+        if let Some((_, what)) = story.last_mut() {
+            what.push_str(&format!(" (and {more} more changes, not listed)"));
+        }
+    }
+    story
+}
+
+const CHANGES_MAX: usize = 12;
+
+/// Findings of one mode that are no failure.
+pub(super) fn findings(all: &[Figures]) -> Vec<String> {
+    let mut findings = Vec::new();
+    for figures in all {
+        let route = &figures.planned.route;
+        if figures.late > 0 {
+            findings.push(format!(
+                "{route}: {} probes were sent late by this machine; their latency counts from when they should have been sent",
+                figures.late
+            ));
+        }
+        if let Some(failback) = figures.failback.as_ref().filter(|failback| failback.flaps > 0) {
+            findings.push(format!("{route}: the serving alias changed {} times more than needed while coming back", failback.flaps));
+        }
+        if let Some(failback) = figures.failback.as_ref().filter(|failback| failback.errors > 0) {
+            findings.push(format!("{route}: {} probes failed while coming back", failback.errors));
+        }
+    }
+    findings
+}
+
+/// A mode whose primary serves must not be slower than `normal` of the same run; where it is, that is
+/// a finding and no failure: pooled probes cannot carry a test.
+pub(super) fn shifted_median(scenarios: &[ScenarioResult]) -> Vec<String> {
+    let Some(normal) = scenarios.iter().find(|scenario| scenario.faults.is_empty()) else { return Vec::new() };
+    let mut findings = Vec::new();
+    for scenario in scenarios.iter().filter(|scenario| !scenario.faults.is_empty()) {
+        for route in scenario.routes.iter().filter(|route| route.expected.as_ref() == Some(&route.model)) {
+            let usual = normal.routes.iter().find(|usual| usual.route == route.route);
+            let medians = usual.and_then(|usual| usual.latency_ms.p50).zip(route.latency_ms.p50);
+            if let Some((usual, now)) = medians
+                && (now - usual).abs() > SHIFT_MS
+                && (now - usual).abs() > SHIFT_RATIO * usual
+            {
+                findings.push(format!("{}: the median of {} is {now:.0} ms, in {} it was {usual:.0} ms", scenario.name, route.route, normal.name));
+            }
+        }
+    }
+    findings
+}
+
+impl<'a> Figures<'a> {
+    /// Judged probes that are bad by evidence.
+    fn bad_probes(&self) -> Vec<&'a Probe> {
+        self.judged.iter().copied().filter(|probe| self.goodness(probe) == Goodness::Bad).collect()
+    }
+}

@@ -1,0 +1,138 @@
+//! Files that are meant to hurt are refused quickly.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use harness::input;
+use proptest::prelude::*;
+
+/// The only problem of a file with this content, and that it came quickly.
+fn refused(content: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hostile.yaml");
+    fs::write(&path, content).unwrap();
+    quickly(path)
+}
+
+fn quickly(path: PathBuf) -> String {
+    let begun = Instant::now();
+    let problems = input::load(std::slice::from_ref(&path), None).unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(1), "took {:?}", begun.elapsed());
+    let [problem] = problems.0.as_slice() else { panic!("one problem, got {problems}") };
+    assert_eq!(problem.file, path.display().to_string());
+    problem.message.clone()
+}
+
+#[test]
+fn nesting_is_bounded() {
+    for opening in ["[", "{a: ", "- ", "a: ", "? ", "\n- - ", "[a: ", "key: "] {
+        let message = refused(format!("scenario: x\ntitle: {}", opening.repeat(100_000)).as_bytes());
+        assert!(!message.is_empty());
+    }
+}
+
+#[test]
+fn aliases_are_bounded() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..20 {
+        let list = vec![format!("*a{}", level - 1); 10].join(", ");
+        text.push_str(&format!("a{level}: &a{level} [{list}]\n"));
+    }
+    refused(text.as_bytes());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.yaml");
+    fs::write(&path, text).unwrap();
+    let begun = Instant::now();
+    let problem = input::read_yaml_value(&path).unwrap_err();
+    assert!(problem.message.starts_with("more than this program reads"), "{problem}");
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn many_nodes_are_bounded() {
+    let text = format!("scenario: x\ntitle: [{}]\n", "a,".repeat(500_000));
+    refused(text.as_bytes());
+}
+
+#[test]
+fn many_problems_are_bounded() {
+    for separator in [",", ",\n"] {
+        let text =
+            super::scenario("x", &format!("requirements: [{}]\n", format!("FR{separator}").repeat(20_000)));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("many.yaml");
+        fs::write(&path, text).unwrap();
+        let begun = Instant::now();
+        let problems = input::load(&[path], None).unwrap_err();
+        assert_eq!(problems.0.len(), 101);
+        // 20,000 unknown ones, and all but the first are repetitions.
+        assert_eq!(problems.0[100].message, "39899 more problems in this file");
+        assert!(begun.elapsed() < Duration::from_secs(1), "took {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn long_names_are_cut() {
+    let message = refused(
+        format!(
+            "scenario: {}\ntitle: A title\ntraffic:\n  - {{ route: agent, rate: 8/s, for: 12s }}\n",
+            "X".repeat(900_000)
+        )
+        .as_bytes(),
+    );
+    assert!(message.len() < 1000, "{} bytes", message.len());
+}
+
+#[test]
+fn large_files_are_refused_by_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.yaml");
+    File::create(&path).unwrap().set_len(100 * 1024 * 1024).unwrap();
+    assert_eq!(quickly(path), "larger than 1 MiB");
+}
+
+#[test]
+fn other_than_text_is_refused() {
+    assert_eq!(refused(b"scenario: \xff\xfe\n"), "not UTF-8: byte 10 is no text");
+    assert!(!refused(b"scenario: \0\n").is_empty());
+    assert_eq!(refused(b""), "the file is empty");
+    assert_eq!(refused(b"\xef\xbb\xbf"), "the file is empty");
+}
+
+#[cfg(unix)]
+#[test]
+fn devices_are_not_read() {
+    assert_eq!(quickly("/dev/zero".into()), "not a regular file");
+}
+
+proptest! {
+    /// Whatever is in a file, it is loaded or refused with problems that can be drawn.
+    #[test]
+    fn no_content_panics(text in "(scenario|title|traffic|expect|[a-z]{1,3}|[:\\-\\[\\]{}&*!|>'\"#, \n\t\r\u{1b}\u{feff}é]|12s|8/s){0,60}") {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("any.yaml");
+        fs::write(&path, &text).unwrap();
+        if let Err(problems) = input::load(std::slice::from_ref(&path), None) {
+            prop_assert!(!problems.0.is_empty());
+            let shown = problems.render(input::Style::Plain);
+            prop_assert!(!shown.contains('\u{1b}'), "drives the terminal");
+        }
+    }
+
+    /// The same for right files with one piece replaced, which reach the checks behind the parser.
+    #[test]
+    fn no_change_of_a_right_file_panics(at in 0_usize..600, length in 0_usize..20, piece in "\\PC{0,12}") {
+        let right = include_str!("../../../scenarios/cloud-down.yaml");
+        let mut chars: Vec<char> = right.chars().collect();
+        let from = (200 + at).min(chars.len());
+        let to = (from + length).min(chars.len());
+        chars.splice(from..to, piece.chars());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("changed.yaml");
+        fs::write(&path, chars.iter().collect::<String>()).unwrap();
+        if let Err(problems) = input::load(std::slice::from_ref(&path), None) {
+            prop_assert!(!problems.render(input::Style::Plain).is_empty());
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What is shipped loads; which files are meant.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use harness::environment::{FaultKind, Kind, Profile};
+use harness::input::{self, load_from};
+use harness::scenario::{Answer, ComponentState, Forms, Requirement};
+use harness::units::Period;
+
+fn write(root: &Path, name: &str, text: &str) -> PathBuf {
+    let path = root.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn the_five_modes_are_built_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = load_from(folder.path(), &[], None).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let names: Vec<&str> = loaded.scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
+    assert_eq!(names, ["normal", "cloud-down", "gaming", "cloud-gpu-down", "full-outage"]);
+    assert_eq!(names, input::builtin().collect::<Vec<_>>());
+    let agent = |mode: usize| loaded.scenarios[mode].expect["agent"].answer.clone();
+    assert_eq!(agent(0), Answer::ServedBy("cloud-kimi".into()));
+    assert_eq!(agent(1), Answer::ServedBy("vllm-qwen".into()));
+    assert_eq!(agent(2), Answer::ServedBy("cloud-kimi".into()));
+    assert_eq!(agent(3), Answer::ServedBy("ollama-qwen".into()));
+    assert_eq!(agent(4), Answer::Error);
+    let cloud_down = &loaded.scenarios[1];
+    assert_eq!(cloud_down.requirements, [Requirement::FR217, Requirement::NFR123, Requirement::NFR125]);
+    assert_eq!(cloud_down.components["cloud"], ComponentState::Down);
+    assert_eq!(cloud_down.expect["coder"].answer, Answer::Error);
+    assert_eq!(cloud_down.source.name, "built-in:scenarios/cloud-down.yaml");
+    let agent = &cloud_down.traffic[0];
+    assert_eq!(
+        (agent.rate.per_second(), agent.hold, agent.stream),
+        (8.0, Period::from_secs(12), Forms::Mixed)
+    );
+    assert_eq!((agent.max_tokens, agent.timeout), (8, Period::from_secs(30)));
+}
+
+#[test]
+fn the_local_environment_is_built_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let local = load_from(folder.path(), &[], None).unwrap().environment;
+    assert_eq!(local.kind, Kind::Embedded { profile: Profile::Realistic });
+    assert_eq!(local.components["cloud"].down, FaultKind::Blackhole);
+    assert_eq!(local.components["vllm"].down, FaultKind::Refuse);
+    assert_eq!(local.components["cloud"].ready_within.0, Duration::from_secs(5));
+    assert_eq!(local.routes["agent"].fallbacks, ["cloud-minimax", "vllm-qwen", "ollama-qwen"]);
+    assert_eq!(local.source.sha256.len(), 64);
+}
+
+#[test]
+fn what_is_loaded_round_trips_through_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = load_from(folder.path(), &[], None).unwrap();
+    let text = serde_json::to_string(&(&loaded.environment, &loaded.scenarios)).unwrap();
+    assert!(text.contains(r#""hold":"12s""#) && text.contains(r#""rate":"8/s""#), "{text}");
+    assert_eq!(serde_json::from_str::<(_, _)>(&text).ok(), Some((loaded.environment, loaded.scenarios)));
+}
+
+#[test]
+fn a_folder_means_its_own_files_by_name() {
+    let root = tempfile::tempdir().unwrap();
+    for (file, name) in [("b.yml", "b"), ("a.yaml", "a"), ("extra/c.yaml", "c"), ("notes.txt", "d")] {
+        write(root.path(), &format!("scenarios/{file}"), &super::scenario(name, ""));
+    }
+    let names = |paths: &[PathBuf]| -> Vec<String> {
+        let loaded = load_from(root.path(), paths, None).unwrap();
+        loaded.scenarios.into_iter().map(|scenario| scenario.name).collect()
+    };
+    assert_eq!(names(&[]), ["a", "b"]);
+    assert_eq!(names(&["scenarios/extra".into()]), ["c"]);
+    // A file that is named again by its folder is read once.
+    assert_eq!(names(&["scenarios/b.yml".into(), "scenarios".into()]), ["b", "a"]);
+}
+
+#[test]
+fn environments_are_names_or_files() {
+    let root = tempfile::tempdir().unwrap();
+    let local = include_str!("../../../scenarios/environments/local.yaml");
+    let named = |name: &str| local.replace("environment: local", &format!("environment: {name}"));
+    write(root.path(), "scenarios/environments/lab.yaml", &named("lab"));
+    write(root.path(), "other.yaml", &named("other"));
+    let scenario = write(root.path(), "one.yaml", &super::scenario("one", ""));
+    let environment = |wanted| {
+        load_from(root.path(), std::slice::from_ref(&scenario), wanted).map(|loaded| loaded.environment.name)
+    };
+    assert_eq!(environment(None).unwrap(), "local");
+    assert_eq!(environment(Some("lab")).unwrap(), "lab");
+    assert_eq!(environment(Some("other.yaml")).unwrap(), "other");
+    assert_eq!(environment(Some("./other.yaml")).unwrap(), "other");
+    let problems = environment(Some("lap")).unwrap_err();
+    assert_eq!(problems.0[0].message, "unknown environment `lap`: there is no such file");
+    assert_eq!(problems.0[0].hint.as_deref(), Some("did you mean `lab`? possible: `lab`, `local`"));
+    write(root.path(), "scenarios/environments/local.yaml", &named("mine"));
+    assert_eq!(environment(None).unwrap(), "mine");
+}
+
+#[test]
+fn files_as_other_systems_write_them_are_read() {
+    let root = tempfile::tempdir().unwrap();
+    let text = format!("\u{feff}{}", super::scenario("one", "").replace('\n', "\r\n"));
+    let path = write(root.path(), "one.yaml", &text);
+    let loaded = input::load(&[path], None).unwrap();
+    assert_eq!(loaded.scenarios[0].title, "A title");
+}
+
+#[test]
+fn names_are_unique_over_files() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = ["a.yaml", "b.yaml"].map(|file| write(root.path(), file, &super::scenario("same", "")));
+    let problems = input::load(&paths, None).unwrap_err();
+    let [problem] = problems.0.as_slice() else { panic!("one problem, got {problems}") };
+    assert!(problem.file.ends_with("b.yaml") && problem.message.contains("a.yaml"), "{problem}");
+    assert_eq!((problem.line, problem.column), (Some(1), Some(11)));
+}
+
+#[test]
+fn an_empty_folder_and_a_missing_file_are_named() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("scenarios")).unwrap();
+    let problems = load_from(root.path(), &[], None).unwrap_err();
+    assert!(problems.to_string().ends_with("scenarios: no scenario in this directory"), "{problems}");
+    let problems = input::load(&["no/such.yaml".into()], None).unwrap_err();
+    assert_eq!(problems.to_string(), "no/such.yaml: no such file or directory");
+    assert!(problems.render(input::Style::Plain).contains("no/such.yaml"));
+}
+
+#[test]
+fn a_failover_that_cannot_be_judged_is_a_warning() {
+    let root = tempfile::tempdir().unwrap();
+    let short = "scenario: short\ntitle: A title\ncomponents: { cloud: down }\ntraffic:\n  \
+                 - { route: agent, rate: 8/s, for: 4s }\n  - { route: coder, rate: 1/s, for: 8s }\nexpect:\n  \
+                 agent: { served_by: vllm-qwen }\n  coder: { error: true }\n";
+    let loaded = input::load(&[write(root.path(), "short.yaml", short)], None).unwrap();
+    let lines: Vec<_> = loaded.warnings.iter().map(|warning| warning.line).collect();
+    assert_eq!(lines, [Some(5), Some(6)]);
+    assert!(loaded.warnings.iter().all(input::Problem::is_warning));
+    assert!(
+        loaded.warnings[0].message.starts_with("cannot establish steady failover"),
+        "{}",
+        loaded.warnings[0]
+    );
+    // The route's own model stays up: there is no failover to judge.
+    let gaming =
+        short.replace("cloud: down", "vllm: down").replace("served_by: vllm-qwen", "served_by: cloud-kimi");
+    let gaming = gaming.replace("error: true", "served_by: cloud-qwen3-coder");
+    let loaded = input::load(&[write(root.path(), "gaming.yaml", &gaming)], None).unwrap();
+    assert_eq!(loaded.warnings, []);
+}
+
+#[test]
+fn one_model_can_be_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let rest = "components: { cloud: { gone: [cloud-kimi] } }\nexpect:\n  agent: { served_by: cloud-minimax, lost_in_flight: 2 }\n";
+    let path = write(root.path(), "gone.yaml", &super::scenario("kimi-gone", rest));
+    let scenario = input::load(&[path], None).unwrap().scenarios.remove(0);
+    assert_eq!(scenario.components["cloud"], ComponentState::Gone(vec!["cloud-kimi".into()]));
+    let expectation = &scenario.expect["agent"];
+    assert_eq!((expectation.within, expectation.errors), (Period::from_secs(5), 0));
+    assert_eq!(expectation.lost_in_flight, Some(2));
+}
+
+#[test]
+fn configurations_of_other_programs_are_read_as_json() {
+    let root = tempfile::tempdir().unwrap();
+    let text =
+        "litellm_settings:\n  num_retries: 0\n  fallbacks: [{ cloud-kimi: [vllm-qwen] }]\n  timeout: 2.5\n";
+    let path = write(root.path(), "config.yaml", text);
+    let (value, read) = input::read_yaml_value(&path).unwrap();
+    assert_eq!(read, text);
+    assert_eq!(
+        value,
+        serde_json::json!({ "litellm_settings": { "num_retries": 0, "fallbacks": [{ "cloud-kimi": ["vllm-qwen"] }], "timeout": 2.5 } })
+    );
+    fs::write(&path, "a: 1\na: 2\n").unwrap();
+    let problem = input::read_yaml_value(&path).unwrap_err();
+    assert_eq!((problem.line, problem.column), (Some(2), Some(1)), "{problem}");
+}
+
+#[test]
+fn the_examples_of_the_documentation_load() {
+    let root = tempfile::tempdir().unwrap();
+    let page = include_str!("../../../docs/scenario-format.md");
+    let mut examples = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let scenario = write(root.path(), "scenario.yaml", examples.next().unwrap());
+    let environment = write(root.path(), "environment.yaml", examples.next().unwrap());
+    assert_eq!(examples.next(), None);
+    assert_eq!(input::load(&[scenario], None).unwrap().warnings, []);
+    let one = write(root.path(), "one.yaml", &super::scenario("one", ""));
+    assert_eq!(input::load(&[one], environment.to_str()).unwrap().environment.name, "local");
+}
+
+#[test]
+fn requirements_show_their_ids() {
+    let shown: Vec<String> =
+        [Requirement::FR217, Requirement::NFR125].iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["FR217", "NFR125"]);
+}

@@ -1,0 +1,214 @@
+//! The listening side of a gate: who may come in, and the switch from mode to mode.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::GateMode;
+use super::forward::{Flow, reset_on_close, serve_connection};
+
+const BACKLOG: i32 = 1024;
+/// Our own connect over loopback is immediate unless the accept queue is full already, which is as good.
+const FILLER_CONNECT_MAX: Duration = Duration::from_millis(250);
+/// A pause after a failed accept (out of file descriptors), so that it cannot become a busy loop.
+const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// A request to switch modes; `done` is answered once the mode is in effect.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) mode: GateMode,
+    pub(super) done: oneshot::Sender<io::Result<()>>,
+}
+
+/// The port of a gate and, unless it refuses, the socket that listens there.
+#[derive(Debug)]
+pub(super) struct Listening {
+    address: SocketAddr,
+    listener: Option<TcpListener>,
+    /// Bound and never listening: keeps the port ours while `listener` is away.
+    _reservation: Socket,
+}
+
+impl Listening {
+    pub(super) fn open() -> io::Result<Self> {
+        let reservation = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let address = reservation.local_addr()?.as_socket().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::AddrNotAvailable, "the bound port has no address")
+        })?;
+        let mut listening = Self { address, listener: None, _reservation: reservation };
+        listening.listen(BACKLOG)?;
+        Ok(listening)
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Listens with this backlog, whether or not it was listening before.
+    fn listen(&mut self, backlog: i32) -> io::Result<()> {
+        if let Some(listener) = &self.listener {
+            return SockRef::from(listener).listen(backlog);
+        }
+        let socket = bound(self.address)?;
+        socket.listen(backlog)?;
+        self.listener = Some(TcpListener::from_std(socket.into())?);
+        Ok(())
+    }
+
+    /// Stops listening: the kernel resets what waits in the accept queue and refuses what comes later.
+    fn close(&mut self) {
+        self.listener = None;
+    }
+
+    /// The next connection; never resolves while nothing listens.
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        match &self.listener {
+            Some(listener) => listener.accept().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn bound(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    // Not SO_REUSEADDR: it would let anyone who sets it too (as most servers do) bind the port while we do not
+    // listen. SO_REUSEPORT has no such hole for other users, and covers connections in TIME_WAIT as well.
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// The task that owns the listening socket and starts, counts and ends the connections.
+pub(super) struct Door {
+    listening: Listening,
+    upstream: SocketAddr,
+    flow: Flow,
+    /// Cancelled when the gate ends.
+    life: CancellationToken,
+    /// Cancelled, and replaced, when all present connections are to be reset.
+    present: CancellationToken,
+    connections: TaskTracker,
+    connections_max: usize,
+    accepting: bool,
+    filler: Option<TcpStream>,
+    /// The address of a filler that may still wait in the accept queue.
+    filler_address: Option<SocketAddr>,
+}
+
+impl Door {
+    pub(super) fn new(
+        listening: Listening,
+        upstream: SocketAddr,
+        flow: Flow,
+        life: CancellationToken,
+        connections_max: usize,
+    ) -> Self {
+        Self {
+            listening,
+            upstream,
+            flow,
+            life,
+            present: CancellationToken::new(),
+            connections: TaskTracker::new(),
+            connections_max,
+            accepting: true,
+            filler: None,
+            filler_address: None,
+        }
+    }
+
+    pub(super) async fn keep(mut self, mut inbox: mpsc::Receiver<Order>) {
+        let life = self.life.clone();
+        loop {
+            tokio::select! {
+                () = life.cancelled() => break,
+                order = inbox.recv() => {
+                    let Some(Order { mode, done }) = order else { break };
+                    // Nobody may be waiting for the answer any more; the switch is made all the same.
+                    let _unheard = done.send(self.switch(mode).await);
+                }
+                accepted = self.listening.accept(), if self.accepting => match accepted {
+                    Ok((client, from)) => self.admit(client, from),
+                    Err(_) => tokio::time::sleep(ACCEPT_RETRY_AFTER).await,
+                },
+            }
+        }
+        self.listening.close();
+        self.reset_present().await;
+    }
+
+    fn admit(&mut self, client: TcpStream, from: SocketAddr) {
+        if self.filler_address == Some(from) {
+            self.filler_address = None;
+            return;
+        }
+        if self.connections.len() >= self.connections_max {
+            reset_on_close(&client);
+            return;
+        }
+        let work = serve_connection(client, self.upstream, self.flow.clone(), self.present.clone());
+        self.connections.spawn(work);
+    }
+
+    async fn switch(&mut self, mode: GateMode) -> io::Result<()> {
+        // Silence before anything else; passing bytes again comes last.
+        if mode != GateMode::Pass {
+            self.flow.set(mode);
+        }
+        match mode {
+            GateMode::Pass | GateMode::Stall => {
+                self.listening.listen(BACKLOG)?;
+                self.filler = None;
+                self.accepting = true;
+            }
+            GateMode::Refuse => {
+                self.accepting = false;
+                self.filler = None;
+                self.filler_address = None;
+                self.listening.close();
+                self.reset_present().await;
+            }
+            GateMode::Blackhole => self.fill_queue().await?,
+        }
+        if mode == GateMode::Pass {
+            self.flow.set(mode);
+        }
+        Ok(())
+    }
+
+    async fn fill_queue(&mut self) -> io::Result<()> {
+        self.accepting = false;
+        if self.filler.is_some() {
+            return Ok(());
+        }
+        self.listening.listen(BACKLOG)?;
+        // The filler goes in while there is room, so it cannot lose the last place to a client and hang. Only a
+        // queue that clients have filled to the brim makes it wait, and then the bound ends it: full is full.
+        let connect = TcpStream::connect(self.listening.address());
+        match tokio::time::timeout(FILLER_CONNECT_MAX, connect).await {
+            Ok(Ok(filler)) => {
+                self.filler_address = Some(filler.local_addr()?);
+                self.filler = Some(filler);
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {}
+        }
+        self.listening.listen(0)
+    }
+
+    /// Resets all present connections and waits for the end of their tasks, which do not linger.
+    async fn reset_present(&mut self) {
+        self.present.cancel();
+        self.connections.close();
+        self.connections.wait().await;
+        self.connections.reopen();
+        self.present = CancellationToken::new();
+    }
+}

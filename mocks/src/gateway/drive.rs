@@ -1,0 +1,165 @@
+//! Drives a [`RequestWalk`] in real time: performs its actions and reports back what happened.
+
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use serde_json::{Map, Value};
+
+use super::config::Deployment;
+use super::failure::Failure;
+use super::provider::stream::ChunkStream;
+use super::provider::{self, Chunk, Completion, Limits};
+use super::router::{Action, Answer, Event, RequestWalk, Served};
+use super::{Shared, config::Provider};
+
+/// What a request came to.
+pub(super) struct Outcome {
+    /// What to answer.
+    pub(super) answer: Result<Reply, FailedAnswer>,
+    /// From the walk's start to its answer.
+    pub(super) total: Duration,
+    /// The part of it spent inside HTTP calls.
+    pub(super) in_calls: Duration,
+}
+
+/// A reply and who gave it.
+pub(super) struct Reply {
+    pub(super) served: Served,
+    pub(super) content: Content,
+    pub(super) upstream_headers: Vec<(String, String)>,
+}
+
+/// An error and, where a stream was accepted and broke, whose it was.
+pub(super) struct FailedAnswer {
+    pub(super) failure: Failure,
+    pub(super) broken_stream: Option<(Served, Vec<(String, String)>)>,
+}
+
+/// The two forms of a reply.
+pub(super) enum Content {
+    Whole(Completion),
+    Stream { first: Option<Chunk>, rest: ChunkStream },
+}
+
+enum AttemptFault {
+    Failed(Failure),
+    StreamFailed(Failure, Vec<(String, String)>),
+}
+
+/// Runs one request to its answer. `body` is the client's.
+pub(super) async fn drive(
+    shared: &Shared,
+    mut walk: RequestWalk,
+    body: &Map<String, Value>,
+    streaming: bool,
+) -> Outcome {
+    let started = Instant::now();
+    let mut in_calls = Duration::ZERO;
+    let mut event = Event::Started;
+    let mut gained: Option<(Content, Vec<(String, String)>)> = None;
+    let mut stream_headers = Vec::new();
+    loop {
+        event = match shared.decide(&mut walk, event) {
+            Action::Wait(pause) => {
+                tokio::time::sleep(pause).await;
+                Event::Waited
+            }
+            Action::Attempt { deployment, timeout } => {
+                let deployment = &shared.config.deployments[deployment];
+                match attempt(shared, deployment, body, streaming, timeout, &mut in_calls).await {
+                    Ok(reply) => {
+                        gained = Some(reply);
+                        Event::Succeeded
+                    }
+                    Err(AttemptFault::Failed(failure)) => Event::Failed(failure),
+                    Err(AttemptFault::StreamFailed(failure, headers)) => {
+                        stream_headers = headers;
+                        Event::StreamFailed(failure)
+                    }
+                }
+            }
+            Action::Answer(answer) => {
+                let answer = match (answer, gained) {
+                    (Answer::Served(served), Some((content, upstream_headers))) => {
+                        Ok(Reply { served, content, upstream_headers })
+                    }
+                    (Answer::Failed { failure, broken_stream }, _) => Err(FailedAnswer {
+                        failure: *failure,
+                        broken_stream: broken_stream.map(|served| (served, stream_headers)),
+                    }),
+                    (Answer::Served(_), None) => unreachable!("the walk serves only what an attempt gained"),
+                };
+                return Outcome { answer, total: started.elapsed(), in_calls };
+            }
+        };
+    }
+}
+
+async fn attempt(
+    shared: &Shared,
+    deployment: &Deployment,
+    body: &Map<String, Value>,
+    streaming: bool,
+    timeout: Duration,
+    in_calls: &mut Duration,
+) -> Result<(Content, Vec<(String, String)>), AttemptFault> {
+    let provider = deployment.provider;
+    let limits = Limits::of(deployment);
+    let request = provider::request(deployment, body, streaming).map_err(AttemptFault::Failed)?;
+    let began = Instant::now();
+    let broken = |error, in_calls: &mut Duration| {
+        *in_calls += began.elapsed();
+        AttemptFault::Failed(provider::transport_failure(provider, &error, timeout, began.elapsed(), limits))
+    };
+    let mut reply = match shared.transport.send(&request, timeout).await {
+        Ok(reply) => reply,
+        Err(error) => return Err(broken(error, in_calls)),
+    };
+    let headers = header_list(&reply.headers);
+    let status = reply.status.as_u16();
+    if reply.status.is_success() && streaming {
+        *in_calls += began.elapsed();
+        return first_chunk(ChunkStream::new(provider, reply), headers).await;
+    }
+    let retry_after_s = whole_seconds(&reply.headers);
+    let whole = match reply.read_to_end().await {
+        Ok(whole) => whole,
+        Err(error) => return Err(broken(error, in_calls)),
+    };
+    *in_calls += began.elapsed();
+    let mut failure = if reply.status.is_success() {
+        let completion = match provider {
+            Provider::OllamaChat => provider::ollama_chat::completion(&whole),
+            Provider::HostedVllm => provider::hosted_vllm::completion(&whole),
+        };
+        match completion {
+            Ok(completion) => return Ok((Content::Whole(completion), headers)),
+            Err(failure) => failure,
+        }
+    } else {
+        provider::status_failure(provider, status, &String::from_utf8_lossy(&whole), limits)
+    };
+    failure.retry_after_s = retry_after_s;
+    failure.upstream_headers = headers;
+    Err(AttemptFault::Failed(failure))
+}
+
+/// Status and headers are held until the first chunk is there.
+async fn first_chunk(
+    mut stream: ChunkStream,
+    headers: Vec<(String, String)>,
+) -> Result<(Content, Vec<(String, String)>), AttemptFault> {
+    match stream.next_chunk().await {
+        Ok(first) => Ok((Content::Stream { first, rest: stream }, headers)),
+        Err(failure) => Err(AttemptFault::StreamFailed(failure, headers)),
+    }
+}
+
+fn whole_seconds(headers: &HeaderMap) -> Option<u64> {
+    headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
+}
+
+fn header_list(headers: &HeaderMap) -> Vec<(String, String)> {
+    let readable = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    readable.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}

@@ -1,0 +1,231 @@
+//! The upstream dialects: how a chat request is written, and how replies and faults are read.
+
+pub mod hosted_vllm;
+pub mod ollama_chat;
+pub mod stream;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Uri};
+use serde_json::{Map, Value};
+
+use super::config::{Deployment, Provider};
+use super::failure::{ErrorClass, Failure};
+use super::transport::{TransportError, UpstreamRequest};
+
+/// A whole reply in OpenAI's terms, without its `model`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completion {
+    /// The upstream's id, if it gives one.
+    pub id: Option<String>,
+    /// The upstream's creation time in Unix seconds, if it gives one.
+    pub created: Option<u64>,
+    /// The upstream's own model name, if it gives one.
+    pub model: Option<String>,
+    /// `choices` as the client gets them.
+    pub choices: Value,
+    /// `usage` as the client gets it.
+    pub usage: Option<Value>,
+}
+
+/// One event of a stream in OpenAI's terms.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Chunk {
+    /// A piece of the reply.
+    Delta {
+        /// The upstream's id, if it gives one.
+        id: Option<String>,
+        /// `delta` as the client gets it.
+        delta: Map<String, Value>,
+        /// Set on the last piece.
+        finish_reason: Option<String>,
+        /// Token counts, where they come with the piece.
+        usage: Option<Value>,
+    },
+    /// Token counts in an event of their own.
+    Usage(Value),
+    /// The upstream said that it is done.
+    Done,
+}
+
+/// Writes the upstream request for a chat request.
+///
+/// # Errors
+/// [`Failure`] (400) if the request cannot be written for this upstream.
+pub fn request(
+    deployment: &Deployment,
+    body: &Map<String, Value>,
+    streaming: bool,
+) -> Result<UpstreamRequest, Failure> {
+    let (suffix, upstream_body, content_type) = match deployment.provider {
+        Provider::OllamaChat => {
+            ("/api/chat", ollama_chat::body(deployment, body, streaming), "application/octet-stream")
+        }
+        Provider::HostedVllm => {
+            ("/chat/completions", hosted_vllm::body(deployment, body, streaming), "application/json")
+        }
+    };
+    let base = deployment.api_base.as_str();
+    let url = if base.ends_with(suffix) { base.to_owned() } else { format!("{base}{suffix}") };
+    let unusable = |what: &str| Failure::new(ErrorClass::BadRequest, 400, format!("litellm.BadRequestError: {what}"));
+    let uri: Uri = url.parse().map_err(|_| unusable("the upstream URL is not valid"))?;
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert("accept", HeaderValue::from_static("*/*"));
+    headers.insert("user-agent", HeaderValue::from_static("litellm/1.106.2"));
+    if let Some(key) = &deployment.api_key {
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
+            .map_err(|_| unusable("the upstream key is not a valid header value"))?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    let body = Bytes::from(Value::Object(upstream_body).to_string());
+    Ok(UpstreamRequest { uri, headers, body })
+}
+
+/// A request parameter: the request's own, else the deployment's default; `null` counts as absent.
+fn param<'a>(deployment: &'a Deployment, body: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    body.get(name).filter(|value| !value.is_null()).or_else(|| deployment.default_params.get(name))
+}
+
+/// Class and status of an error response (section 3's table).
+#[must_use]
+pub fn status_failure(provider: Provider, status: u16, body: &str, limits: Limits) -> Failure {
+    use ErrorClass as C;
+    let ollama = provider == Provider::OllamaChat;
+    let class = match status {
+        400 | 422 => C::BadRequest,
+        401 => C::Authentication,
+        402 if ollama => C::PaymentRequired,
+        403 if ollama => C::PermissionDenied,
+        404 => C::NotFound,
+        408 | 504 => C::Timeout,
+        409 | 413 if ollama => C::BadRequest,
+        429 => C::RateLimit,
+        500 => C::InternalServer,
+        502 => C::BadGateway,
+        503 => C::ServiceUnavailable,
+        _ => C::Api,
+    };
+    let mut failure = Failure::new(class, status, message(provider, class, body));
+    if class == C::Timeout {
+        failure.message.push_str(&limits.info());
+    }
+    failure
+}
+
+/// The timeouts written on a deployment, which timeout messages repeat.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// `request_timeout`.
+    pub request_timeout: Option<Duration>,
+    /// `timeout`.
+    pub timeout: Option<Duration>,
+}
+
+impl Limits {
+    /// The limits of a deployment.
+    #[must_use]
+    pub fn of(deployment: &Deployment) -> Self {
+        Self { request_timeout: deployment.request_timeout, timeout: deployment.timeout }
+    }
+
+    fn info(self) -> String {
+        let show = |limit: Option<Duration>| limit.map_or("None".to_owned(), |l| seconds(l));
+        format!(
+            "\n\nDeployment Info: request_timeout: {}\ntimeout: {}",
+            show(self.request_timeout),
+            show(self.timeout)
+        )
+    }
+}
+
+/// Seconds as LiteLLM writes them: `1.75`, `6000.0`.
+#[must_use]
+pub fn seconds(duration: Duration) -> String {
+    format!("{:?}", duration.as_secs_f64())
+}
+
+fn message(provider: Provider, class: ErrorClass, detail: &str) -> String {
+    let name = class.name();
+    match provider {
+        Provider::OllamaChat => format!("litellm.{name}: Ollama_chatException - {detail}"),
+        Provider::HostedVllm => match class {
+            ErrorClass::BadRequest => format!("litellm.{name}: Hosted_vllmException - {detail}"),
+            ErrorClass::Timeout => format!("litellm.{name}: Timeout Error: Hosted_vllmException - {detail}"),
+            _ => format!("litellm.{name}: {name}: Hosted_vllmException - {detail}"),
+        },
+    }
+}
+
+/// A broken exchange before the response's headers, or while a whole reply was read.
+#[must_use]
+pub fn transport_failure(
+    provider: Provider,
+    error: &TransportError,
+    limit: Duration,
+    taken: Duration,
+    limits: Limits,
+) -> Failure {
+    if matches!(error, TransportError::Timeout { .. }) {
+        let detail = format!(
+            "litellm.Timeout: Connection timed out. Timeout passed={}, time taken={:.3} seconds",
+            seconds(limit),
+            taken.as_secs_f64()
+        );
+        let mut failure =
+            Failure::new(ErrorClass::Timeout, 408, message(provider, ErrorClass::Timeout, &detail));
+        failure.message.push_str(&limits.info());
+        failure.timed_out = true;
+        return failure;
+    }
+    let class = match provider {
+        Provider::OllamaChat => ErrorClass::ApiConnection,
+        Provider::HostedVllm => ErrorClass::InternalServer,
+    };
+    Failure::new(class, 500, message(provider, class, &describe(error)))
+}
+
+/// A stream that broke after the response's headers: a connection error for both dialects, timeouts included.
+#[must_use]
+pub fn stream_failure(provider: Provider, error: &TransportError) -> Failure {
+    let detail = match error {
+        TransportError::Timeout { .. } => "Timeout on reading data from socket".to_owned(),
+        other => describe(other),
+    };
+    let class = ErrorClass::ApiConnection;
+    let mut failure = Failure::new(class, 500, message(provider, class, &detail));
+    failure.timed_out = matches!(error, TransportError::Timeout { .. });
+    failure
+}
+
+/// A 200 whose body is not JSON.
+#[must_use]
+pub fn not_json(provider: Provider, text: &str) -> Failure {
+    let detail = format!("Unable to get json response, Original Response: {text}");
+    let class = match provider {
+        Provider::OllamaChat => ErrorClass::ApiConnection,
+        Provider::HostedVllm => ErrorClass::Api,
+    };
+    Failure::new(class, 500, message(provider, class, &detail))
+}
+
+fn describe(error: &TransportError) -> String {
+    match error {
+        TransportError::Connect { host, port, .. } => {
+            // LiteLLM hides IP addresses in messages, not host names and ports.
+            let host = if host.parse::<std::net::IpAddr>().is_ok() { "REDACTED" } else { host };
+            format!("Cannot connect to host {host}:{port} [Connect call failed ('{host}', {port})]")
+        }
+        TransportError::Disconnected => "Server disconnected".to_owned(),
+        TransportError::Truncated => {
+            "Response payload is not completed: <TransferEncodingError: 400, message='Not enough data to satisfy \
+             transfer length header.'>"
+                .to_owned()
+        }
+        TransportError::Reset => "[Errno 104] Connection reset by peer".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,622 @@
+//! The routing decision: which deployment next, how long to wait, what to answer (section 2).
+//!
+//! No I/O, no clock, no hidden randomness. A driver starts one [`RequestWalk`] per client request and calls
+//! [`RequestWalk::next`] with what happened last; it gets an [`Action`], performs it, and calls again. The
+//! HTTP gateway drives it in real time, a predictor in virtual time. What outlives a request (cooldowns,
+//! counters) is in the [`CooldownMemory`] that all walks share.
+//!
+//! LiteLLM is recursive: a group that fails opens a loop over its fallback list, and each target is a whole
+//! run with its own retries that may open a loop in turn. Here each open loop is a [`Loop`] on a stack.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+
+use super::config::{FallbackList, GatewayConfig, RequestFallbacks, RequestOverrides};
+use super::cooldown::CooldownMemory;
+use super::failure::Failure;
+
+mod text;
+
+/// Longest backoff before jitter.
+const BACKOFF_CAP_S: f64 = 8.0;
+/// First backoff before jitter.
+const BACKOFF_BASE_S: f64 = 0.5;
+/// Jitter is uniform in `[0, JITTER_S)`.
+const JITTER_S: f64 = 0.75;
+/// A `Retry-After` in this range replaces the backoff.
+const RETRY_AFTER_RANGE_S: std::ops::RangeInclusive<u64> = 1..=60;
+
+/// What a request addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Target {
+    /// A group, perhaps from one `order` level.
+    Group { name: String, order: Option<i64> },
+    /// All deployments with this `litellm_params.model`.
+    ModelString(String),
+    /// One deployment by id, past its cooldown.
+    Deployment { id: String, index: usize },
+}
+
+impl Target {
+    fn name(&self) -> &str {
+        match self {
+            Self::Group { name, .. } | Self::ModelString(name) | Self::Deployment { id: name, .. } => name,
+        }
+    }
+
+    fn members(&self, config: &GatewayConfig) -> Vec<usize> {
+        match self {
+            Self::Group { name, .. } => config.members(name).collect(),
+            Self::ModelString(model) => {
+                let deployments = config.deployments.iter().enumerate();
+                deployments.filter(|(_, d)| d.model == *model).map(|(index, _)| index).collect()
+            }
+            Self::Deployment { index, .. } => vec![*index],
+        }
+    }
+
+    fn key(&self) -> (String, Option<i64>) {
+        match self {
+            Self::Group { name, order } => (name.clone(), *order),
+            other => (other.name().to_owned(), None),
+        }
+    }
+}
+
+/// What happened since the last call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Nothing yet: the first call.
+    Started,
+    /// The wait is over.
+    Waited,
+    /// The attempt succeeded; for a stream, its first chunk is there.
+    Succeeded,
+    /// The attempt failed, for a stream before the upstream's response headers.
+    Failed(Failure),
+    /// The upstream accepted a stream and broke it before its first chunk: no retry, straight to fallback.
+    StreamFailed(Failure),
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Call this deployment.
+    Attempt {
+        /// Index into [`GatewayConfig::deployments`].
+        deployment: usize,
+        /// Limit of each phase of the call.
+        timeout: Duration,
+    },
+    /// Do nothing for this long.
+    Wait(Duration),
+    /// Answer the client; the walk is over.
+    Answer(Answer),
+}
+
+/// What the client gets.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// The reply of the attempt that just succeeded.
+    Served(Served),
+    /// An error; its status and text are final.
+    Failed {
+        /// What to tell the client.
+        failure: Box<Failure>,
+        /// The last stream that was accepted before it broke: such errors do carry attribution headers.
+        broken_stream: Option<Served>,
+    },
+}
+
+/// Who served, as the attribution headers tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// Index of the deployment.
+    pub deployment: usize,
+    /// `x-litellm-model-group`: group, model string or id, as addressed in the last hop.
+    pub group: String,
+    /// Retries of the last hop only.
+    pub attempted_retries: u32,
+    /// The retry budget, present once there was a retry.
+    pub max_retries: Option<u32>,
+    /// What the hop header says, which is not always the number of hops.
+    pub attempted_fallbacks: u32,
+}
+
+/// The model name that nothing in the configuration answers to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no group, model string or deployment id is named `{name}`")]
+pub struct UnknownModel {
+    /// The name.
+    pub name: String,
+}
+
+/// One open loop over a fallback list.
+#[derive(Debug, Clone, PartialEq)]
+struct Loop {
+    targets: Vec<Target>,
+    next: usize,
+    /// Depth of the target now running; what the hop header says if this loop is the outermost.
+    depth: u32,
+    /// Why the loop was opened: what its owner answers if the loop fails.
+    cause: Failure,
+    /// The group whose failure opened it.
+    owner: Target,
+    /// The last target's failure.
+    last_failure: Failure,
+}
+
+/// One run of a group: its attempts and retries.
+#[derive(Debug, Clone, PartialEq)]
+struct GroupRun {
+    target: Target,
+    /// Retries made so far.
+    retries: u32,
+    /// Fixed by the first failure.
+    budget: Option<Budget>,
+    /// Set during the sleep after the last attempt.
+    spent: Option<Failure>,
+    /// Deployments that answered with a status that another try at them cannot change.
+    skipped: BTreeSet<usize>,
+    attempting: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Budget {
+    retries: u32,
+    /// From a retry policy, which beats the "worth retrying" test.
+    by_policy: bool,
+}
+
+/// One client request on its way through the router.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RequestWalk {
+    requested: Target,
+    streaming: bool,
+    overrides: RequestOverrides,
+    loops: Vec<Loop>,
+    /// Depth at which an accepted stream broke; 0 before that.
+    base_depth: u32,
+    broken_stream: Option<Served>,
+    attempted: BTreeSet<(String, Option<i64>)>,
+    run: GroupRun,
+    /// The first failure of a request is counted where it happens, no later one is.
+    first_failure_seen: bool,
+}
+
+impl GroupRun {
+    fn new(target: Target) -> Self {
+        Self {
+            target,
+            retries: 0,
+            budget: None,
+            spent: None,
+            skipped: BTreeSet::new(),
+            attempting: None,
+        }
+    }
+}
+
+impl RequestWalk {
+    /// Starts a walk for a request to `model`: a group, a model string or a deployment id, in that order.
+    ///
+    /// # Errors
+    /// [`UnknownModel`] if nothing has that name.
+    pub fn new(
+        config: &GatewayConfig,
+        model: &str,
+        streaming: bool,
+        overrides: RequestOverrides,
+    ) -> Result<Self, UnknownModel> {
+        let requested = resolve(config, model).ok_or_else(|| UnknownModel { name: model.to_owned() })?;
+        let run = GroupRun::new(requested.clone());
+        Ok(Self {
+            requested,
+            streaming,
+            overrides,
+            loops: Vec::new(),
+            base_depth: 0,
+            broken_stream: None,
+            attempted: BTreeSet::new(),
+            run,
+            first_failure_seen: false,
+        })
+    }
+
+    /// Takes what happened and says what to do next.
+    ///
+    /// After [`Action::Answer`] the walk is over; calling again repeats the last group's run.
+    pub fn next(
+        &mut self,
+        config: &GatewayConfig,
+        memory: &mut CooldownMemory,
+        now: Duration,
+        event: Event,
+        rng: &mut impl Rng,
+    ) -> Action {
+        let mut step = match event {
+            Event::Started => Step::Pick,
+            Event::Waited => match self.run.spent.take() {
+                Some(failure) => Step::GroupFailed(failure),
+                None => Step::Pick,
+            },
+            Event::Succeeded => return self.served(memory, now),
+            Event::Failed(failure) => {
+                let failure = self.count_first(config, memory, now, failure);
+                Step::AttemptFailed(failure)
+            }
+            Event::StreamFailed(failure) => {
+                let failure = self.count_first(config, memory, now, failure);
+                self.broken_stream = Some(self.attribution());
+                if ends_open_stream(&failure) {
+                    let broken_stream = self.broken_stream.take();
+                    return Action::Answer(Answer::Failed { failure: Box::new(failure), broken_stream });
+                }
+                self.leave_finished_loops();
+                Step::GroupFailed(failure)
+            }
+        };
+        loop {
+            step = match step {
+                Step::Pick => match self.pick(config, memory, now, rng) {
+                    Ok(deployment) => {
+                        self.run.attempting = Some(deployment);
+                        let timeout = config.attempt_timeout(deployment, self.streaming, &self.overrides);
+                        return Action::Attempt { deployment, timeout };
+                    }
+                    Err(refusal) => {
+                        self.first_failure_seen = true;
+                        Step::AttemptFailed(refusal)
+                    }
+                },
+                Step::AttemptFailed(failure) => match self.after_failure(config, memory, now, failure, rng) {
+                    AfterFailure::Sleep(sleep) if sleep.is_zero() => match self.run.spent.take() {
+                        Some(failure) => Step::GroupFailed(failure),
+                        None => Step::Pick,
+                    },
+                    AfterFailure::Sleep(sleep) => return Action::Wait(sleep),
+                    AfterFailure::GiveUp(failure) => Step::GroupFailed(failure),
+                },
+                Step::GroupFailed(failure) => match self.open_loop(config, failure) {
+                    Ok(()) => Step::NextTarget,
+                    Err(failure) => Step::HopFailed(failure),
+                },
+                Step::NextTarget => self.next_target(),
+                Step::HopFailed(failure) => match self.loops.last_mut() {
+                    None => {
+                        let failure = Box::new(text::final_failure(failure));
+                        let broken_stream = self.broken_stream.take();
+                        return Action::Answer(Answer::Failed { failure, broken_stream });
+                    }
+                    Some(current) => {
+                        current.last_failure = failure.clone();
+                        if let Some(deployment) = self.countable(&failure) {
+                            memory.count_failure(config, deployment, &failure, now);
+                        }
+                        Step::NextTarget
+                    }
+                },
+            };
+        }
+    }
+
+    fn served(&mut self, memory: &mut CooldownMemory, now: Duration) -> Action {
+        let served = self.attribution();
+        memory.count_success(served.deployment, now);
+        Action::Answer(Answer::Served(served))
+    }
+
+    /// What the headers say of the attempt that was made last.
+    fn attribution(&self) -> Served {
+        let budget = self.run.budget.filter(|_| self.run.retries > 0);
+        Served {
+            deployment: self.run.attempting.unwrap_or_default(),
+            group: self.run.target.name().to_owned(),
+            attempted_retries: self.run.retries,
+            max_retries: budget.map(|budget| budget.retries),
+            // Each loop writes its own depth into the header on the way out, the outermost last.
+            attempted_fallbacks: self.loops.first().map_or(self.base_depth, |outermost| outermost.depth),
+        }
+    }
+
+    /// Stamps a failure with its deployment, and counts it if it is the request's first.
+    fn count_first(
+        &mut self,
+        config: &GatewayConfig,
+        memory: &mut CooldownMemory,
+        now: Duration,
+        mut failure: Failure,
+    ) -> Failure {
+        failure.deployment = self.run.attempting;
+        failure.timeout = self
+            .run
+            .attempting
+            .map(|deployment| config.attempt_timeout(deployment, self.streaming, &self.overrides));
+        if !self.first_failure_seen {
+            self.first_failure_seen = true;
+            if let Some(deployment) = self.countable(&failure) {
+                memory.count_failure(config, deployment, &failure, now);
+            }
+        }
+        failure
+    }
+
+    /// The deployment to count a failure against: none for refusals and for timeouts of the caller's making.
+    fn countable(&self, failure: &Failure) -> Option<usize> {
+        let callers_timeout = failure.timed_out
+            && (self.overrides.timeout.is_some()
+                || (self.streaming && self.overrides.stream_timeout.is_some()));
+        failure.deployment.filter(|_| !callers_timeout)
+    }
+
+    /// The loops around a stream that was accepted have returned: what happens next has only their depth.
+    fn leave_finished_loops(&mut self) {
+        self.base_depth = self.depth();
+        self.loops.clear();
+    }
+
+    fn depth(&self) -> u32 {
+        self.loops.last().map_or(self.base_depth, |current| current.depth)
+    }
+
+    /// Step 2: a deployment that is not in cooldown, of the lowest order, by weight.
+    fn pick(
+        &self,
+        config: &GatewayConfig,
+        memory: &CooldownMemory,
+        now: Duration,
+        rng: &mut impl Rng,
+    ) -> Result<usize, Failure> {
+        let target = &self.run.target;
+        let members = target.members(config);
+        let mut candidates = members.clone();
+        if !matches!(target, Target::Deployment { .. }) {
+            candidates.retain(|deployment| !memory.is_cooled(*deployment, now));
+        }
+        let order_of = |deployment: &usize| config.deployments[*deployment].order;
+        match target {
+            Target::Group { order: Some(order), .. } => candidates.retain(|d| order_of(d) == Some(*order)),
+            _ => {
+                if let Some(lowest) = candidates.iter().filter_map(order_of).min() {
+                    candidates.retain(|deployment| order_of(deployment) == Some(lowest));
+                }
+            }
+        }
+        let fresh: Vec<usize> =
+            candidates.iter().copied().filter(|d| !self.run.skipped.contains(d)).collect();
+        if !fresh.is_empty() {
+            candidates = fresh;
+        }
+        weighted_pick(config, &candidates, rng)
+            .ok_or_else(|| text::no_deployments(config, memory, now, target.name(), &members, self.is_group()))
+    }
+
+    fn is_group(&self) -> bool {
+        matches!(self.run.target, Target::Group { .. })
+    }
+
+    /// Step 4: retry, and after which sleep; or not.
+    fn after_failure(
+        &mut self,
+        config: &GatewayConfig,
+        memory: &CooldownMemory,
+        now: Duration,
+        failure: Failure,
+        rng: &mut impl Rng,
+    ) -> AfterFailure {
+        let members = self.run.target.members(config);
+        let healthy = match self.run.target {
+            Target::Deployment { .. } => 1,
+            _ => members.iter().filter(|deployment| !memory.is_cooled(**deployment, now)).count(),
+        };
+        let budget = self.run.budget.unwrap_or_else(|| self.budget(config, &failure));
+        if !budget.by_policy && !worth_retrying(failure.status, members.len(), healthy) {
+            return AfterFailure::GiveUp(failure);
+        }
+        if budget.retries == 0 {
+            return AfterFailure::GiveUp(failure);
+        }
+        self.run.budget = Some(budget);
+        if !is_retryable_status(failure.status) {
+            self.run.skipped.extend(failure.deployment);
+        }
+        // Sleep number k = retries made so far; the one after the last attempt serves nothing but is slept.
+        let sleep = if members.len() != 1 && healthy > 0 {
+            Duration::ZERO
+        } else {
+            backoff(self.run.retries, config.router.retry_after, failure.retry_after_s, rng)
+        };
+        if self.run.retries >= budget.retries {
+            let spent = Failure { retries_spent: Some(budget.retries), ..failure };
+            self.run.spent = Some(spent);
+        } else {
+            self.run.retries += 1;
+        }
+        AfterFailure::Sleep(sleep)
+    }
+
+    /// Request (0 beats even a policy) > policy > request > deployment > router.
+    fn budget(&self, config: &GatewayConfig, failure: &Failure) -> Budget {
+        let by_request = self.overrides.num_retries;
+        if by_request != Some(0) {
+            let group = self.run.target.name();
+            let of_group = config.router.group_retry_policy.iter().find(|(name, _)| name == group);
+            let policy = of_group.map(|(_, policy)| policy).or(config.router.retry_policy.as_ref());
+            if let Some(retries) = policy.and_then(|policy| policy.get(failure.class)) {
+                return Budget { retries, by_policy: true };
+            }
+        }
+        let of_deployment =
+            failure.deployment.and_then(|deployment| config.deployments[deployment].num_retries);
+        let retries = by_request.or(of_deployment).unwrap_or(config.router.num_retries);
+        Budget { retries, by_policy: false }
+    }
+
+    /// Step 5: opens the loop over the failed group's fallback list, or says with what the hop failed.
+    fn open_loop(&mut self, config: &GatewayConfig, mut failure: Failure) -> Result<(), Failure> {
+        if self.overrides.disable_fallbacks {
+            return Err(failure);
+        }
+        let depth = self.depth();
+        let owner = self.run.target.clone();
+        let mut targets = order_levels(config, &owner);
+        match self.fallback_targets(config, owner.name()) {
+            Some(list) => targets.extend(list),
+            None if targets.is_empty() => {
+                if depth == 0 {
+                    text::append(&mut failure, &text::no_list(owner.name(), &self.lists(config)));
+                }
+                return Err(failure);
+            }
+            None => {}
+        }
+        self.attempted.insert(owner.key());
+        if depth >= config.router.max_fallbacks {
+            if depth == 0 {
+                let appended = text::chain_failed(owner.name(), &names(&targets), &failure.message);
+                text::append(&mut failure, &appended);
+            }
+            return Err(failure);
+        }
+        let last_failure = failure.clone();
+        self.loops.push(Loop { targets, next: 0, depth, cause: failure, owner, last_failure });
+        Ok(())
+    }
+
+    /// The next target that was not tried yet, or the end of the innermost loop.
+    fn next_target(&mut self) -> Step {
+        let Some(mut current) = self.loops.pop() else { return Step::Pick };
+        while let Some(target) = current.targets.get(current.next).cloned() {
+            current.next += 1;
+            if self.attempted.insert(target.key()) {
+                current.depth += 1;
+                self.loops.push(current);
+                self.run = GroupRun::new(target);
+                return Step::Pick;
+            }
+        }
+        let mut failure = current.cause;
+        if self.depth() == 0 {
+            let detail = text::quoted(&current.last_failure);
+            let appended = text::chain_failed(current.owner.name(), &names(&current.targets), &detail);
+            text::append(&mut failure, &appended);
+        }
+        Step::HopFailed(failure)
+    }
+
+    fn lists(&self, config: &GatewayConfig) -> Vec<FallbackList> {
+        match &self.overrides.fallbacks {
+            Some(RequestFallbacks::Lists(lists)) => lists.clone(),
+            _ => config.router.fallbacks.clone(),
+        }
+    }
+
+    /// The list of the failed group, else of the group that the client asked for, else the default list.
+    fn fallback_targets(&self, config: &GatewayConfig, group: &str) -> Option<Vec<Target>> {
+        let names = match &self.overrides.fallbacks {
+            Some(RequestFallbacks::Targets(targets)) => targets.clone(),
+            _ => {
+                let lists = self.lists(config);
+                let named = |name: &str| lists.iter().find(|list| list.group == name);
+                let list = named(group).or_else(|| named(self.requested.name())).or_else(|| named("*"))?;
+                list.targets.clone()
+            }
+        };
+        // A name in a request body that nothing answers to is passed over.
+        Some(names.iter().filter_map(|name| resolve(config, name)).collect())
+    }
+}
+
+enum Step {
+    Pick,
+    AttemptFailed(Failure),
+    GroupFailed(Failure),
+    NextTarget,
+    HopFailed(Failure),
+}
+
+enum AfterFailure {
+    Sleep(Duration),
+    GiveUp(Failure),
+}
+
+fn names(targets: &[Target]) -> Vec<&str> {
+    targets.iter().map(Target::name).collect()
+}
+
+fn resolve(config: &GatewayConfig, name: &str) -> Option<Target> {
+    let deployments = &config.deployments;
+    if deployments.iter().any(|d| d.group == name) {
+        // A deployment whose id equals its group's name is reached as the group.
+        return Some(Target::Group { name: name.to_owned(), order: None });
+    }
+    if let Some(index) = deployments.iter().position(|d| d.id == name) {
+        return Some(Target::Deployment { id: name.to_owned(), index });
+    }
+    deployments.iter().any(|d| d.model == name).then(|| Target::ModelString(name.to_owned()))
+}
+
+/// The higher `order` levels of a group, which are tried as hops of their own before the list.
+fn order_levels(config: &GatewayConfig, owner: &Target) -> Vec<Target> {
+    let Target::Group { name, order } = owner else { return Vec::new() };
+    let levels: BTreeSet<i64> = config.members(name).filter_map(|d| config.deployments[d].order).collect();
+    let Some(tried) = order.or(levels.first().copied()) else { return Vec::new() };
+    let higher = levels.into_iter().filter(|level| *level > tried);
+    higher.map(|level| Target::Group { name: name.clone(), order: Some(level) }).collect()
+}
+
+fn weighted_pick(config: &GatewayConfig, candidates: &[usize], rng: &mut impl Rng) -> Option<usize> {
+    let last = *candidates.last()?;
+    if candidates.len() == 1 {
+        return Some(last);
+    }
+    let weighted = candidates.iter().any(|deployment| config.deployments[*deployment].weight.is_some());
+    let weight = |deployment: usize| {
+        if weighted { config.deployments[deployment].weight.unwrap_or(0.0) } else { 1.0 }
+    };
+    let total: f64 = candidates.iter().map(|deployment| weight(*deployment)).sum();
+    if total <= 0.0 {
+        return candidates.get(rng.random_range(0..candidates.len())).copied();
+    }
+    let mut left = rng.random::<f64>() * total;
+    for deployment in candidates {
+        left -= weight(*deployment);
+        if left < 0.0 {
+            return Some(*deployment);
+        }
+    }
+    Some(last)
+}
+
+/// 408, 409, 429 and 5xx.
+fn is_retryable_status(status: u16) -> bool {
+    matches!(status, 408 | 409 | 429) || status >= 500
+}
+
+fn worth_retrying(status: u16, members: usize, healthy: usize) -> bool {
+    let another_key_may_help = matches!(status, 401 | 403) && members > 1;
+    healthy > 0 && (is_retryable_status(status) || another_key_may_help)
+}
+
+/// Sleep number `k` (step 4).
+fn backoff(k: u32, floor: Duration, retry_after_s: Option<u64>, rng: &mut impl Rng) -> Duration {
+    let jitter = rng.random::<f64>() * JITTER_S;
+    let base = match retry_after_s.filter(|seconds| RETRY_AFTER_RANGE_S.contains(seconds)) {
+        Some(seconds) => Duration::from_secs(seconds).as_secs_f64(),
+        None => {
+            let doubled = BACKOFF_BASE_S * 2_f64.powi(i32::try_from(k.min(16)).unwrap_or(16));
+            doubled.max(floor.as_secs_f64()).min(BACKOFF_CAP_S)
+        }
+    };
+    Duration::from_secs_f64(base + jitter)
+}
+
+/// Whether an error of an open stream goes to the client without fallback: client errors but 429.
+fn ends_open_stream(failure: &Failure) -> bool {
+    (400..500).contains(&failure.status) && failure.status != 429
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! A stream as the client gets it: server-sent events in LiteLLM's form, whatever the upstream's dialect.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::Ids;
+use super::config::Provider;
+use super::failure::Failure;
+use super::provider::Chunk;
+use super::provider::stream::ChunkStream;
+use super::responses::error_type;
+
+/// How long a finished upstream may take to close its body, so that its connection can be used again.
+const DRAIN_LIMIT: Duration = Duration::from_millis(100);
+
+/// Writes one stream.
+pub(super) struct SseWriter {
+    stream: ChunkStream,
+    provider: Provider,
+    ids: Ids,
+    /// What every chunk names as its model.
+    model: String,
+    created: u64,
+    include_usage: bool,
+    ready: VecDeque<Bytes>,
+    started: bool,
+    last_id: String,
+    finish_reason: Option<String>,
+    usage: Option<Value>,
+    state: State,
+}
+
+#[derive(PartialEq)]
+enum State {
+    Reading,
+    Closing,
+    Closed,
+}
+
+impl SseWriter {
+    /// A writer for `first` and everything after it; `first` is `None` where the stream was empty.
+    pub(super) fn new(
+        first: Option<Chunk>,
+        stream: ChunkStream,
+        provider: Provider,
+        ids: Ids,
+        model: String,
+        created: u64,
+        include_usage: bool,
+    ) -> Self {
+        let mut writer = Self {
+            stream,
+            provider,
+            ids,
+            model,
+            created,
+            include_usage,
+            ready: VecDeque::new(),
+            started: false,
+            last_id: String::new(),
+            finish_reason: None,
+            usage: None,
+            state: State::Reading,
+        };
+        match first {
+            Some(chunk) => writer.take(chunk),
+            None => writer.close(),
+        }
+        writer
+    }
+
+    /// The next bytes for the client; `None` at the end of the body.
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            match self.state {
+                State::Closed => return None,
+                State::Closing => {
+                    self.state = State::Closed;
+                    // Nobody waits for what it says, only for the connection.
+                    let _ = tokio::time::timeout(DRAIN_LIMIT, self.stream.next_chunk()).await;
+                }
+                State::Reading => match self.stream.next_chunk().await {
+                    Ok(Some(chunk)) => self.take(chunk),
+                    Ok(None) => self.close(),
+                    Err(failure) => self.fail(&failure),
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, chunk: Chunk) {
+        match chunk {
+            Chunk::Done => self.close(),
+            Chunk::Usage(usage) => self.usage = Some(usage),
+            Chunk::Delta { id, delta, finish_reason, usage } => {
+                self.usage = usage.or_else(|| self.usage.take());
+                // Ollama's stream has no ids: the gateway makes a new one for every chunk.
+                let id = id.unwrap_or_else(|| self.ids.uuid());
+                let opens = !self.started && self.provider == Provider::HostedVllm;
+                if !delta.is_empty() || opens {
+                    self.delta(id.clone(), delta);
+                }
+                if let Some(reason) = finish_reason {
+                    self.finish(id, reason);
+                    if self.provider == Provider::OllamaChat {
+                        self.close();
+                    }
+                }
+            }
+        }
+    }
+
+    fn delta(&mut self, id: String, mut delta: Map<String, Value>) {
+        if !self.started {
+            self.started = true;
+            let mut opening = Map::new();
+            opening.insert("role".into(), "assistant".into());
+            opening.append(&mut delta);
+            delta = opening;
+        }
+        self.last_id = id;
+        let event = self.event(json!([{ "index": 0, "delta": delta }]));
+        self.push(&event);
+    }
+
+    fn finish(&mut self, id: String, reason: String) {
+        self.last_id = id;
+        let event = self.event(json!([{ "index": 0, "delta": {}, "finish_reason": reason }]));
+        self.push(&event);
+        self.finish_reason = Some(reason);
+    }
+
+    /// The end, with a synthetic `stop` if the upstream ended without a finish marker.
+    fn close(&mut self) {
+        if self.finish_reason.is_none() {
+            let id = if self.last_id.is_empty() { self.ids.uuid() } else { self.last_id.clone() };
+            self.finish(id, "stop".to_owned());
+        }
+        if let Some(usage) = self.usage.take().filter(|_| self.include_usage) {
+            let mut event = self.event(json!([{ "index": 0, "delta": {} }]));
+            event["usage"] = usage;
+            self.push(&event);
+        }
+        self.ready.push_back(Bytes::from_static(b"data: [DONE]\n\n"));
+        self.state = State::Closing;
+    }
+
+    /// The stream broke after its first chunk: an error event, and no `[DONE]`.
+    fn fail(&mut self, failure: &Failure) {
+        let kind = error_type(failure, true).unwrap_or(Value::Null);
+        // This event alone is written with spaces after separators.
+        let event = format!(
+            "data: {{\"error\": {{\"message\": {}, \"type\": {kind}, \"param\": null, \"code\": \"{}\"}}}}\n\n",
+            Value::from(failure.message.as_str()),
+            failure.status
+        );
+        self.ready.push_back(event.into());
+        self.state = State::Closed;
+    }
+
+    fn event(&self, choices: Value) -> Value {
+        json!({
+            "id": self.last_id,
+            "object": "chat.completion.chunk",
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+        })
+    }
+
+    fn push(&mut self, event: &Value) {
+        self.ready.push_back(format!("data: {event}\n\n").into());
+    }
+}

@@ -1,0 +1,316 @@
+//! HTTP to the upstreams, with the phases and the hidden second tries of LiteLLM's HTTP layer (section 4).
+//!
+//! One number limits each phase: the connect, the wait for response headers, and each gap between reads.
+//! There is no total. A connect error or a reset makes the layer send once more inside the same attempt.
+
+use std::collections::{HashMap, VecDeque};
+use std::error::Error as _;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long an idle connection is kept.
+const IDLE_LIMIT: Duration = Duration::from_secs(120);
+/// Idle connections kept per upstream.
+const IDLE_CONNECTIONS: usize = 32;
+/// Most bytes of an upstream's reply.
+pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// How a call broke.
+#[derive(Debug, Error)]
+pub enum TransportError {
+    /// A phase took longer than the timeout.
+    #[error("connection timed out")]
+    Timeout {
+        /// The reply had begun: a gap between reads, not the wait for headers.
+        reading: bool,
+    },
+    /// No connection could be made.
+    #[error("cannot connect to host {host}:{port}")]
+    Connect {
+        /// Host of the base URL.
+        host: String,
+        /// Port of the base URL.
+        port: u16,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection was reset.
+    #[error("connection reset by peer")]
+    Reset,
+    /// The connection ended before the response did.
+    #[error("server disconnected")]
+    Disconnected,
+    /// The response body was cut short.
+    #[error("response payload is not completed")]
+    Truncated,
+    /// The reply is larger than [`MAX_BODY_BYTES`].
+    #[error("response is larger than {MAX_BODY_BYTES} bytes")]
+    TooLarge,
+    /// Something in the exchange was not HTTP.
+    #[error("not a valid HTTP exchange: {reason}")]
+    Protocol {
+        /// What was wrong.
+        reason: String,
+    },
+}
+
+/// One POST to an upstream.
+#[derive(Debug, Clone)]
+pub struct UpstreamRequest {
+    /// Absolute `http://` URL.
+    pub uri: Uri,
+    /// Headers, `host` excepted.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+/// A reply whose body is still to be read.
+#[derive(Debug)]
+pub struct UpstreamReply {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    body: Incoming,
+    gap: Duration,
+    read_bytes: usize,
+    lease: Lease,
+}
+
+/// The connection of a reply, which goes back to the pool once the reply was read to its end.
+#[derive(Debug)]
+struct Lease {
+    sender: Option<SendRequest<Full<Bytes>>>,
+    authority: String,
+    pool: Arc<Pool>,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    idle: Mutex<HashMap<String, VecDeque<IdleConnection>>>,
+}
+
+#[derive(Debug)]
+struct IdleConnection {
+    sender: SendRequest<Full<Bytes>>,
+    since: Instant,
+}
+
+/// Connections to all upstreams.
+#[derive(Debug, Clone)]
+pub struct Transport {
+    pool: Arc<Pool>,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+}
+
+impl Pool {
+    fn take(&self, authority: &str) -> Option<SendRequest<Full<Bytes>>> {
+        let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let queue = idle.get_mut(authority)?;
+        while let Some(connection) = queue.pop_back() {
+            if connection.since.elapsed() < IDLE_LIMIT && connection.sender.is_ready() {
+                return Some(connection.sender);
+            }
+        }
+        None
+    }
+
+    fn give_back(&self, authority: &str, sender: SendRequest<Full<Bytes>>) {
+        let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let queue = idle.entry(authority.to_owned()).or_default();
+        queue.retain(|connection| connection.since.elapsed() < IDLE_LIMIT && !connection.sender.is_closed());
+        if queue.len() < IDLE_CONNECTIONS {
+            queue.push_back(IdleConnection { sender, since: Instant::now() });
+        }
+    }
+
+    fn clear(&self) {
+        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+}
+
+impl Transport {
+    /// A transport whose connection tasks run in `tasks` and end with `cancel`.
+    #[must_use]
+    pub fn new(tasks: TaskTracker, cancel: CancellationToken) -> Self {
+        Self { pool: Arc::default(), tasks, cancel }
+    }
+
+    /// Closes every idle connection.
+    pub fn close_idle(&self) {
+        self.pool.clear();
+    }
+
+    /// Sends a request and waits for the response's headers; `limit` bounds each phase.
+    ///
+    /// # Errors
+    /// Any [`TransportError`]. A failed connect and a reset have been tried twice by then.
+    pub async fn send(
+        &self,
+        request: &UpstreamRequest,
+        limit: Duration,
+    ) -> Result<UpstreamReply, TransportError> {
+        let host = request.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let port = request.uri.port_u16().unwrap_or(80);
+        let authority = format!("{host}:{port}");
+        if let Some(sender) = self.pool.take(&authority) {
+            match self.exchange(sender, &authority, request, limit).await {
+                // The upstream closed the idle connection while we were writing.
+                Err(TransportError::Reset | TransportError::Disconnected) => {}
+                outcome => return outcome,
+            }
+        }
+        let sender = self.connect(&host, port, limit).await?;
+        match self.exchange(sender, &authority, request, limit).await {
+            Err(TransportError::Reset) => {}
+            outcome => return outcome,
+        }
+        let sender = self.connect(&host, port, limit).await?;
+        self.exchange(sender, &authority, request, limit).await
+    }
+
+    async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+        limit: Duration,
+    ) -> Result<SendRequest<Full<Bytes>>, TransportError> {
+        let mut last = None;
+        for _ in 0..2 {
+            let connected = timeout(limit, TcpStream::connect((host, port))).await;
+            match connected.map_err(|_| TransportError::Timeout { reading: false })? {
+                Ok(stream) => return self.handshake(stream).await,
+                Err(error) => last = Some(error),
+            }
+        }
+        let source = last.unwrap_or_else(|| io::ErrorKind::NotConnected.into());
+        Err(TransportError::Connect { host: host.to_owned(), port, source })
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> Result<SendRequest<Full<Bytes>>, TransportError> {
+        // Small writes must not wait for each other; a socket that refuses the option works all the same.
+        let _ = stream.set_nodelay(true);
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| classify(&e))?;
+        let cancel = self.cancel.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                // What broke is reported to whoever waits for the response.
+                _ = connection => {}
+                () = cancel.cancelled() => {}
+            }
+        });
+        Ok(sender)
+    }
+
+    async fn exchange(
+        &self,
+        mut sender: SendRequest<Full<Bytes>>,
+        authority: &str,
+        request: &UpstreamRequest,
+        limit: Duration,
+    ) -> Result<UpstreamReply, TransportError> {
+        let path = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let mut message =
+            Request::post(path).header("host", authority).body(Full::new(request.body.clone())).map_err(
+                |error| TransportError::Protocol { reason: error.to_string() },
+            )?;
+        message.headers_mut().extend(request.headers.clone());
+        let response = timeout(limit, sender.send_request(message))
+            .await
+            .map_err(|_| TransportError::Timeout { reading: false })?
+            .map_err(|error| classify(&error))?;
+        let (parts, body) = response.into_parts();
+        let lease =
+            Lease { sender: Some(sender), authority: authority.to_owned(), pool: Arc::clone(&self.pool) };
+        Ok(UpstreamReply {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+            gap: limit,
+            read_bytes: 0,
+            lease,
+        })
+    }
+}
+
+impl UpstreamReply {
+    /// The next piece of the body, or `None` at its end.
+    ///
+    /// # Errors
+    /// A gap longer than the timeout, a cut body, a body that is too large.
+    pub async fn next_piece(&mut self) -> Result<Option<Bytes>, TransportError> {
+        loop {
+            let frame = timeout(self.gap, self.body.frame())
+                .await
+                .map_err(|_| TransportError::Timeout { reading: true })?;
+            let Some(frame) = frame else {
+                self.lease.end();
+                return Ok(None);
+            };
+            let frame = frame.map_err(|error| match classify(&error) {
+                TransportError::Disconnected => TransportError::Truncated,
+                other => other,
+            })?;
+            let Ok(piece) = frame.into_data() else { continue };
+            self.read_bytes = self.read_bytes.saturating_add(piece.len());
+            if self.read_bytes > MAX_BODY_BYTES {
+                return Err(TransportError::TooLarge);
+            }
+            return Ok(Some(piece));
+        }
+    }
+
+    /// The rest of the body.
+    ///
+    /// # Errors
+    /// As [`Self::next_piece`].
+    pub async fn read_to_end(&mut self) -> Result<Vec<u8>, TransportError> {
+        let mut whole = Vec::new();
+        while let Some(piece) = self.next_piece().await? {
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole)
+    }
+}
+
+impl Lease {
+    fn end(&mut self) {
+        if let Some(sender) = self.sender.take().filter(|sender| !sender.is_closed()) {
+            self.pool.give_back(&self.authority, sender);
+        }
+    }
+}
+
+fn classify(error: &hyper::Error) -> TransportError {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            match io.kind() {
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => return TransportError::Reset,
+                io::ErrorKind::UnexpectedEof => return TransportError::Disconnected,
+                _ => {}
+            }
+        }
+        source = cause.source();
+    }
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        return TransportError::Disconnected;
+    }
+    TransportError::Protocol { reason: error.to_string() }
+}
