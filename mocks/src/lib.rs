@@ -1,5 +1,6 @@
 //! The mock world: upstreams that answer as Ollama and vLLM do, fault gates before them, and the record of
-//! what really happened. Everything listens on loopback and takes its chances from a seed.
+//! what really happened. Everything listens on loopback and takes its chances from a seed. `docs/mock-world.md`
+//! is the tour; [`world::World`] is where to start.
 
 pub mod control;
 pub mod gate;

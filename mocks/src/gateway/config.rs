@@ -256,6 +256,5 @@ impl GatewayConfig {
     }
 }
 
-
 #[cfg(test)]
 mod tests;

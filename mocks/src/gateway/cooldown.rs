@@ -162,7 +162,7 @@ impl CooldownMemory {
 fn cooldown_length(config: &GatewayConfig, deployment: usize, failure: &Failure) -> Duration {
     config.deployments[deployment]
         .cooldown_time
-        .or(failure.retry_after_s.map(Duration::from_secs))
+        .or(failure.retry_after_s.map(|seconds| Duration::from_secs(u64::from(seconds))))
         .unwrap_or(config.router.cooldown_time)
 }
 
@@ -177,7 +177,6 @@ fn is_ignored(config: &GatewayConfig, deployment: usize, failure: &Failure) -> b
         !(400..500).contains(&failure.status) || matches!(failure.status, 401 | 402 | 404 | 408 | 429);
     !named && (!about_the_deployment || failure.message.contains("APIConnectionError"))
 }
-
 
 #[cfg(test)]
 mod tests;

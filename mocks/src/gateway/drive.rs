@@ -38,12 +38,19 @@ pub(super) struct FailedAnswer {
 /// The two forms of a reply.
 pub(super) enum Content {
     Whole(Completion),
-    Stream { first: Option<Chunk>, rest: ChunkStream },
+    Stream { first: Option<Chunk>, rest: Box<ChunkStream> },
 }
 
-enum AttemptFault {
-    Failed(Failure),
-    StreamFailed(Failure, Vec<(String, String)>),
+/// A failed attempt; with the upstream's headers where it had accepted a stream.
+struct AttemptFault {
+    failure: Box<Failure>,
+    accepted: Option<Vec<(String, String)>>,
+}
+
+impl From<Failure> for AttemptFault {
+    fn from(failure: Failure) -> Self {
+        Self { failure: Box::new(failure), accepted: None }
+    }
 }
 
 /// Runs one request to its answer. `body` is the client's.
@@ -71,10 +78,10 @@ pub(super) async fn drive(
                         gained = Some(reply);
                         Event::Succeeded
                     }
-                    Err(AttemptFault::Failed(failure)) => Event::Failed(failure),
-                    Err(AttemptFault::StreamFailed(failure, headers)) => {
+                    Err(AttemptFault { failure, accepted: None }) => Event::Failed(*failure),
+                    Err(AttemptFault { failure, accepted: Some(headers) }) => {
                         stream_headers = headers;
-                        Event::StreamFailed(failure)
+                        Event::StreamFailed(*failure)
                     }
                 }
             }
@@ -105,11 +112,11 @@ async fn attempt(
 ) -> Result<(Content, Vec<(String, String)>), AttemptFault> {
     let provider = deployment.provider;
     let limits = Limits::of(deployment);
-    let request = provider::request(deployment, body, streaming).map_err(AttemptFault::Failed)?;
+    let request = provider::request(deployment, body, streaming)?;
     let began = Instant::now();
     let broken = |error, in_calls: &mut Duration| {
         *in_calls += began.elapsed();
-        AttemptFault::Failed(provider::transport_failure(provider, &error, timeout, began.elapsed(), limits))
+        provider::transport_failure(provider, &error, timeout, began.elapsed(), limits).into()
     };
     let mut reply = match shared.transport.send(&request, timeout).await {
         Ok(reply) => reply,
@@ -141,7 +148,7 @@ async fn attempt(
     };
     failure.retry_after_s = retry_after_s;
     failure.upstream_headers = headers;
-    Err(AttemptFault::Failed(failure))
+    Err(failure.into())
 }
 
 /// Status and headers are held until the first chunk is there.
@@ -150,12 +157,12 @@ async fn first_chunk(
     headers: Vec<(String, String)>,
 ) -> Result<(Content, Vec<(String, String)>), AttemptFault> {
     match stream.next_chunk().await {
-        Ok(first) => Ok((Content::Stream { first, rest: stream }, headers)),
-        Err(failure) => Err(AttemptFault::StreamFailed(failure, headers)),
+        Ok(first) => Ok((Content::Stream { first, rest: Box::new(stream) }, headers)),
+        Err(failure) => Err(AttemptFault { failure: Box::new(failure), accepted: Some(headers) }),
     }
 }
 
-fn whole_seconds(headers: &HeaderMap) -> Option<u64> {
+fn whole_seconds(headers: &HeaderMap) -> Option<u32> {
     headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
 }
 

@@ -85,7 +85,7 @@ pub struct Failure {
     /// The whole message, class prefix included.
     pub message: String,
     /// The upstream's `Retry-After`, if it was a whole number of seconds.
-    pub retry_after_s: Option<u64>,
+    pub retry_after_s: Option<u32>,
     /// The upstream's response headers, if there was a response.
     pub upstream_headers: Vec<(String, String)>,
     /// The gateway's own timer ended the attempt (an upstream's 408 does not set this).

@@ -28,6 +28,9 @@ const MOCK_PARAMS: [&str; 4] =
 /// Longest timeout that a request can set.
 const MAX_TIMEOUT_S: f64 = 1e9;
 
+/// A reply that ends a request before its routing.
+type Refusal = Box<Response<Body>>;
+
 /// Answers one request.
 pub(super) async fn serve(
     shared: Arc<Shared>,
@@ -40,7 +43,7 @@ pub(super) async fn serve(
                 return Ok(method_not_allowed("POST"));
             }
             match check_key(&shared, request.headers()) {
-                Err(refusal) => refusal,
+                Err(refusal) => *refusal,
                 Ok(()) => chat(shared, request).await,
             }
         }
@@ -49,7 +52,7 @@ pub(super) async fn serve(
             Some(_) if request.method() != Method::GET => method_not_allowed("GET"),
             Some(page) if page.is_open() => page.render(&shared, request.uri().query()),
             Some(page) => match check_key(&shared, request.headers()) {
-                Err(refusal) => refusal,
+                Err(refusal) => *refusal,
                 Ok(()) => page.render(&shared, request.uri().query()),
             },
         },
@@ -64,7 +67,7 @@ fn method_not_allowed(allowed: &str) -> Response<Body> {
 }
 
 /// No master key means no authentication.
-fn check_key(shared: &Shared, headers: &HeaderMap) -> Result<(), Response<Body>> {
+fn check_key(shared: &Shared, headers: &HeaderMap) -> Result<(), Refusal> {
     let Some(master_key) = &shared.master_key else { return Ok(()) };
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let bare = |value: &str| value.strip_prefix("Bearer ").unwrap_or(value).trim().to_owned();
@@ -72,11 +75,11 @@ fn check_key(shared: &Shared, headers: &HeaderMap) -> Result<(), Response<Body>>
     match key.filter(|key| !key.is_empty()) {
         None => {
             let message = "Authentication Error, No api key passed in.";
-            Err(proxy_error(401, message, "auth_error", "None".into()))
+            Err(Box::new(proxy_error(401, message, "auth_error", "None".into())))
         }
         Some(key) if key == master_key.expose() => Ok(()),
         // Without a database a key that is not the master key cannot even be looked up.
-        Some(_) => Err(proxy_error(400, "No connected db.", "no_db_connection", Value::Null)),
+        Some(_) => Err(Box::new(proxy_error(400, "No connected db.", "no_db_connection", Value::Null))),
     }
 }
 
@@ -86,12 +89,17 @@ async fn chat(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body>
     let bytes = match tokio::time::timeout(BODY_LIMIT, limited).await {
         Ok(Ok(collected)) => collected.to_bytes(),
         Ok(Err(_)) => {
-            return proxy_error(413, "Request body is too large or broken", "invalid_request_error", Value::Null);
+            return proxy_error(
+                413,
+                "Request body is too large or broken",
+                "invalid_request_error",
+                Value::Null,
+            );
         }
         Err(_) => return proxy_error(408, "Request body is late", "invalid_request_error", Value::Null),
     };
     match checked(&shared, &parts.headers, &bytes) {
-        Err(refusal) => refusal,
+        Err(refusal) => *refusal,
         Ok(checked) => answered(shared, checked).await,
     }
 }
@@ -123,11 +131,11 @@ async fn answered(shared: Arc<Shared>, checked: Checked) -> Response<Body> {
     }
 }
 
-fn bad_request(message: &str, param: Value) -> Response<Body> {
-    proxy_error(400, message, "invalid_request_error", param)
+fn bad_request(message: &str, param: Value) -> Refusal {
+    Box::new(proxy_error(400, message, "invalid_request_error", param))
 }
 
-fn checked(shared: &Shared, headers: &HeaderMap, bytes: &Bytes) -> Result<Checked, Response<Body>> {
+fn checked(shared: &Shared, headers: &HeaderMap, bytes: &Bytes) -> Result<Checked, Refusal> {
     let body: Map<String, Value> = serde_json::from_slice(bytes)
         .map_err(|error| bad_request(&format!("Invalid JSON payload: {error}"), "request_body".into()))?;
     if let Some(param) = MOCK_PARAMS.into_iter().find(|param| body.contains_key(*param)) {
@@ -153,7 +161,7 @@ fn checked(shared: &Shared, headers: &HeaderMap, bytes: &Bytes) -> Result<Checke
     Ok(Checked { walk, asked, streaming, body })
 }
 
-fn unknown_model(name: &str) -> Response<Body> {
+fn unknown_model(name: &str) -> Refusal {
     let message = format!(
         "/chat/completions: Invalid model name passed in model={name}. Call `/v1/models` to view available models \
          for your key."
@@ -162,15 +170,15 @@ fn unknown_model(name: &str) -> Response<Body> {
         "message": message, "type": "invalid_request_error", "param": null, "code": "400",
         "provider_specific_fields": { "error": message },
     } });
-    json_reply(400, &body)
+    Box::new(json_reply(400, &body))
 }
 
 fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-fn overrides(headers: &HeaderMap, body: &Map<String, Value>) -> Result<RequestOverrides, Response<Body>> {
-    let number = |header: &str, key: &str| -> Result<Option<f64>, Response<Body>> {
+fn overrides(headers: &HeaderMap, body: &Map<String, Value>) -> Result<RequestOverrides, Refusal> {
+    let number = |header: &str, key: &str| -> Result<Option<f64>, Refusal> {
         let value = match header_text(headers, header) {
             Some(text) => text.parse::<f64>().ok(),
             None => match body.get(key).filter(|value| !value.is_null()) {
@@ -197,7 +205,7 @@ fn overrides(headers: &HeaderMap, body: &Map<String, Value>) -> Result<RequestOv
     })
 }
 
-fn request_fallbacks(body: &Map<String, Value>) -> Result<Option<RequestFallbacks>, Response<Body>> {
+fn request_fallbacks(body: &Map<String, Value>) -> Result<Option<RequestFallbacks>, Refusal> {
     let Some(value) = body.get("fallbacks").filter(|value| !value.is_null()) else { return Ok(None) };
     if let Some(targets) = super::config::names(value) {
         return Ok(Some(RequestFallbacks::Targets(targets)));

@@ -41,8 +41,13 @@ pub(crate) fn is_known_stem(stem: &str, retries: bool) -> bool {
     match stem {
         "Default" => retries,
         "BadGatewayError" => !retries,
-        "TimeoutError" | "BadRequestError" | "AuthenticationError" | "NotFoundError" | "RateLimitError"
-        | "InternalServerError" | "ServiceUnavailableError" => true,
+        "TimeoutError"
+        | "BadRequestError"
+        | "AuthenticationError"
+        | "NotFoundError"
+        | "RateLimitError"
+        | "InternalServerError"
+        | "ServiceUnavailableError" => true,
         _ => false,
     }
 }

@@ -6,64 +6,23 @@
 //! counters) is in the [`CooldownMemory`] that all walks share.
 //!
 //! LiteLLM is recursive: a group that fails opens a loop over its fallback list, and each target is a whole
-//! run with its own retries that may open a loop in turn. Here each open loop is a [`Loop`] on a stack.
+//! run with its own retries that may open a loop in turn. Here each open loop is a `Loop` on a stack.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rand::{Rng, RngExt};
+use rand::Rng;
 
 use super::config::{FallbackList, GatewayConfig, RequestFallbacks, RequestOverrides};
 use super::cooldown::CooldownMemory;
 use super::failure::Failure;
 
+use self::retry::{backoff, is_retryable_status, worth_retrying};
+use self::target::{Target, order_levels, resolve, weighted_pick};
+
+mod retry;
+mod target;
 mod text;
-
-/// Longest backoff before jitter.
-const BACKOFF_CAP_S: f64 = 8.0;
-/// First backoff before jitter.
-const BACKOFF_BASE_S: f64 = 0.5;
-/// Jitter is uniform in `[0, JITTER_S)`.
-const JITTER_S: f64 = 0.75;
-/// A `Retry-After` in this range replaces the backoff.
-const RETRY_AFTER_RANGE_S: std::ops::RangeInclusive<u64> = 1..=60;
-
-/// What a request addresses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Target {
-    /// A group, perhaps from one `order` level.
-    Group { name: String, order: Option<i64> },
-    /// All deployments with this `litellm_params.model`.
-    ModelString(String),
-    /// One deployment by id, past its cooldown.
-    Deployment { id: String, index: usize },
-}
-
-impl Target {
-    fn name(&self) -> &str {
-        match self {
-            Self::Group { name, .. } | Self::ModelString(name) | Self::Deployment { id: name, .. } => name,
-        }
-    }
-
-    fn members(&self, config: &GatewayConfig) -> Vec<usize> {
-        match self {
-            Self::Group { name, .. } => config.members(name).collect(),
-            Self::ModelString(model) => {
-                let deployments = config.deployments.iter().enumerate();
-                deployments.filter(|(_, d)| d.model == *model).map(|(index, _)| index).collect()
-            }
-            Self::Deployment { index, .. } => vec![*index],
-        }
-    }
-
-    fn key(&self) -> (String, Option<i64>) {
-        match self {
-            Self::Group { name, order } => (name.clone(), *order),
-            other => (other.name().to_owned(), None),
-        }
-    }
-}
 
 /// What happened since the last call.
 #[derive(Debug, Clone, PartialEq)]
@@ -188,14 +147,7 @@ pub struct RequestWalk {
 
 impl GroupRun {
     fn new(target: Target) -> Self {
-        Self {
-            target,
-            retries: 0,
-            budget: None,
-            spent: None,
-            skipped: BTreeSet::new(),
-            attempting: None,
-        }
+        Self { target, retries: 0, budget: None, spent: None, skipped: BTreeSet::new(), attempting: None }
     }
 }
 
@@ -236,28 +188,7 @@ impl RequestWalk {
         event: Event,
         rng: &mut impl Rng,
     ) -> Action {
-        let mut step = match event {
-            Event::Started => Step::Pick,
-            Event::Waited => match self.run.spent.take() {
-                Some(failure) => Step::GroupFailed(failure),
-                None => Step::Pick,
-            },
-            Event::Succeeded => return self.served(memory, now),
-            Event::Failed(failure) => {
-                let failure = self.count_first(config, memory, now, failure);
-                Step::AttemptFailed(failure)
-            }
-            Event::StreamFailed(failure) => {
-                let failure = self.count_first(config, memory, now, failure);
-                self.broken_stream = Some(self.attribution());
-                if ends_open_stream(&failure) {
-                    let broken_stream = self.broken_stream.take();
-                    return Action::Answer(Answer::Failed { failure: Box::new(failure), broken_stream });
-                }
-                self.leave_finished_loops();
-                Step::GroupFailed(failure)
-            }
-        };
+        let mut step = self.take(config, memory, now, event);
         loop {
             step = match step {
                 Step::Pick => match self.pick(config, memory, now, rng) {
@@ -284,6 +215,7 @@ impl RequestWalk {
                     Err(failure) => Step::HopFailed(failure),
                 },
                 Step::NextTarget => self.next_target(),
+                Step::Done(action) => return action,
                 Step::HopFailed(failure) => match self.loops.last_mut() {
                     None => {
                         let failure = Box::new(text::final_failure(failure));
@@ -299,6 +231,41 @@ impl RequestWalk {
                     }
                 },
             };
+        }
+    }
+
+    /// What an event leads to.
+    fn take(
+        &mut self,
+        config: &GatewayConfig,
+        memory: &mut CooldownMemory,
+        now: Duration,
+        event: Event,
+    ) -> Step {
+        match event {
+            Event::Started => Step::Pick,
+            Event::Waited => match self.run.spent.take() {
+                Some(failure) => Step::GroupFailed(failure),
+                None => Step::Pick,
+            },
+            Event::Succeeded => Step::Done(self.served(memory, now)),
+            Event::Failed(failure) => {
+                let failure = self.count_first(config, memory, now, failure);
+                Step::AttemptFailed(failure)
+            }
+            Event::StreamFailed(failure) => {
+                let failure = self.count_first(config, memory, now, failure);
+                self.broken_stream = Some(self.attribution());
+                if ends_open_stream(&failure) {
+                    let broken_stream = self.broken_stream.take();
+                    return Step::Done(Action::Answer(Answer::Failed {
+                        failure: Box::new(failure),
+                        broken_stream,
+                    }));
+                }
+                self.leave_finished_loops();
+                Step::GroupFailed(failure)
+            }
         }
     }
 
@@ -389,8 +356,9 @@ impl RequestWalk {
         if !fresh.is_empty() {
             candidates = fresh;
         }
-        weighted_pick(config, &candidates, rng)
-            .ok_or_else(|| text::no_deployments(config, memory, now, target.name(), &members, self.is_group()))
+        weighted_pick(config, &candidates, rng).ok_or_else(|| {
+            text::no_deployments(config, memory, now, target.name(), &members, self.is_group())
+        })
     }
 
     fn is_group(&self) -> bool {
@@ -460,12 +428,14 @@ impl RequestWalk {
             return Err(failure);
         }
         let depth = self.depth();
+        // Only the primary's own failure is explained, and not the failure of a stream that was accepted.
+        let explains = depth == 0 && self.broken_stream.is_none();
         let owner = self.run.target.clone();
         let mut targets = order_levels(config, &owner);
         match self.fallback_targets(config, owner.name()) {
             Some(list) => targets.extend(list),
             None if targets.is_empty() => {
-                if depth == 0 {
+                if explains {
                     text::append(&mut failure, &text::no_list(owner.name(), &self.lists(config)));
                 }
                 return Err(failure);
@@ -474,7 +444,7 @@ impl RequestWalk {
         }
         self.attempted.insert(owner.key());
         if depth >= config.router.max_fallbacks {
-            if depth == 0 {
+            if explains {
                 let appended = text::chain_failed(owner.name(), &names(&targets), &failure.message);
                 text::append(&mut failure, &appended);
             }
@@ -498,7 +468,7 @@ impl RequestWalk {
             }
         }
         let mut failure = current.cause;
-        if self.depth() == 0 {
+        if self.depth() == 0 && self.broken_stream.is_none() {
             let detail = text::quoted(&current.last_failure);
             let appended = text::chain_failed(current.owner.name(), &names(&current.targets), &detail);
             text::append(&mut failure, &appended);
@@ -530,6 +500,7 @@ impl RequestWalk {
 }
 
 enum Step {
+    Done(Action),
     Pick,
     AttemptFailed(Failure),
     GroupFailed(Failure),
@@ -544,73 +515,6 @@ enum AfterFailure {
 
 fn names(targets: &[Target]) -> Vec<&str> {
     targets.iter().map(Target::name).collect()
-}
-
-fn resolve(config: &GatewayConfig, name: &str) -> Option<Target> {
-    let deployments = &config.deployments;
-    if deployments.iter().any(|d| d.group == name) {
-        // A deployment whose id equals its group's name is reached as the group.
-        return Some(Target::Group { name: name.to_owned(), order: None });
-    }
-    if let Some(index) = deployments.iter().position(|d| d.id == name) {
-        return Some(Target::Deployment { id: name.to_owned(), index });
-    }
-    deployments.iter().any(|d| d.model == name).then(|| Target::ModelString(name.to_owned()))
-}
-
-/// The higher `order` levels of a group, which are tried as hops of their own before the list.
-fn order_levels(config: &GatewayConfig, owner: &Target) -> Vec<Target> {
-    let Target::Group { name, order } = owner else { return Vec::new() };
-    let levels: BTreeSet<i64> = config.members(name).filter_map(|d| config.deployments[d].order).collect();
-    let Some(tried) = order.or(levels.first().copied()) else { return Vec::new() };
-    let higher = levels.into_iter().filter(|level| *level > tried);
-    higher.map(|level| Target::Group { name: name.clone(), order: Some(level) }).collect()
-}
-
-fn weighted_pick(config: &GatewayConfig, candidates: &[usize], rng: &mut impl Rng) -> Option<usize> {
-    let last = *candidates.last()?;
-    if candidates.len() == 1 {
-        return Some(last);
-    }
-    let weighted = candidates.iter().any(|deployment| config.deployments[*deployment].weight.is_some());
-    let weight = |deployment: usize| {
-        if weighted { config.deployments[deployment].weight.unwrap_or(0.0) } else { 1.0 }
-    };
-    let total: f64 = candidates.iter().map(|deployment| weight(*deployment)).sum();
-    if total <= 0.0 {
-        return candidates.get(rng.random_range(0..candidates.len())).copied();
-    }
-    let mut left = rng.random::<f64>() * total;
-    for deployment in candidates {
-        left -= weight(*deployment);
-        if left < 0.0 {
-            return Some(*deployment);
-        }
-    }
-    Some(last)
-}
-
-/// 408, 409, 429 and 5xx.
-fn is_retryable_status(status: u16) -> bool {
-    matches!(status, 408 | 409 | 429) || status >= 500
-}
-
-fn worth_retrying(status: u16, members: usize, healthy: usize) -> bool {
-    let another_key_may_help = matches!(status, 401 | 403) && members > 1;
-    healthy > 0 && (is_retryable_status(status) || another_key_may_help)
-}
-
-/// Sleep number `k` (step 4).
-fn backoff(k: u32, floor: Duration, retry_after_s: Option<u64>, rng: &mut impl Rng) -> Duration {
-    let jitter = rng.random::<f64>() * JITTER_S;
-    let base = match retry_after_s.filter(|seconds| RETRY_AFTER_RANGE_S.contains(seconds)) {
-        Some(seconds) => Duration::from_secs(seconds).as_secs_f64(),
-        None => {
-            let doubled = BACKOFF_BASE_S * 2_f64.powi(i32::try_from(k.min(16)).unwrap_or(16));
-            doubled.max(floor.as_secs_f64()).min(BACKOFF_CAP_S)
-        }
-    };
-    Duration::from_secs_f64(base + jitter)
 }
 
 /// Whether an error of an open stream goes to the client without fallback: client errors but 429.

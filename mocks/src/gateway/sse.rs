@@ -18,7 +18,7 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(100);
 
 /// Writes one stream.
 pub(super) struct SseWriter {
-    stream: ChunkStream,
+    stream: Box<ChunkStream>,
     provider: Provider,
     ids: Ids,
     /// What every chunk names as its model.
@@ -44,7 +44,7 @@ impl SseWriter {
     /// A writer for `first` and everything after it; `first` is `None` where the stream was empty.
     pub(super) fn new(
         first: Option<Chunk>,
-        stream: ChunkStream,
+        stream: Box<ChunkStream>,
         provider: Provider,
         ids: Ids,
         model: String,

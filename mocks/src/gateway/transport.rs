@@ -226,10 +226,10 @@ impl Transport {
         limit: Duration,
     ) -> Result<UpstreamReply, TransportError> {
         let path = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let mut message =
-            Request::post(path).header("host", authority).body(Full::new(request.body.clone())).map_err(
-                |error| TransportError::Protocol { reason: error.to_string() },
-            )?;
+        let mut message = Request::post(path)
+            .header("host", authority)
+            .body(Full::new(request.body.clone()))
+            .map_err(|error| TransportError::Protocol { reason: error.to_string() })?;
         message.headers_mut().extend(request.headers.clone());
         let response = timeout(limit, sender.send_request(message))
             .await

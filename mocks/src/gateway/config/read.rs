@@ -14,9 +14,8 @@ use crate::gateway::secret::Secret;
 /// Request parameters that may stand in `litellm_params` and then are defaults of every call.
 const DEFAULT_PARAMS: [&str; 7] =
     ["max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed", "tools"];
-/// `model_info` is free text to LiteLLM but for these two, which are read elsewhere.
-const DEFAULT_RETRIES: u64 = 2;
-const DEFAULT_MAX_FALLBACKS: u64 = 5;
+const DEFAULT_RETRIES: u32 = 2;
+const DEFAULT_MAX_FALLBACKS: u32 = 5;
 const DEFAULT_COOLDOWN: Duration = Duration::from_secs(5);
 
 type Read<T> = Result<T, ConfigError>;
@@ -116,9 +115,8 @@ impl<'a> Section<'a> {
     /// Adds the paths of every key that nobody asked for.
     fn report_unknown(&self, unsupported: &mut Vec<String>) {
         let keys = self.keys.into_iter().flat_map(Map::keys);
-        unsupported.extend(
-            keys.filter(|key| !self.known.contains(&key.as_str())).map(|key| self.path_of(key)),
-        );
+        unsupported
+            .extend(keys.filter(|key| !self.known.contains(&key.as_str())).map(|key| self.path_of(key)));
     }
 }
 
@@ -161,8 +159,10 @@ fn deployment(mut entry: Section<'_>, unsupported: &mut Vec<String>) -> Read<Dep
     let group = entry.required_text("model_name")?;
     let mut params = entry.section("litellm_params")?;
     let model = params.required_text("model")?;
-    let (provider, upstream_model) = provider(&model)
-        .ok_or_else(|| ConfigError::UnknownProvider { path: params.path_of("model"), model: model.clone() })?;
+    let (provider, upstream_model) = provider(&model).ok_or_else(|| ConfigError::UnknownProvider {
+        path: params.path_of("model"),
+        model: model.clone(),
+    })?;
     let api_base = params.required_text("api_base")?.trim_end_matches('/').to_owned();
     if api_base.parse::<http::Uri>().ok().is_none_or(|uri| uri.scheme_str() != Some("http")) {
         return params.wrong("api_base", "an http:// URL (the mock gateway does not speak TLS)");
@@ -252,7 +252,7 @@ fn router_settings(root: &mut Section<'_>, unsupported: &mut Vec<String>) -> Rea
         }
         None => fallback_lists(&mut litellm)?.unwrap_or_default(),
     };
-    let retries = |count: Option<u32>| count.unwrap_or(DEFAULT_RETRIES as u32);
+    let retries = |count: Option<u32>| count.unwrap_or(DEFAULT_RETRIES);
     let num_retries = router.count("num_retries")?;
     let litellm_retries = litellm.count("num_retries")?;
     // These two change nothing when false, and are not simulated when true.
@@ -274,7 +274,7 @@ fn router_settings(root: &mut Section<'_>, unsupported: &mut Vec<String>) -> Rea
         retry_policy,
         group_retry_policy,
         fallbacks,
-        max_fallbacks: router.count("max_fallbacks")?.unwrap_or(DEFAULT_MAX_FALLBACKS as u32),
+        max_fallbacks: router.count("max_fallbacks")?.unwrap_or(DEFAULT_MAX_FALLBACKS),
     };
     router.report_unknown(unsupported);
     litellm.report_unknown(unsupported);

@@ -94,7 +94,9 @@ fn what_is_ignored_is_said() {
 #[test]
 fn errors_carry_the_path() {
     let error = |params: Value, router: Value| config(params, router, json!({})).unwrap_err().to_string();
-    assert!(error(json!({ "timeout": "soon" }), json!({})).starts_with("model_list[0].litellm_params.timeout"));
+    assert!(
+        error(json!({ "timeout": "soon" }), json!({})).starts_with("model_list[0].litellm_params.timeout")
+    );
     assert!(error(json!({ "timeout": -1 }), json!({})).contains("not negative"));
     assert!(error(json!({ "model": "openai/gpt" }), json!({})).contains("`openai/gpt`"));
     assert!(error(json!({ "api_base": null }), json!({})).ends_with("api_base is missing"));

@@ -98,7 +98,11 @@ fn limits_count_to_one_past_and_three_means_unset() {
     assert_eq!(failures_until_cooled(&by_class, ErrorClass::Timeout, 408), Some(2));
     assert_eq!(failures_until_cooled(&by_class, ErrorClass::ServiceUnavailable, 503), Some(4));
     let own = config(1, json!({}), json!({ "allowed_fails": 0 }));
-    assert_eq!(failures_until_cooled(&own, ErrorClass::InternalServer, 500), None, "ignored for single groups");
+    assert_eq!(
+        failures_until_cooled(&own, ErrorClass::InternalServer, 500),
+        None,
+        "ignored for single groups"
+    );
     let own = config(1, json!({}), json!({ "allowed_fails_policy": policy }));
     assert_eq!(failures_until_cooled(&own, ErrorClass::InternalServer, 500), Some(1));
 }
@@ -119,11 +123,9 @@ fn windows_are_fixed_and_die_a_cooldown_after_their_first_failure() {
 
 #[test]
 fn the_length_is_the_deployments_then_the_upstreams_then_the_routers() {
-    let failure = |retry_after_s| Failure {
-        retry_after_s,
-        ..Failure::with_status(ErrorClass::RateLimit, 429)
-    };
-    let length = |info: Value, retry_after: Option<u64>| {
+    let failure =
+        |retry_after_s| Failure { retry_after_s, ..Failure::with_status(ErrorClass::RateLimit, 429) };
+    let length = |info: Value, retry_after: Option<u32>| {
         let config = config(1, json!({ "allowed_fails": 0, "cooldown_time": 9 }), info);
         let mut memory = CooldownMemory::default();
         memory.count_failure(&config, 0, &failure(retry_after), at(0.0));

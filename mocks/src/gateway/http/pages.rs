@@ -43,7 +43,8 @@ impl Page {
             Self::Alive => json_reply(200, &json!("I'm alive!")),
             Self::Ready => json_reply(200, &json!({ "status": "healthy", "db": "Not connected" })),
             Self::Models => {
-                let detailed = query.is_some_and(|query| query.split('&').any(|q| q == "include_metadata=true"));
+                let detailed =
+                    query.is_some_and(|query| query.split('&').any(|q| q == "include_metadata=true"));
                 json_reply(200, &models(shared, detailed))
             }
             Self::ModelInfo => {

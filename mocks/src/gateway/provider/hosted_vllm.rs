@@ -22,7 +22,11 @@ const GATEWAY_KEYS: [&str; 11] = [
 ];
 
 /// The body for the upstream.
-pub(super) fn body(deployment: &Deployment, request: &Map<String, Value>, streaming: bool) -> Map<String, Value> {
+pub(super) fn body(
+    deployment: &Deployment,
+    request: &Map<String, Value>,
+    streaming: bool,
+) -> Map<String, Value> {
     let mut body = Map::new();
     body.insert("model".into(), deployment.upstream_model.as_str().into());
     body.insert("messages".into(), request.get("messages").cloned().unwrap_or_else(|| json!([])));
@@ -78,8 +82,7 @@ pub fn chunk(data: &str) -> Result<Option<Chunk>, Failure> {
     if data == "[DONE]" {
         return Ok(Some(Chunk::Done));
     }
-    let reply: Value =
-        serde_json::from_str(data).map_err(|_| super::not_json(Provider::HostedVllm, data))?;
+    let reply: Value = serde_json::from_str(data).map_err(|_| super::not_json(Provider::HostedVllm, data))?;
     if let Some(error) = reply.get("error").filter(|error| !error.is_null()) {
         return Err(error_event(error));
     }

@@ -69,7 +69,8 @@ pub fn request(
     };
     let base = deployment.api_base.as_str();
     let url = if base.ends_with(suffix) { base.to_owned() } else { format!("{base}{suffix}") };
-    let unusable = |what: &str| Failure::new(ErrorClass::BadRequest, 400, format!("litellm.BadRequestError: {what}"));
+    let unusable =
+        |what: &str| Failure::new(ErrorClass::BadRequest, 400, format!("litellm.BadRequestError: {what}"));
     let uri: Uri = url.parse().map_err(|_| unusable("the upstream URL is not valid"))?;
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -133,7 +134,7 @@ impl Limits {
     }
 
     fn info(self) -> String {
-        let show = |limit: Option<Duration>| limit.map_or("None".to_owned(), |l| seconds(l));
+        let show = |limit: Option<Duration>| limit.map_or("None".to_owned(), seconds);
         format!(
             "\n\nDeployment Info: request_timeout: {}\ntimeout: {}",
             show(self.request_timeout),

@@ -18,7 +18,11 @@ const OPTIONS: [(&str, &str); 7] = [
 ];
 
 /// The body for Ollama.
-pub(super) fn body(deployment: &Deployment, request: &Map<String, Value>, streaming: bool) -> Map<String, Value> {
+pub(super) fn body(
+    deployment: &Deployment,
+    request: &Map<String, Value>,
+    streaming: bool,
+) -> Map<String, Value> {
     let messages: Vec<Value> =
         request.get("messages").and_then(Value::as_array).into_iter().flatten().map(message).collect();
     let mut options = Map::new();
@@ -57,7 +61,7 @@ fn message(message: &Value) -> Value {
     let role = message.get("role").cloned().unwrap_or_else(|| "user".into());
     let mut translated = json!({ "role": role, "content": content, "images": images });
     if let Some(calls) = message.get("tool_calls").and_then(Value::as_array) {
-        translated["tool_calls"] = calls.iter().map(|call| from_openai_call(call)).collect();
+        translated["tool_calls"] = calls.iter().map(from_openai_call).collect();
     }
     translated
 }
@@ -140,8 +144,7 @@ pub fn completion(body: &[u8]) -> Result<Completion, Failure> {
 /// # Errors
 /// [`Failure`] for an error line (400) and for a line that is not JSON.
 pub fn chunk(line: &str) -> Result<Chunk, Failure> {
-    let reply: Value =
-        serde_json::from_str(line).map_err(|_| super::not_json(Provider::OllamaChat, line))?;
+    let reply: Value = serde_json::from_str(line).map_err(|_| super::not_json(Provider::OllamaChat, line))?;
     let Some(message) = reply.get("message").filter(|message| message.is_object()) else {
         return Err(unexpected(&reply));
     };

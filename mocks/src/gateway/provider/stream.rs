@@ -24,14 +24,7 @@ impl ChunkStream {
     /// Reads the body of `reply` as a stream of this provider.
     #[must_use]
     pub fn new(provider: Provider, reply: UpstreamReply) -> Self {
-        Self {
-            provider,
-            reply,
-            partial: Vec::new(),
-            lines: VecDeque::new(),
-            data: None,
-            ended: false,
-        }
+        Self { provider, reply, partial: Vec::new(), lines: VecDeque::new(), data: None, ended: false }
     }
 
     /// The next chunk; `None` once the upstream has ended its stream cleanly.

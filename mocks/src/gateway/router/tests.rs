@@ -223,10 +223,8 @@ fn a_cooldown_removes_the_primarys_retries_but_not_a_hidden_hops() {
 
 #[test]
 fn a_retry_after_replaces_the_backoff() {
-    let limited =
-        Failure { retry_after_s: Some(3), ..Failure::with_status(ErrorClass::RateLimit, 429) };
-    let upstreams =
-        [Upstream::Fails(limited), Upstream::Serves, Upstream::Serves, Upstream::Serves];
+    let limited = Failure { retry_after_s: Some(3), ..Failure::with_status(ErrorClass::RateLimit, 429) };
+    let upstreams = [Upstream::Fails(limited), Upstream::Serves, Upstream::Serves, Upstream::Serves];
     let run = World::new(chain(json!({})), upstreams, 5).ask();
     assert_eq!((run.attempts[KIMI], run.waits), (3, 3));
     assert!((9.0..11.25).contains(&run.elapsed), "{}", run.elapsed);
@@ -309,11 +307,8 @@ fn request_overrides_apply() {
     let run = world().request("kimi", false, once);
     assert_eq!(run.attempts, [2, 2, 1, 0]);
     assert!((3.0..6.0).contains(&run.elapsed), "{}", run.elapsed);
-    let bare = RequestOverrides {
-        disable_fallbacks: true,
-        num_retries: Some(0),
-        ..RequestOverrides::default()
-    };
+    let bare =
+        RequestOverrides { disable_fallbacks: true, num_retries: Some(0), ..RequestOverrides::default() };
     assert_eq!(world().request("kimi", false, bare).status(), 500);
     let own = RequestOverrides {
         fallbacks: Some(RequestFallbacks::Targets(vec!["ollama".into()])),
@@ -333,13 +328,11 @@ fn larger_groups_retry_without_sleep_and_share_by_weight() {
         json!({ "model_name": "g", "model_info": { "id": id }, "litellm_params": {
             "model": "ollama_chat/m", "api_base": "http://127.0.0.1:1", "weight": weight } })
     };
-    let config =
-        GatewayConfig::from_value(&json!({ "model_list": [entry(9, "a"), entry(1, "b")] })).unwrap();
+    let config = GatewayConfig::from_value(&json!({ "model_list": [entry(9, "a"), entry(1, "b")] })).unwrap();
     let serves = || [Upstream::Serves, Upstream::Serves, Upstream::Serves, Upstream::Serves];
     let mut world = World::new(config.clone(), serves(), 7);
-    let first = (0..1000)
-        .filter(|_| world.request("g", false, RequestOverrides::default()).attempts[0] == 1)
-        .count();
+    let first =
+        (0..1000).filter(|_| world.request("g", false, RequestOverrides::default()).attempts[0] == 1).count();
     assert!((860..940).contains(&first), "{first}");
     let mut world = World::new(config, [fails(500), fails(500), Upstream::Serves, Upstream::Serves], 7);
     let run = world.request("g", false, RequestOverrides::default());
@@ -355,8 +348,7 @@ fn higher_orders_are_hops_of_their_own() {
     let config = GatewayConfig::from_value(&json!({
         "model_list": [entry(1, "a"), entry(2, "b")], "router_settings": { "num_retries": 0 } }))
     .unwrap();
-    let mut world =
-        World::new(config, [fails(500), Upstream::Serves, Upstream::Serves, Upstream::Serves], 1);
+    let mut world = World::new(config, [fails(500), Upstream::Serves, Upstream::Serves, Upstream::Serves], 1);
     assert_eq!(world.request("g", false, RequestOverrides::default()).served_by(), (1, 1));
 }
 

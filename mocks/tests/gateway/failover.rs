@@ -1,0 +1,194 @@
+//! The five operating modes, and what the breaker remembers.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use crate::upstream::{Does, Upstream};
+use crate::wire::{Call, World, chat, config};
+
+const CLOUD: [&str; 2] = ["kimi", "minimax"];
+
+/// A port that nothing listens on.
+async fn refused_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn normal_is_served_by_the_primary_in_both_forms() {
+    let world = World::start(json!({})).await;
+    let whole = world.chat("cloud-kimi", false).await;
+    assert_eq!((whole.status, whole.served()), (200, (Some("id-cloud-kimi"), Some("0"))));
+    let body = whole.json();
+    assert_eq!(body["model"], "cloud-kimi");
+    assert_eq!(body["choices"][0]["message"]["content"], "hello");
+    assert_eq!(body["usage"]["total_tokens"], 5);
+    assert_eq!(whole.header("x-litellm-version"), Some("1.106.2"));
+    assert_eq!(whole.header("x-litellm-model-group"), Some("cloud-kimi"));
+    assert_eq!(whole.header("llm_provider-x-up"), None, "lost for whole replies of this provider");
+    let sent = &world.upstream.seen("kimi")[0];
+    assert_eq!(sent["options"], json!({ "num_predict": 8 }));
+    assert_eq!(sent.get("metadata"), None, "the gateway's own");
+
+    let stream = world.chat("cloud-kimi", true).await;
+    assert_eq!(stream.served(), (Some("id-cloud-kimi"), Some("0")));
+    assert_eq!(stream.header("llm_provider-x-up"), Some("yes"));
+    assert_eq!(stream.events().last(), Some(&"[DONE]"));
+}
+
+#[tokio::test]
+async fn a_hung_cloud_costs_two_timeouts_once_and_nothing_while_cooled() {
+    let world = World::start(json!({})).await;
+    for model in CLOUD {
+        world.upstream.set(model, Does::Hangs);
+    }
+    let started = Instant::now();
+    let first = world.chat("cloud-kimi", true).await;
+    let took = started.elapsed();
+    assert_eq!(first.served(), (Some("id-vllm-qwen"), Some("2")));
+    assert!((Duration::from_millis(600)..Duration::from_secs(3)).contains(&took), "{took:?}");
+    let second = world.chat("cloud-kimi", false).await;
+    assert_eq!(second.served(), (Some("id-vllm-qwen"), Some("2")), "cooled hops count");
+    assert_eq!(second.json()["model"], "Qwen3");
+    assert_eq!(second.header("llm_provider-x-up"), Some("yes"));
+    assert_eq!((world.upstream.seen("kimi").len(), world.upstream.seen("minimax").len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_connect_that_never_completes_ends_at_the_timeout() {
+    // A queue of one that is full and never emptied: the kernel drops further SYNs.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = socket.listen(0).unwrap();
+    let port = full.local_addr().unwrap().port();
+    let _first = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let world = World::with_vllm_at(Some(port), json!({ "timeout": 0.3 })).await;
+    let started = Instant::now();
+    let reply = world.chat("vllm-qwen", true).await;
+    assert_eq!(reply.status, 408, "{}", reply.text);
+    assert_eq!(reply.header("x-litellm-timeout"), Some("0.3"));
+    assert!(started.elapsed() >= Duration::from_millis(300));
+}
+
+#[tokio::test]
+async fn with_cloud_and_gpu_down_the_last_model_answers() {
+    let world = World::with_vllm_at(Some(refused_port().await), json!({})).await;
+    for model in CLOUD {
+        world.upstream.set(model, Does::Status(503));
+    }
+    let whole = world.chat("cloud-kimi", false).await;
+    assert_eq!(whole.served(), (Some("id-ollama-qwen"), Some("3")));
+    assert_eq!(whole.json()["model"], "ollama_chat/phi");
+    let stream = world.chat("cloud-kimi", true).await;
+    let first: serde_json::Value = serde_json::from_str(stream.events()[0]).unwrap();
+    assert_eq!(first["model"], "ollama-qwen", "streams name the group");
+}
+
+#[tokio::test]
+async fn a_full_outage_is_the_primarys_error_and_then_the_cooldown() {
+    let world = World::with_vllm_at(Some(refused_port().await), json!({})).await;
+    world.upstream.set("kimi", Does::Hangs);
+    world.upstream.set("minimax", Does::Status(500));
+    world.upstream.set("phi", Does::Babbles);
+    let first = world.chat("cloud-kimi", false).await;
+    let error = &first.json()["error"];
+    assert_eq!((first.status, error["code"].as_str()), (408, Some("408")));
+    assert_eq!(error["type"], "invalid_request_error");
+    assert_eq!(first.served(), (None, None), "errors carry no attribution");
+    assert_eq!(first.header("x-litellm-timeout"), Some("0.3"));
+    let second = world.chat("cloud-kimi", false).await;
+    assert_eq!((second.status, second.header("retry-after")), (429, Some("5")));
+    let error = &second.json()["error"];
+    assert_eq!(error["type"], "all_deployments_in_cooldown");
+    let listed = "cooldown_list=['id-cloud-kimi', 'id-cloud-minimax', 'id-vllm-qwen']";
+    assert!(error["message"].as_str().unwrap().ends_with(listed), "{error}");
+}
+
+#[tokio::test]
+async fn a_refused_vllm_is_cooled_and_a_babbling_ollama_is_not() {
+    let world = World::with_vllm_at(Some(refused_port().await), json!({})).await;
+    let first = world.chat("vllm-qwen", false).await;
+    assert_eq!(first.status, 500);
+    assert!(
+        first.text.contains("InternalServerError: Hosted_vllmException - Cannot connect to host REDACTED:")
+    );
+    assert_eq!(world.chat("vllm-qwen", false).await.status, 429);
+    world.upstream.set("phi", Does::Babbles);
+    for _ in 0..2 {
+        let reply = world.chat("ollama-qwen", false).await;
+        assert_eq!(reply.status, 500);
+        assert!(reply.text.contains("APIConnectionError"), "{}", reply.text);
+    }
+}
+
+#[tokio::test]
+async fn a_reset_is_sent_twice_and_a_closed_connection_once() {
+    let world = World::start(json!({ "max_fallbacks": 0, "allowed_fails": 3 })).await;
+    for (does, sent) in [(Does::Resets, 2), (Does::Closes, 3)] {
+        world.upstream.set("phi", does);
+        let reply = world.chat("ollama-qwen", false).await;
+        assert_eq!(reply.status, 500, "{}", reply.text);
+        assert_eq!(world.upstream.seen("phi").len(), sent, "{does:?}");
+    }
+    world.upstream.set("phi", Does::ServesOnce);
+    for _ in 0..5 {
+        let reply = world.chat("ollama-qwen", false).await;
+        assert_eq!(reply.status, 200, "a stale idle connection is not the request's fault: {}", reply.text);
+    }
+}
+
+#[tokio::test]
+async fn a_deployment_id_reaches_past_the_cooldown() {
+    let world = World::start(json!({})).await;
+    world.upstream.set("kimi", Does::Status(500));
+    assert_eq!(world.chat("cloud-kimi", false).await.served().0, Some("id-cloud-minimax"));
+    world.upstream.set("kimi", Does::Serves);
+    assert_eq!(world.chat("cloud-kimi", false).await.served().0, Some("id-cloud-minimax"));
+    let direct = world.chat("id-cloud-kimi", false).await;
+    assert_eq!(direct.served(), (Some("id-cloud-kimi"), Some("0")));
+    assert_eq!(direct.json()["model"], "id-cloud-kimi");
+    assert_eq!(direct.header("x-litellm-model-group"), Some("id-cloud-kimi"));
+}
+
+#[tokio::test]
+async fn a_whole_request_goes_on_after_its_client_has_left() {
+    let world = World::start(json!({})).await;
+    for model in CLOUD {
+        world.upstream.set(model, Does::Hangs);
+    }
+    let request = world.request("POST", "/v1/chat/completions").bearer_auth(crate::wire::KEY);
+    let client = tokio::spawn(request.body(chat("cloud-kimi", false).to_string()).send());
+    until(|| !world.upstream.seen("kimi").is_empty()).await;
+    client.abort();
+    until(|| !world.upstream.seen("Qwen3").is_empty()).await;
+}
+
+#[tokio::test]
+async fn shutdown_ends_what_is_in_flight() {
+    let upstream = Upstream::start().await;
+    upstream.set("kimi", Does::Hangs);
+    let mut config = config(&upstream, None, json!({}));
+    config["model_list"][0]["litellm_params"]["timeout"] = 60.into();
+    let options = mocks::gateway::GatewayOptions { config, seed: 1, master_key: None, port: 0 };
+    let gateway = mocks::gateway::Gateway::start(options).await.unwrap();
+    let body = chat("cloud-kimi", false).to_string();
+    let call = Call::new(&gateway.url(), "POST", "/v1/chat/completions").bearer_auth(crate::wire::KEY);
+    let call = tokio::spawn(call.body(body).send());
+    until(|| !upstream.seen("kimi").is_empty()).await;
+    let started = Instant::now();
+    gateway.shutdown().await;
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    let ended = call.await.unwrap();
+    assert!(ended.is_err() || ended.unwrap().status == 503);
+}
+
+/// Waits for a condition, ten seconds at most.
+async fn until(mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut tick = tokio::time::interval(Duration::from_millis(5));
+    while !condition() {
+        assert!(Instant::now() < deadline, "the condition did not come true in time");
+        tick.tick().await;
+    }
+}

@@ -1,0 +1,99 @@
+//! How streams end, and what falls back.
+
+use serde_json::{Value, json};
+
+use crate::upstream::Does;
+use crate::wire::{World, chat};
+
+fn chunk(event: &str) -> Value {
+    serde_json::from_str(event).unwrap()
+}
+
+#[tokio::test]
+async fn chunks_have_the_form_of_litellm() {
+    let world = World::start(json!({})).await;
+    let ollama = world.chat("cloud-kimi", true).await;
+    assert_eq!(ollama.header("content-type"), Some("text/event-stream; charset=utf-8"));
+    let events = ollama.events();
+    assert_eq!(events.len(), 4, "{events:?}");
+    let first = chunk(events[0]);
+    assert_eq!(first["choices"], json!([{ "index": 0, "delta": { "role": "assistant", "content": "hel" } }]));
+    assert_ne!(first["id"], chunk(events[1])["id"], "a new id for every chunk");
+    let last = json!([{ "index": 0, "delta": {}, "finish_reason": "stop" }]);
+    assert_eq!(chunk(events[2])["choices"], last);
+
+    let mut body = chat("vllm-qwen", true);
+    body["stream_options"] = json!({ "include_usage": true });
+    body["model"] = "ollama-qwen".into();
+    let counted = world.post(&body).await;
+    assert_eq!(chunk(counted.events()[3])["usage"]["total_tokens"], 5);
+
+    let vllm = world.chat("vllm-qwen", true).await;
+    let ids: Vec<Value> = vllm.events()[..3].iter().map(|event| chunk(event)["id"].clone()).collect();
+    assert!(ids.iter().all(|id| id == "chatcmpl-up"), "{ids:?}");
+    let sent = &world.upstream.seen("Qwen3")[0];
+    assert_eq!((&sent["max_tokens"], &sent["stream_options"]["include_usage"]), (&json!(8), &json!(true)));
+    assert_eq!(sent.get("metadata"), None);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_before_content_falls_back_once_with_max_fallbacks_one() {
+    let world = World::start(json!({})).await;
+    world.upstream.set("kimi", Does::BreaksBeforeContent);
+    let reply = world.chat("cloud-kimi", true).await;
+    assert_eq!((reply.status, reply.served()), (200, (Some("id-cloud-minimax"), Some("1"))));
+    world.upstream.set("minimax", Does::BreaksBeforeContent);
+    let reply = world.chat("cloud-kimi", true).await;
+    assert_eq!((reply.status, reply.served()), (500, (Some("id-cloud-minimax"), Some("1"))));
+    assert_eq!(reply.json()["error"]["type"], Value::Null);
+    assert!(!reply.text.contains("LiteLLM: model group"), "{}", reply.text);
+
+    let deep = World::start(json!({ "max_fallbacks": 5, "num_retries": 2 })).await;
+    deep.upstream.set("kimi", Does::BreaksBeforeContent);
+    deep.upstream.set("minimax", Does::BreaksBeforeContent);
+    let reply = deep.chat("cloud-kimi", true).await;
+    assert_eq!(reply.served(), (Some("id-vllm-qwen"), Some("2")), "right, and without retries");
+    assert_eq!(deep.upstream.seen("kimi").len(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_after_content_ends_in_an_error_event() {
+    let world = World::start(json!({})).await;
+    for (model, group) in [("kimi", "cloud-kimi"), ("Qwen3", "vllm-qwen")] {
+        world.upstream.set(model, Does::BreaksAfterContent);
+        let reply = world.chat(group, true).await;
+        assert_eq!(reply.status, 200);
+        let events = reply.events();
+        assert_eq!(events.len(), 2, "{events:?}");
+        let error = &chunk(events[1])["error"];
+        assert_eq!((&error["code"], &error["type"]), (&json!("500"), &Value::Null));
+        assert!(error["message"].as_str().unwrap().contains("payload is not completed"));
+    }
+}
+
+#[tokio::test]
+async fn a_clean_early_end_looks_complete() {
+    let world = World::start(json!({})).await;
+    for (model, group) in [("kimi", "cloud-kimi"), ("Qwen3", "vllm-qwen")] {
+        world.upstream.set(model, Does::EndsEarly);
+        let reply = world.chat(group, true).await;
+        let events = reply.events();
+        assert_eq!(events.len(), 4, "{events:?}");
+        assert_eq!(chunk(events[2])["choices"][0]["finish_reason"], "stop");
+        assert_eq!(chunk(events[2])["id"], chunk(events[1])["id"]);
+        assert_eq!(events[3], "[DONE]");
+    }
+}
+
+#[tokio::test]
+async fn an_error_as_first_event_falls_back_only_for_vllm() {
+    let fallbacks = json!([{ "cloud-kimi": ["cloud-minimax"], "vllm-qwen": ["ollama-qwen"] }]);
+    let world = World::start(json!({ "fallbacks": fallbacks })).await;
+    world.upstream.set("kimi", Does::ErrorInStream);
+    let reply = world.chat("cloud-kimi", true).await;
+    assert_eq!(reply.status, 400, "{}", reply.text);
+    assert!(reply.text.contains("Got unexpected response from Ollama"));
+    world.upstream.set("Qwen3", Does::ErrorInStream);
+    let reply = world.chat("vllm-qwen", true).await;
+    assert_eq!((reply.status, reply.served()), (200, (Some("id-ollama-qwen"), Some("1"))));
+}
