@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::environment::Environment;
 use crate::attribution::{Attribution, Names, attribute};
+use crate::environment::Environment;
 use crate::journal::{Entry, Event, GatewayStarted, Outcome, ProbeRecord, RunStarted, UpstreamCall};
 use crate::plan::Step;
 use crate::verdict::result::Ended;
@@ -108,7 +108,8 @@ impl FaultFacts {
         let until = self.heal_called_us.map_or(until_us, |healed| healed.min(until_us));
         let seen_up = self.looks.iter().any(|(sent, _, up, _)| *up && *sent > since && *sent < until);
         let counted_up = self.counts.iter().any(|(from, to, up, _)| *up > 0 && *from > since && *to < until);
-        let down_to = self.counts.iter().filter(|(_, to, _, down)| *down > 0 && *to <= until + EVIDENCE_AGE_US);
+        let down_to =
+            self.counts.iter().filter(|(_, to, _, down)| *down > 0 && *to <= until + EVIDENCE_AGE_US);
         let newest = down_to.map(|(_, to, _, _)| *to).max().unwrap_or(0);
         !seen_up && !counted_up && newest + EVIDENCE_AGE_US >= until
     }
@@ -160,7 +161,11 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
 
 fn primary_components(environment: &Environment) -> BTreeMap<String, String> {
     let serves = |model: &String| {
-        environment.components.iter().find(|(_, component)| component.aliases.contains(model)).map(|(name, _)| name)
+        environment
+            .components
+            .iter()
+            .find(|(_, component)| component.aliases.contains(model))
+            .map(|(name, _)| name)
     };
     let routes = environment.routes.iter();
     routes.filter_map(|(name, route)| Some((name.clone(), serves(&route.model)?.clone()))).collect()
@@ -277,7 +282,9 @@ impl Gatherer {
                 self.fault(*fault, |facts| facts.healed = Some((*last_down_us, *served_us)));
             }
             Event::NotServing { fault, saw } => {
-                self.fault(*fault, |facts| facts.flaw = Some(format!("was healed, but it does not serve: {saw}")));
+                self.fault(*fault, |facts| {
+                    facts.flaw = Some(format!("was healed, but it does not serve: {saw}"))
+                });
             }
             Event::WitnessSaw { component, source, up, sent_us, done_us, saw, previous_sent_us } => {
                 for facts in open_faults(&mut self.faults, component) {

@@ -24,8 +24,13 @@ pub struct FailbackFigures {
 /// `after`: probes started after the heal was called, by intended start.
 pub(super) fn failback(after: &[&Probe], healed: Span, primary: &str) -> FailbackFigures {
     let by_primary = |probe: &Probe| probe.attribution.alias.as_deref() == Some(primary);
-    let first = after.iter().filter(|probe| by_primary(probe)).filter_map(|probe| probe.record.first_content_us).min();
-    let since: Vec<&Probe> = after.iter().copied().filter(|probe| probe.record.intended_us >= healed.1).collect();
+    let first = after
+        .iter()
+        .filter(|probe| by_primary(probe))
+        .filter_map(|probe| probe.record.first_content_us)
+        .min();
+    let since: Vec<&Probe> =
+        after.iter().copied().filter(|probe| probe.record.intended_us >= healed.1).collect();
     let ended: Vec<&Probe> =
         since.iter().copied().filter(|probe| !matches!(probe.record.outcome, Outcome::Censored(_))).collect();
     let servers: Vec<&str> = ended.iter().filter_map(|probe| probe.attribution.alias.as_deref()).collect();
@@ -36,6 +41,8 @@ pub(super) fn failback(after: &[&Probe], healed: Span, primary: &str) -> Failbac
         steady_after_ms: steady_run(&ended, by_primary).map(|start| after_ms(start, healed)),
         errors: ended.iter().filter(is_error).count() as u64,
         flaps: changes.saturating_sub(1),
-        watched_ms: since.last().map_or(0.0, |probe| super::ms(probe.record.intended_us.saturating_sub(healed.1))),
+        watched_ms: since
+            .last()
+            .map_or(0.0, |probe| super::ms(probe.record.intended_us.saturating_sub(healed.1))),
     }
 }

@@ -127,13 +127,18 @@ pub(super) fn failover(around: &Around) -> FailoverFigures {
     let early = without.iter().map(|probe| (*probe, goodness(probe, &[wanted, around.before], limit_us)));
     let counted: Vec<(&Probe, Goodness)> = judged.chain(early).collect();
     let worst = |time: &dyn Fn(&Probe) -> Option<u64>| {
-        counted.iter().map(|(probe, _)| time(probe)).collect::<Option<Vec<u64>>>().and_then(|all| all.into_iter().max())
+        counted
+            .iter()
+            .map(|(probe, _)| time(probe))
+            .collect::<Option<Vec<u64>>>()
+            .and_then(|all| all.into_iter().max())
     };
     let count = |wanted| counted.iter().filter(|(_, goodness)| *goodness == wanted).count() as u64;
     let bad_after_limit = |(probe, goodness): &(&Probe, Goodness)| {
         *goodness == Goodness::Bad && probe.record.intended_us > hi.saturating_add(limit_us)
     };
-    let judged_bad = around.judged.iter().filter(|probe| goodness(probe, &[wanted], limit_us) == Goodness::Bad);
+    let judged_bad =
+        around.judged.iter().filter(|probe| goodness(probe, &[wanted], limit_us) == Goodness::Bad);
     let served = with_content.iter().filter(|probe| probe.record.outcome == Outcome::Ok).count() as u64;
     FailoverFigures {
         limit_us,
@@ -142,7 +147,8 @@ pub(super) fn failover(around: &Around) -> FailoverFigures {
             answered_after_us(probe, error_expected)
                 .map(|_| probe.record.ended_us.saturating_sub(probe.record.intended_us))
         }),
-        steady_after_ms: steady_start(around, wanted, limit_us).map(|start| after_ms(start, around.effective)),
+        steady_after_ms: steady_start(around, wanted, limit_us)
+            .map(|start| after_ms(start, around.effective)),
         first_expected_after_ms: first_expected(around, wanted).map(|at| after_ms(at, around.effective)),
         gap_ms: gap(around, wanted, limit_us),
         bad_starts_ms: judged_bad.count() as f64 * ms(around.interval_us),
@@ -163,7 +169,8 @@ fn steady_start(around: &Around, wanted: Option<&str>, limit_us: u64) -> Option<
 
 /// Start of the unbroken run of good probes at the end, if it has the length that "steady" asks for.
 pub(super) fn steady_run(probes: &[&Probe], good: impl Fn(&Probe) -> bool) -> Option<u64> {
-    let run: Vec<u64> = probes.iter().rev().take_while(|probe| good(probe)).map(|p| p.record.intended_us).collect();
+    let run: Vec<u64> =
+        probes.iter().rev().take_while(|probe| good(probe)).map(|p| p.record.intended_us).collect();
     let (last, first) = (*run.first()?, *run.last()?);
     (run.len() as u64 >= STEADY_PROBES && ms(last - first) >= STEADY_MS).then_some(first)
 }
@@ -190,7 +197,9 @@ fn gap(around: &Around, wanted: Option<&str>, limit_us: u64) -> Option<f64> {
     let mut usual: Vec<u64> = baseline.windows(2).map(|pair| pair[1] - pair[0]).collect();
     usual.sort_unstable();
     let usual = *usual.get(usual.len() / 2)?;
-    let mut all = [baseline, ended(&around.in_flight, &[wanted, around.before]), ended(&around.judged, &[wanted])].concat();
+    let mut all =
+        [baseline, ended(&around.in_flight, &[wanted, around.before]), ended(&around.judged, &[wanted])]
+            .concat();
     all.sort_unstable();
     let after_effect = all.windows(2).filter(|pair| pair[1] >= around.effective.0);
     let widest = after_effect.map(|pair| pair[1] - pair[0]).max()?;

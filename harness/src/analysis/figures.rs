@@ -107,7 +107,9 @@ pub fn figures<'a>(mode: &'a Mode, planned: &'a PlannedRoute) -> Figures<'a> {
         *route == planned.route && window.is_some_and(|(from, to)| (from..=to).contains(at))
     });
     let skipped: Vec<&String> = skipped.map(|(_, _, reason)| reason).collect();
-    let late = |probe: &&&Probe| probe.record.sent_us.saturating_sub(probe.record.intended_us) > LATE_US.min(interval_us);
+    let late = |probe: &&&Probe| {
+        probe.record.sent_us.saturating_sub(probe.record.intended_us) > LATE_US.min(interval_us)
+    };
     let around = mode.moved().zip(expectation).filter(|_| planned.fails_over && window.is_some());
     let control = of(Phase::Control);
     let unjudged = [Phase::Baseline, Phase::InFlight, Phase::Drain, Phase::FailBack, Phase::Control];
@@ -121,9 +123,12 @@ pub fn figures<'a>(mode: &'a Mode, planned: &'a PlannedRoute) -> Figures<'a> {
         late: judged.iter().filter(late).count() as u64,
         unsampled_us: window.map_or(0, |window| unsampled(&judged, window)),
         served_by: counts.served_by,
-        conflicts: conflicts.map(|probe| (probe.record.id.clone(), probe.attribution.conflicts.clone())).collect(),
+        conflicts: conflicts
+            .map(|probe| (probe.record.id.clone(), probe.attribution.conflicts.clone()))
+            .collect(),
         latency: times(&judged, |probe| {
-            (probe.record.outcome == Outcome::Ok).then(|| probe.record.ended_us.saturating_sub(probe.record.intended_us))
+            (probe.record.outcome == Outcome::Ok)
+                .then(|| probe.record.ended_us.saturating_sub(probe.record.intended_us))
         }),
         ttft: times(&judged, |probe| answered_after_us(probe, false)),
         error_reply: error_expected.then(|| {
@@ -158,7 +163,12 @@ pub fn figures<'a>(mode: &'a Mode, planned: &'a PlannedRoute) -> Figures<'a> {
             let primary = recovery.map_or(&planned.model, |recovery| &recovery.served_by);
             failback(&of(Phase::FailBack), healed, primary)
         }),
-        all: phases.iter().filter(|(phase, _)| **phase != Phase::Control).flat_map(|(_, probes)| probes).copied().collect(),
+        all: phases
+            .iter()
+            .filter(|(phase, _)| **phase != Phase::Control)
+            .flat_map(|(_, probes)| probes)
+            .copied()
+            .collect(),
         judged,
     }
 }
@@ -196,10 +206,12 @@ impl Mode {
     fn healed_for(&self, planned: &PlannedRoute) -> Option<Span> {
         self.heal_called_us?;
         let (from, to) = (self.started_us?, self.ended_us.unwrap_or(u64::MAX));
-        let here = self.faults.iter().filter(|fault| fault.healed.is_some_and(|(_, hi)| (from..=to).contains(&hi)));
+        let here =
+            self.faults.iter().filter(|fault| fault.healed.is_some_and(|(_, hi)| (from..=to).contains(&hi)));
         let healed: Vec<_> = here.collect();
         let own = healed.iter().find(|fault| self.serves_primary(&fault.component, planned));
-        own.and_then(|fault| fault.healed).or_else(|| healed.iter().filter_map(|fault| fault.healed).max_by_key(|h| h.1))
+        own.and_then(|fault| fault.healed)
+            .or_else(|| healed.iter().filter_map(|fault| fault.healed).max_by_key(|h| h.1))
     }
 
     fn serves_primary(&self, component: &str, planned: &PlannedRoute) -> bool {

@@ -49,7 +49,9 @@ mod tests {
         for class in ["http-408", "http-429", "http-500", "http-503"] {
             assert!(is_honest_error(class), "{class}");
         }
-        for class in ["http-400", "http-401", "http-403", "http-404", "http-200", "client-timeout", "reset", "http-"] {
+        for class in
+            ["http-400", "http-401", "http-403", "http-404", "http-200", "client-timeout", "reset", "http-"]
+        {
             assert!(!is_honest_error(class), "{class}");
         }
     }

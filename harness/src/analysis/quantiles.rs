@@ -15,7 +15,15 @@ pub fn quantiles(mut finite: Vec<u64>, infinite: u64) -> Quantiles {
     if count == 0 {
         return Quantiles::default();
     }
-    Quantiles { count, infinite, min: rank(0.0), p50: rank(0.5), p90: rank(0.9), p99: rank(0.99), max: rank(1.0) }
+    Quantiles {
+        count,
+        infinite,
+        min: rank(0.0),
+        p50: rank(0.5),
+        p90: rank(0.9),
+        p99: rank(0.99),
+        max: rank(1.0),
+    }
 }
 
 #[cfg(test)]

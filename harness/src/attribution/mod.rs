@@ -77,7 +77,8 @@ pub fn attribute(probe: &ProbeRecord, calls: &[&UpstreamCall], names: &Names) ->
 /// The alias that the gateway's headers name: enough for the live view, not for a verdict.
 #[must_use]
 pub fn by_header(probe: &ProbeRecord) -> Option<String> {
-    let value = |source| probe.claims.iter().find(|claim| claim.source == source).map(|claim| claim.value.clone());
+    let value =
+        |source| probe.claims.iter().find(|claim| claim.source == source).map(|claim| claim.value.clone());
     value(ClaimSource::HeaderModelGroup).or_else(|| value(ClaimSource::HeaderModelId))
 }
 
@@ -127,7 +128,8 @@ mod tests {
     #[test]
     fn sources_that_agree_name_the_server() {
         use ClaimSource::{BodyModel, HeaderModelGroup, HeaderModelId};
-        let probe = probe(&[(HeaderModelId, "vllm-qwen"), (HeaderModelGroup, "vllm-qwen"), (BodyModel, "Qwen3")]);
+        let probe =
+            probe(&[(HeaderModelId, "vllm-qwen"), (HeaderModelGroup, "vllm-qwen"), (BodyModel, "Qwen3")]);
         let failed = call("kimi-k2.5", None);
         let served = call("Qwen3", Some(200));
         let attribution = attribute(&probe, &[&failed, &served], &names());

@@ -23,7 +23,8 @@ pub(super) fn mock(arguments: &MockArguments) -> ExitStatus {
         Err(problem) => return printer::problem(&problem),
     };
     let stop = Stop::default();
-    let options = ServeOptions { environment: loaded.environment, gateway: Choice::Mock, config, stop: stop.clone() };
+    let options =
+        ServeOptions { environment: loaded.environment, gateway: Choice::Mock, config, stop: stop.clone() };
     let served = super::on_runtime(async move {
         stop.on_signals()?;
         Ok(serve(options, |serving| {

@@ -57,7 +57,9 @@ fn dispatch(arguments: Arguments) -> ExitStatus {
             clap_complete::generate(shell, &mut Arguments::command(), "harness", &mut script);
             printer::data(&String::from_utf8_lossy(&script))
         }
-        Command::Supervise { command } => ExitStatus::Other(crate::gateway::litellm::supervise::supervise(command)),
+        Command::Supervise { command } => {
+            ExitStatus::Other(crate::gateway::litellm::supervise::supervise(command))
+        }
     }
 }
 

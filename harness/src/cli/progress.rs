@@ -42,7 +42,8 @@ impl Progress {
         let bars = live.then(|| {
             let all = MultiProgress::new();
             let bar = |prefix: &str, template: &str| {
-                let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+                let style = ProgressStyle::with_template(template)
+                    .unwrap_or_else(|_| ProgressStyle::default_spinner());
                 let bar = all.add(ProgressBar::new_spinner().with_style(style));
                 bar.set_prefix(prefix.to_owned());
                 bar
@@ -127,7 +128,9 @@ impl Watcher for Progress {
                 }
             }
             Event::ProbeEnded(record) => self.probe(record),
-            Event::Interrupted { cause } => self.progress(&format!("{cause}: cut short, everything is undone")),
+            Event::Interrupted { cause } => {
+                self.progress(&format!("{cause}: cut short, everything is undone"))
+            }
             _ => {}
         }
     }

@@ -65,7 +65,9 @@ pub(super) fn run(arguments: RunArguments, quiet: bool) -> ExitStatus {
             match error {
                 // A person's mistake in a file or its surroundings, before anything was touched.
                 RunError::Config { .. } | RunError::NoKey { .. } => ExitStatus::Usage,
-                RunError::Directory { .. } | RunError::Journal(_) | RunError::Report(_) => ExitStatus::Inconclusive,
+                RunError::Directory { .. } | RunError::Journal(_) | RunError::Report(_) => {
+                    ExitStatus::Inconclusive
+                }
             }
         }
         Err(error) => {

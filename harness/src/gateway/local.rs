@@ -7,7 +7,9 @@ use thiserror::Error;
 
 use super::config::{ConfigError, LocalConfig, Upstream, localize, resolve_environment};
 use super::litellm::find::{FindError, FindOptions, find};
-use super::litellm::process::{LiteLlm, LogLevel, READY_WITHIN, StartError, StartOptions, StopError, own_guard};
+use super::litellm::process::{
+    LiteLlm, LogLevel, READY_WITHIN, StartError, StartOptions, StopError, own_guard,
+};
 use super::secret::Secret;
 use crate::environment::Environment;
 

@@ -35,7 +35,9 @@ pub enum ReadError {
         message: String,
     },
     /// The entries are not the ones that were written, in their order.
-    #[error("{path}:{line}:1: entry {found} stands where entry {expected} should: the journal was changed or lines were lost")]
+    #[error(
+        "{path}:{line}:1: entry {found} stands where entry {expected} should: the journal was changed or lines were lost"
+    )]
     Sequence {
         /// Which file.
         path: String,
@@ -138,7 +140,10 @@ mod tests {
         let journal = Journal::create(&path, Clock::starting_now()).unwrap();
         journal.append(found("x"));
         assert!(matches!(read(&path), Err(ReadError::NoStart { .. })));
-        assert!(Journal::create(&path, Clock::starting_now()).is_err(), "an existing journal is never reopened");
+        assert!(
+            Journal::create(&path, Clock::starting_now()).is_err(),
+            "an existing journal is never reopened"
+        );
     }
 
     #[test]

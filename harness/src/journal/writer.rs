@@ -131,7 +131,8 @@ impl Journal {
         let State { file, error, .. } = &mut *state;
         if error.is_none() {
             // One write call a line: a crash can cut the last line, never mix two.
-            let written = file.write_all(&line).and_then(|()| if durably { file.sync_data() } else { Ok(()) });
+            let written =
+                file.write_all(&line).and_then(|()| if durably { file.sync_data() } else { Ok(()) });
             *error = written.err();
         }
         drop(state);

@@ -38,7 +38,8 @@ fn lower_rate_of(plan: &mut Plan, environment: &Environment, component: &str, ce
     for step in &mut plan.steps {
         for route in &mut step.routes {
             let served = [route.before.as_ref(), route.after.as_ref()];
-            let hits = served.into_iter().flatten().any(|alias| component_of(alias, environment) == Some(component));
+            let hits =
+                served.into_iter().flatten().any(|alias| component_of(alias, environment) == Some(component));
             if hits && route.rate.per_second() > ceiling.per_second() {
                 set_rate(&mut plan.notes, &step.scenario.name, route, ceiling, component);
             }
@@ -129,7 +130,11 @@ impl Budget {
     /// The budgets of all components of an environment.
     #[must_use]
     pub fn all(environment: &Environment) -> BTreeMap<String, Self> {
-        environment.components.iter().map(|(name, component)| (name.clone(), Self::of(&component.ceilings))).collect()
+        environment
+            .components
+            .iter()
+            .map(|(name, component)| (name.clone(), Self::of(&component.ceilings)))
+            .collect()
     }
 
     /// Whether one more request with this many tokens fits.

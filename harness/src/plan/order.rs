@@ -75,12 +75,17 @@ fn stop_cost<'a>(components: impl Iterator<Item = &'a String>, environment: &Env
 ///
 /// Besides what the next mode needs up, the primary's component is healed where the next mode's
 /// failover would otherwise not start from a primary that serves.
-pub(super) fn heals_between(state: &State, next: Option<&Scenario>, environment: &Environment) -> Vec<String> {
+pub(super) fn heals_between(
+    state: &State,
+    next: Option<&Scenario>,
+    environment: &Environment,
+) -> Vec<String> {
     let Some(next) = next else {
         return state.faulted().map(|(name, _)| name.clone()).collect();
     };
     let wanted = State::of(next);
-    let differs = |name: &str, how| wanted.faulted().find(|(other, _)| *other == name).map(|(_, how)| how) != Some(how);
+    let differs =
+        |name: &str, how| wanted.faulted().find(|(other, _)| *other == name).map(|(_, how)| how) != Some(how);
     let mut healed: Vec<String> =
         state.faulted().filter(|(name, how)| differs(name, how)).map(|(name, _)| name.clone()).collect();
     for traffic in &next.traffic {

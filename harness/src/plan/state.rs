@@ -66,6 +66,7 @@ impl State {
 /// The component that serves an alias.
 #[must_use]
 pub(crate) fn component_of<'a>(alias: &str, environment: &'a Environment) -> Option<&'a str> {
-    let serves = |component: &&String| environment.components[*component].aliases.iter().any(|own| own == alias);
+    let serves =
+        |component: &&String| environment.components[*component].aliases.iter().any(|own| own == alias);
     environment.components.keys().find(serves).map(String::as_str)
 }

@@ -182,7 +182,9 @@ async fn bound<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T>
 fn is_loopback(url: &str) -> bool {
     reqwest::Url::parse(url).ok().is_some_and(|url| match url.host_str() {
         Some("localhost") => true,
-        Some(host) => host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        Some(host) => {
+            host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        }
         None => false,
     })
 }

@@ -17,7 +17,9 @@ pub fn classify(error: &reqwest::Error) -> &'static str {
     }
     match io {
         Some(ErrorKind::ConnectionRefused) => return "connect-refused",
-        Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted) => return "reset",
+        Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted) => {
+            return "reset";
+        }
         Some(ErrorKind::TimedOut) if error.is_connect() => return "connect-timeout",
         Some(_) | None => {}
     }

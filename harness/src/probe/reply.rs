@@ -152,7 +152,9 @@ mod tests {
     #[test]
     fn a_whole_reply_needs_a_choice_a_finish_and_a_token() {
         let whole = |content: &str, finish: &str| {
-            format!(r#"{{"model":"m","choices":[{{"message":{{"content":{content}}},"finish_reason":{finish}}}]}}"#)
+            format!(
+                r#"{{"model":"m","choices":[{{"message":{{"content":{content}}},"finish_reason":{finish}}}]}}"#
+            )
         };
         assert_eq!(read_whole(whole("\"hi\"", "\"stop\"").as_bytes()), Ok(Some("m".into())));
         assert_eq!(read_whole(whole("\"\"", "\"stop\"").as_bytes()), Err(Flaw::Empty));

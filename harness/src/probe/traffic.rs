@@ -142,7 +142,8 @@ impl Source {
         let open = self.live.borrow().probes.get(&planned.route).map_or(0, |probes| {
             probes.iter().rev().take(open_max + 1).filter(|probe| probe.ended.is_none()).count()
         });
-        let refused = if open > open_max { Some("too many probes in flight".to_owned()) } else { self.spend(tick) };
+        let refused =
+            if open > open_max { Some("too many probes in flight".to_owned()) } else { self.spend(tick) };
         if let Some(reason) = refused {
             self.options.journal.append(Event::ProbeSkipped {
                 scenario: self.options.scenario.clone(),
@@ -183,7 +184,9 @@ impl Source {
         let tokens = PROMPT_TOKENS + u64::from(self.options.routes[tick.route].max_tokens);
         let mut budgets = self.options.budgets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let touched = &self.options.touches[tick.route];
-        if let Some(name) = touched.iter().find(|name| budgets.get(*name).is_some_and(|left| !left.allows(tokens))) {
+        if let Some(name) =
+            touched.iter().find(|name| budgets.get(*name).is_some_and(|left| !left.allows(tokens)))
+        {
             return Some(format!("the ceiling of {name} is reached"));
         }
         for name in touched {
@@ -229,8 +232,8 @@ fn probe_id(scenario: &str, route: &str, tick: Tick) -> String {
 fn form_of(forms: Forms, index: u64) -> (bool, bool) {
     match forms {
         Forms::Mixed => (index % 2 == 1, index % 4 < 2),
-        Forms::Whole => (false, index % 2 == 0),
-        Forms::Streamed => (true, index % 2 == 0),
+        Forms::Whole => (false, index.is_multiple_of(2)),
+        Forms::Streamed => (true, index.is_multiple_of(2)),
     }
 }
 

@@ -155,7 +155,8 @@ impl Conductor {
         let outcome = self.mode(step, &traffic).await;
         if outcome.is_err() {
             // Undo first; what is still open in the traffic can wait those milliseconds.
-            let components = self.active.iter().map(|active| active.fault.component.clone()).collect::<Vec<_>>();
+            let components =
+                self.active.iter().map(|active| active.fault.component.clone()).collect::<Vec<_>>();
             self.heal(&components).await;
         }
         traffic.finish(self.stop.token()).await;
@@ -198,7 +199,11 @@ impl Conductor {
     }
 
     /// What speaks against a steady state before the faults; `None` where it holds.
-    async fn baseline_flaw(&self, step: &Step, live: &mut watch::Receiver<Live>) -> Result<Option<String>, Cut> {
+    async fn baseline_flaw(
+        &self,
+        step: &Step,
+        live: &mut watch::Receiver<Live>,
+    ) -> Result<Option<String>, Cut> {
         for fault in &step.inject {
             let Some(witness) = self.witnesses.get(&fault.component) else { continue };
             let mut observed = witness.observed();
@@ -206,7 +211,10 @@ impl Conductor {
             match self.unless_stopped(seen).await? {
                 Some(observed) if observed.up == Some(true) => {}
                 Some(observed) => {
-                    return Ok(Some(format!("{} is down before any fault: {}", fault.component, observed.saw)));
+                    return Ok(Some(format!(
+                        "{} is down before any fault: {}",
+                        fault.component, observed.saw
+                    )));
                 }
                 None => return Ok(Some(format!("the witness of {} sees nothing", fault.component))),
             }
@@ -224,7 +232,10 @@ impl Conductor {
             let probes = live.probes.get(&route.route).map_or(&[][..], Vec::as_slice);
             let wanted = before.unwrap_or("an error");
             if let Some(bad) = first_bad(probes, before) {
-                return Ok(Some(format!("{} should have been answered by {wanted}, but: {bad}", route.route)));
+                return Ok(Some(format!(
+                    "{} should have been answered by {wanted}, but: {bad}",
+                    route.route
+                )));
             }
             if !settled {
                 return Ok(Some(format!(
@@ -278,7 +289,11 @@ impl Conductor {
         let scenario = step.scenario.name.clone();
         self.journal.append(Event::HoldStarted { scenario: scenario.clone(), from_us });
         let judged_until_us = from_us + u64::try_from(step.hold().as_micros()).unwrap_or(u64::MAX);
-        let left = self.journal.clock().instant(judged_until_us).saturating_duration_since(std::time::Instant::now());
+        let left = self
+            .journal
+            .clock()
+            .instant(judged_until_us)
+            .saturating_duration_since(std::time::Instant::now());
         self.sleep(left).await?;
         let ended = live.wait_for(|live| live.all_ended_up_to(judged_until_us));
         // Each probe has its own timeout, so this ends; the bound is for a probe that does not.
@@ -291,8 +306,11 @@ impl Conductor {
 
     /// Ask who should answer, by name, so that its own time can be told from the failover's.
     async fn control(&self, step: &Step) {
-        let Some((route, alias)) =
-            step.routes.iter().filter(|route| route.fails_over).find_map(|route| Some((route, route.after.clone()?)))
+        let Some((route, alias)) = step
+            .routes
+            .iter()
+            .filter(|route| route.fails_over)
+            .find_map(|route| Some((route, route.after.clone()?)))
         else {
             return;
         };
@@ -332,7 +350,12 @@ impl Conductor {
                 Ok(()) => {
                     let accepted_us = self.journal.clock().now_us();
                     let read_back = self.target.is_healed(&active.fault.component);
-                    self.journal.append(Event::FaultHealed { fault: active.id, called_us, accepted_us, read_back });
+                    self.journal.append(Event::FaultHealed {
+                        fault: active.id,
+                        called_us,
+                        accepted_us,
+                        read_back,
+                    });
                     called.push((active, called_us));
                 }
                 Err(error) => {
@@ -341,7 +364,8 @@ impl Conductor {
                 }
             }
         }
-        let served = futures::future::join_all(called.iter().map(|(active, called)| self.confirm(active, *called)));
+        let served =
+            futures::future::join_all(called.iter().map(|(active, called)| self.confirm(active, *called)));
         let mut latest_us = self.journal.clock().now_us();
         for ((active, _), served) in called.iter().zip(served.await) {
             match served {
@@ -367,7 +391,8 @@ impl Conductor {
         let Some(request) = self.target.completion(component, alias) else {
             return Err("it has no model to ask for".to_owned());
         };
-        let limit = self.environment.components.get(component).map_or(EFFECTIVE_WITHIN, |known| known.ready_within.0);
+        let limit =
+            self.environment.components.get(component).map_or(EFFECTIVE_WITHIN, |known| known.ready_within.0);
         let deadline = tokio::time::Instant::now() + limit;
         let mut last_down_us = called_us;
         loop {
@@ -479,8 +504,8 @@ fn is_good(ended: &Result<String, String>, wanted: Option<&str>) -> bool {
 }
 
 fn first_bad(probes: &[LiveProbe], wanted: Option<&str>) -> Option<String> {
-    let ended = probes.iter().filter_map(|probe| probe.ended.as_ref());
-    ended.filter(|ended| !is_good(ended, wanted)).next().map(|ended| match ended {
+    let mut ended = probes.iter().filter_map(|probe| probe.ended.as_ref());
+    ended.find(|ended| !is_good(ended, wanted)).map(|ended| match ended {
         Ok(alias) => format!("answered by {alias}"),
         Err(class) => class.clone(),
     })
@@ -496,7 +521,8 @@ fn is_steady(probes: &[LiveProbe], healed_us: u64, alias: &str) -> bool {
     let newest = probes.iter().rposition(|probe| probe.ended.is_some());
     let Some(newest) = newest else { return false };
     let run = probes[..=newest].iter().rev().take_while(|probe| {
-        probe.intended_us >= healed_us && probe.ended.as_ref().is_some_and(|ended| is_good(ended, Some(alias)))
+        probe.intended_us >= healed_us
+            && probe.ended.as_ref().is_some_and(|ended| is_good(ended, Some(alias)))
     });
     let starts: Vec<u64> = run.map(|probe| probe.intended_us).collect();
     let (Some(last), Some(first)) = (starts.first(), starts.last()) else { return false };

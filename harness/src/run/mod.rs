@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use jiff::Timestamp;
-use mocks::time::Epoch;
 use mocks::profile::TimingKind;
+use mocks::time::Epoch;
 use mocks::upstream::{ComponentOptions, Dialect};
 use mocks::world::{World, WorldOptions};
 use rand::RngExt;
@@ -26,7 +26,9 @@ use crate::gateway::config::{ConfigError, LocalConfig};
 use crate::gateway::litellm::warm_up::{WarmUpStatus, warm_up};
 use crate::gateway::local::{Choice, ConfigSource, Gateway, against, speaks_ollama};
 use crate::gateway::secret::Secret;
-use crate::journal::{Clock, Entry, Event, FORMAT, FILE_NAME, GatewayStarted, Journal, JournalError, RunStarted, WarmUp};
+use crate::journal::{
+    Clock, Entry, Event, FILE_NAME, FORMAT, GatewayStarted, Journal, JournalError, RunStarted, WarmUp,
+};
 use crate::plan::{self, Plan};
 use crate::probe::Prober;
 use crate::report;
@@ -161,7 +163,15 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
     if let Some(deadline) = options.deadline {
         options.stop.on_deadline(deadline);
     }
-    let stage = Stage { journal: Arc::clone(&journal), options: &options, plan, draft, keys, dir: dir.clone(), watcher };
+    let stage = Stage {
+        journal: Arc::clone(&journal),
+        options: &options,
+        plan,
+        draft,
+        keys,
+        dir: dir.clone(),
+        watcher,
+    };
     let ended = stage.play().await;
     journal.append(Event::RunEnded { ended, finished_at: format!("{:.3}", Timestamp::now()) });
     let result = render(&dir)?;
@@ -176,9 +186,8 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
 pub fn render(dir: &Path) -> Result<RunResult, RenderError> {
     let path = dir.join(FILE_NAME);
     let entries = crate::journal::read(&path)?;
-    let facts = crate::analysis::gather(&entries).ok_or_else(|| crate::journal::ReadError::NoStart {
-        path: path.display().to_string(),
-    })?;
+    let facts = crate::analysis::gather(&entries)
+        .ok_or_else(|| crate::journal::ReadError::NoStart { path: path.display().to_string() })?;
     let result = crate::verdict::judge(&facts);
     report::write(dir, &result, &crate::verdict::samples(&facts))
         .map_err(|source| RenderError::Write { path: dir.to_owned(), source })?;
@@ -209,7 +218,8 @@ impl Stage<'_> {
 
     async fn play_in(&self, world: &Arc<World>) -> Ended {
         let environment = &self.options.environment;
-        let urls = environment.components.keys().filter_map(|name| Some((name.clone(), world.base_url(name)?)));
+        let urls =
+            environment.components.keys().filter_map(|name| Some((name.clone(), world.base_url(name)?)));
         let config = match against(&self.options.config, environment, &urls.collect()) {
             Ok(config) => config,
             Err(error) => return self.refuse(&error.to_string()),
@@ -425,12 +435,16 @@ fn point_latest(out: &Path, dir: &Path) {
 }
 
 fn machine() -> Vec<(String, String)> {
-    let cores = std::thread::available_parallelism().map_or_else(|_| "unknown".into(), |cores| cores.to_string());
+    let cores =
+        std::thread::available_parallelism().map_or_else(|_| "unknown".into(), |cores| cores.to_string());
     let system = rustix::system::uname();
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split_whitespace().next().unwrap_or("unknown").to_owned();
     vec![
-        ("system".to_owned(), format!("{} {}", system.sysname().to_string_lossy(), system.release().to_string_lossy())),
+        (
+            "system".to_owned(),
+            format!("{} {}", system.sysname().to_string_lossy(), system.release().to_string_lossy()),
+        ),
         ("cores".to_owned(), cores),
         ("load at start".to_owned(), load),
         ("clock".to_owned(), "monotonic, wall clock anchored at the start".to_owned()),

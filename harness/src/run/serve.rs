@@ -50,16 +50,23 @@ pub async fn serve(options: ServeOptions, ready: impl FnOnce(&Serving)) -> Resul
     let names = options.environment.components.keys();
     let upstreams: BTreeMap<String, String> =
         names.filter_map(|name| Some((name.clone(), world.base_url(name)?))).collect();
-    let config = against(&options.config, &options.environment, &upstreams).map_err(|error| error.to_string())?;
+    let config =
+        against(&options.config, &options.environment, &upstreams).map_err(|error| error.to_string())?;
     let here = std::env::temp_dir();
     let mut silent = |_: &str| ();
     let gateway = Gateway::start(&options.gateway, &config, &keys.master, &here, seed, &mut silent);
     let gateway = gateway.await.map_err(|error| error.to_string())?;
-    let control = Control::start(Arc::clone(&world), 0).await.map_err(|error| format!("no control API: {error}"))?;
+    let control =
+        Control::start(Arc::clone(&world), 0).await.map_err(|error| format!("no control API: {error}"))?;
     for setting in &gateway.unsupported {
         tracing::warn!("the mock gateway does not imitate `{setting}`");
     }
-    ready(&Serving { gateway: gateway.url.clone(), key: keys.master.clone(), upstreams, control: control.url() });
+    ready(&Serving {
+        gateway: gateway.url.clone(),
+        key: keys.master.clone(),
+        upstreams,
+        control: control.url(),
+    });
     options.stop.token().cancelled().await;
     control.shutdown().await;
     let stopped = gateway.stop().await.map_err(|error| error.to_string());

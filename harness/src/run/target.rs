@@ -15,15 +15,15 @@ use crate::witness::{CompletionRequest, Target};
 
 /// One component of the embedded world.
 #[derive(Clone, Debug)]
-pub struct EmbeddedComponent {
+pub(super) struct EmbeddedComponent {
     /// Which protocol it speaks.
-    pub dialect: Dialect,
+    pub(super) dialect: Dialect,
     /// Upstream model by alias; never empty.
-    pub models: BTreeMap<String, String>,
+    pub(super) models: BTreeMap<String, String>,
 }
 
 /// The mock world as seen by the run.
-pub struct Embedded {
+pub(super) struct Embedded {
     world: Arc<World>,
     components: BTreeMap<String, EmbeddedComponent>,
 }
@@ -31,7 +31,7 @@ pub struct Embedded {
 impl Embedded {
     /// A target over a running world.
     #[must_use]
-    pub fn new(world: Arc<World>, components: BTreeMap<String, EmbeddedComponent>) -> Self {
+    pub(super) fn new(world: Arc<World>, components: BTreeMap<String, EmbeddedComponent>) -> Self {
         Self { world, components }
     }
 
@@ -39,7 +39,7 @@ impl Embedded {
     ///
     /// # Errors
     /// In words, when it was not accepted.
-    pub async fn inject(&self, fault: &PlannedFault) -> Result<(), String> {
+    pub(super) async fn inject(&self, fault: &PlannedFault) -> Result<(), String> {
         match &fault.kind {
             PlannedKind::Down(FaultKind::Nothing) => Ok(()),
             PlannedKind::Down(kind) => self.set(&fault.component, gate_mode(*kind)).await,
@@ -51,7 +51,7 @@ impl Embedded {
     ///
     /// # Errors
     /// In words, when it was not accepted.
-    pub async fn heal(&self, fault: &PlannedFault) -> Result<(), String> {
+    pub(super) async fn heal(&self, fault: &PlannedFault) -> Result<(), String> {
         match &fault.kind {
             PlannedKind::Down(_) => self.set(&fault.component, GateMode::Pass).await,
             PlannedKind::Gone(_) => self.set_gone(&fault.component, &[]),
@@ -60,16 +60,18 @@ impl Embedded {
 
     /// Read back: is the component's setting what it was before any fault?
     #[must_use]
-    pub fn is_healed(&self, component: &str) -> bool {
+    pub(super) fn is_healed(&self, component: &str) -> bool {
         self.world.gate(component).is_some_and(|gate| gate.mode() == GateMode::Pass)
             && self.world.states().iter().all(|state| state.name != component || state.gone.is_empty())
     }
 
     /// What a witness of this fault looks at: the cheapest thing that tells up from down.
     #[must_use]
-    pub fn witness(&self, fault: &PlannedFault) -> Option<Target> {
+    pub(super) fn witness(&self, fault: &PlannedFault) -> Option<Target> {
         match &fault.kind {
-            PlannedKind::Down(FaultKind::Stall) => self.completion(&fault.component, None).map(Target::Answers),
+            PlannedKind::Down(FaultKind::Stall) => {
+                self.completion(&fault.component, None).map(Target::Answers)
+            }
             PlannedKind::Down(_) => self.world.gate(&fault.component).map(|gate| Target::Tcp(gate.address())),
             PlannedKind::Gone(aliases) => {
                 self.completion(&fault.component, aliases.first().map(String::as_str)).map(Target::Answers)
@@ -79,7 +81,7 @@ impl Embedded {
 
     /// How to ask a component for a completion, past the gateway.
     #[must_use]
-    pub fn completion(&self, component: &str, alias: Option<&str>) -> Option<CompletionRequest> {
+    pub(super) fn completion(&self, component: &str, alias: Option<&str>) -> Option<CompletionRequest> {
         let known = self.components.get(component)?;
         let model = match alias {
             Some(alias) => known.models.get(alias)?,
@@ -95,7 +97,7 @@ impl Embedded {
 
     /// Requests for chats in the upstreams' own journals, from record `since` on; open ones as they stand.
     #[must_use]
-    pub fn calls(&self) -> Vec<(u64, UpstreamCall)> {
+    pub(super) fn calls(&self) -> Vec<(u64, UpstreamCall)> {
         let records = self.world.recorder().all();
         records.iter().filter(|record| is_chat(record)).map(|record| (record.seq, call(record))).collect()
     }

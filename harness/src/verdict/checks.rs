@@ -86,11 +86,17 @@ pub(super) fn check_served(checks: &mut Checks, figures: &Figures) {
     if figures.unsampled_us as f64 > stretch_max_us {
         checks.open(
             &requirements,
-            format!("{route}: no probe was sent for {:.1} s of the judged time", ms(figures.unsampled_us) / 1000.0),
+            format!(
+                "{route}: no probe was sent for {:.1} s of the judged time",
+                ms(figures.unsampled_us) / 1000.0
+            ),
         );
     }
     if let Some(unknown) = figures.served_by.get("unknown") {
-        checks.open(&requirements, format!("{route}: no source says who served {unknown} of {} replies", figures.ok));
+        checks.open(
+            &requirements,
+            format!("{route}: no source says who served {unknown} of {} replies", figures.ok),
+        );
     }
     if let Some((probe, said)) = figures.conflicts.first() {
         checks.open(
@@ -126,7 +132,10 @@ fn check_served_by(
     if !others.is_empty() {
         checks.fail(
             requirements,
-            format!("{route}: expected {alias}, but of {requests} probes some were served by {}", others.join(", ")),
+            format!(
+                "{route}: expected {alias}, but of {requests} probes some were served by {}",
+                others.join(", ")
+            ),
         );
     }
     let censored = figures.errors.get("censored").copied().unwrap_or(0);
@@ -136,7 +145,10 @@ fn check_served_by(
         let classes: Vec<String> = classes.map(|(class, count)| format!("{class} ({count})")).collect();
         checks.fail(
             requirements,
-            format!("{route}: {errors} of {requests} probes failed: {}; {errors_allowed} may", classes.join(", ")),
+            format!(
+                "{route}: {errors} of {requests} probes failed: {}; {errors_allowed} may",
+                classes.join(", ")
+            ),
         );
     }
     if censored > 0 {
@@ -153,7 +165,11 @@ fn check_error(checks: &mut Checks, figures: &Figures, requirements: &[Requireme
             figures.served_by.iter().map(|(server, count)| format!("{server} ({count})")).collect();
         checks.fail(
             requirements,
-            format!("{route}: expected an error, but {} of {requests} probes were served by {}", figures.ok, servers.join(", ")),
+            format!(
+                "{route}: expected an error, but {} of {requests} probes were served by {}",
+                figures.ok,
+                servers.join(", ")
+            ),
         );
     }
     let dishonest: Vec<String> = figures
@@ -200,12 +216,21 @@ pub(super) fn check_failover(checks: &mut Checks, mode: &Mode, figures: &Figures
                 || "there was no steady run of good replies at all".to_owned(),
                 |(lo, _)| format!("good replies were steady only {:.2} s after the fault", lo / 1000.0),
             );
-            checks.fail(&nfr123, format!("{route}: service reading of NFR123 fails: {when}; the limit is {limit_s}"));
+            checks.fail(
+                &nfr123,
+                format!("{route}: service reading of NFR123 fails: {when}; the limit is {limit_s}"),
+            );
         }
         Verdict::Inconclusive => {
             let why = seen.steady_after_ms.map_or_else(
                 || format!("no run of good replies at least 5 s and {STEADY_PROBES} probes long was seen"),
-                |(lo, hi)| format!("steady after {:.2}-{:.2} s stands on both sides of the limit", lo / 1000.0, hi / 1000.0),
+                |(lo, hi)| {
+                    format!(
+                        "steady after {:.2}-{:.2} s stands on both sides of the limit",
+                        lo / 1000.0,
+                        hi / 1000.0
+                    )
+                },
             );
             checks.open(&nfr123, format!("{route}: service reading of NFR123: {why}"));
         }
@@ -217,7 +242,8 @@ pub(super) fn check_failover(checks: &mut Checks, mode: &Mode, figures: &Figures
         let text = format!("{route}: {} answers broke off in the middle; {bound} may", seen.in_flight_lost);
         checks.fail(&[Requirement::NFR125], text);
     }
-    let worst = seen.worst_us.map_or_else(|| "no answer".to_owned(), |worst| format!("{:.2} s", ms(worst) / 1000.0));
+    let worst =
+        seen.worst_us.map_or_else(|| "no answer".to_owned(), |worst| format!("{:.2} s", ms(worst) / 1000.0));
     checks.looked(&nfr123, &format!("{route} worst {worst} against {limit_s}"));
     Some(Failover {
         limit_ms: ms(seen.limit_us),
@@ -281,7 +307,9 @@ pub(super) fn check_failback(checks: &mut Checks, mode: &Mode, figures: &Figures
         let primary = &recovery.served_by;
         let within = recovery.within;
         match verdict {
-            Verdict::Pass => checks.looked(&[Requirement::NFR125], &format!("{route} came back to {primary}")),
+            Verdict::Pass => {
+                checks.looked(&[Requirement::NFR125], &format!("{route} came back to {primary}"))
+            }
             Verdict::Fail => checks.fail(
                 &[Requirement::NFR125],
                 format!("{route}: {primary} did not serve steadily within {within} after heal"),
@@ -304,11 +332,14 @@ pub(super) fn check_failback(checks: &mut Checks, mode: &Mode, figures: &Figures
 
 /// FR217 is about the order, too: no source may show a later alias asked before an earlier one.
 pub(super) fn check_order(checks: &mut Checks, figures: &Figures, chain: &[String]) {
-    let Some(Answer::ServedBy(alias)) = figures.expectation.map(|expectation| &expectation.answer) else { return };
+    let Some(Answer::ServedBy(alias)) = figures.expectation.map(|expectation| &expectation.answer) else {
+        return;
+    };
     if *alias == figures.planned.model {
         return;
     }
-    let place = |alias: &Option<String>| alias.as_ref().and_then(|alias| chain.iter().position(|own| own == alias));
+    let place =
+        |alias: &Option<String>| alias.as_ref().and_then(|alias| chain.iter().position(|own| own == alias));
     let broken = figures.judged.iter().find(|probe| {
         let places: Vec<usize> = probe.calls.iter().filter_map(|(_, alias)| place(alias)).collect();
         places.windows(2).any(|pair| pair[0] > pair[1])
@@ -317,7 +348,12 @@ pub(super) fn check_order(checks: &mut Checks, figures: &Figures, chain: &[Strin
         let asked: Vec<&str> = probe.calls.iter().filter_map(|(_, alias)| alias.as_deref()).collect();
         checks.fail(
             &[Requirement::FR217],
-            format!("{}: {} was sent to {} in this order", figures.planned.route, probe.record.id, asked.join(", ")),
+            format!(
+                "{}: {} was sent to {} in this order",
+                figures.planned.route,
+                probe.record.id,
+                asked.join(", ")
+            ),
         );
     }
 }

@@ -56,7 +56,8 @@ fn one(id: Requirement, mode: &Mode, checks: &Checks) -> ScenarioRequirement {
 /// Recovery that the scenario states and this run did not come to, since the next mode inherits the fault.
 fn not_exercised(mode: &Mode) -> Option<String> {
     let stated = !mode.step.scenario.recover.is_empty() && !mode.step.scenario.components.is_empty();
-    (stated && mode.step.heal.is_empty()).then(|| "recovery not checked here: the next mode keeps the fault".to_owned())
+    (stated && mode.step.heal.is_empty())
+        .then(|| "recovery not checked here: the next mode keeps the fault".to_owned())
 }
 
 /// Hops of the chain that were down together with the primary, and so were not exercised.
@@ -85,7 +86,9 @@ pub(super) fn of_run(run: &RunFacts, scenarios: &[ScenarioResult]) -> Vec<RunReq
             let parts: Vec<(&str, &ScenarioRequirement)> = scenarios
                 .iter()
                 .flat_map(|scenario| scenario.requirements.iter().map(|part| (scenario.name.as_str(), part)))
-                .filter(|(_, part)| part.id == id.to_string() && part.verdict != RequirementVerdict::NotChecked)
+                .filter(|(_, part)| {
+                    part.id == id.to_string() && part.verdict != RequirementVerdict::NotChecked
+                })
                 .collect();
             let (verdict, detail) = fold(id, run, &parts);
             let scenarios = parts.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -94,7 +97,11 @@ pub(super) fn of_run(run: &RunFacts, scenarios: &[ScenarioResult]) -> Vec<RunReq
         .collect()
 }
 
-fn fold(id: Requirement, run: &RunFacts, parts: &[(&str, &ScenarioRequirement)]) -> (RequirementVerdict, String) {
+fn fold(
+    id: Requirement,
+    run: &RunFacts,
+    parts: &[(&str, &ScenarioRequirement)],
+) -> (RequirementVerdict, String) {
     for verdict in [RequirementVerdict::Fail, RequirementVerdict::Inconclusive] {
         let these: Vec<String> = parts
             .iter()
@@ -131,7 +138,7 @@ fn missing_modes(run: &RunFacts) -> Option<String> {
         .iter()
         .map(|mode| mode.step.scenario.components.keys().map(String::as_str).collect())
         .collect();
-    let missing = MODES.iter().filter(|(_, components)| !ran.contains(&components.to_vec()));
+    let missing = MODES.iter().filter(|(_, components)| !ran.contains(*components));
     let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
     (!missing.is_empty()).then(|| missing.join(", "))
 }

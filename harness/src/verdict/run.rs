@@ -22,7 +22,8 @@ pub fn judge(run: &RunFacts) -> RunResult {
     let changed = run.modes.iter().flat_map(|mode| &mode.faults).any(|fault| fault.injected.is_some());
     let restored = run.restored.as_ref().map_or(!changed, |(restored, _)| *restored);
     let verdict = verdict(&scenarios, &requirements, ended, restored);
-    let reasons = if verdict == Verdict::Pass { Vec::new() } else { reasons(run, &scenarios, ended, restored) };
+    let reasons =
+        if verdict == Verdict::Pass { Vec::new() } else { reasons(run, &scenarios, ended, restored) };
     let start = &run.start;
     let mut findings = run.found.clone();
     findings.extend(run.gateway.iter().flat_map(|gateway| gateway.adapted.clone()));
@@ -37,7 +38,10 @@ pub fn judge(run: &RunFacts) -> RunResult {
         ended,
         gateway: GatewayIdentity {
             kind: start.gateway_kind.clone(),
-            version: run.gateway.as_ref().map_or_else(|| "unknown".to_owned(), |gateway| gateway.version.clone()),
+            version: run
+                .gateway
+                .as_ref()
+                .map_or_else(|| "unknown".to_owned(), |gateway| gateway.version.clone()),
             config: start.gateway_config.clone(),
         },
         verdict,
@@ -50,7 +54,12 @@ pub fn judge(run: &RunFacts) -> RunResult {
     }
 }
 
-fn verdict(scenarios: &[ScenarioResult], requirements: &[RunRequirement], ended: Ended, restored: bool) -> Verdict {
+fn verdict(
+    scenarios: &[ScenarioResult],
+    requirements: &[RunRequirement],
+    ended: Ended,
+    restored: bool,
+) -> Verdict {
     let worst = scenarios.iter().map(|scenario| scenario.verdict).max().unwrap_or(Verdict::Inconclusive);
     let of = |verdict| requirements.iter().any(|requirement| requirement.verdict == verdict);
     if worst == Verdict::Fail || of(RequirementVerdict::Fail) {
@@ -79,7 +88,8 @@ fn reasons(run: &RunFacts, scenarios: &[ScenarioResult], ended: Ended, restored:
     match (ended, cause) {
         (Ended::Completed, _) => {}
         (Ended::Refused, cause) => {
-            reasons.push(format!("refused, nothing was touched: {}", cause.map_or("no reason", String::as_str)));
+            reasons
+                .push(format!("refused, nothing was touched: {}", cause.map_or("no reason", String::as_str)));
         }
         (Ended::Interrupted, cause) => {
             reasons.push(format!("cut short by {}", cause.map_or("something unknown", String::as_str)));
@@ -108,7 +118,10 @@ fn made_with(run: &RunFacts) -> Vec<(String, String)> {
     made.push(("seed".to_owned(), start.plan.seed.to_string()));
     for mode in &run.modes {
         let source = &mode.step.scenario.source;
-        made.push((format!("scenario {}", mode.step.scenario.name), format!("{} (sha256 {})", source.name, short(&source.sha256))));
+        made.push((
+            format!("scenario {}", mode.step.scenario.name),
+            format!("{} (sha256 {})", source.name, short(&source.sha256)),
+        ));
     }
     let source = &start.environment.source;
     made.push(("environment".to_owned(), format!("{} (sha256 {})", source.name, short(&source.sha256))));

@@ -18,15 +18,19 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
     {
         checks.open(
             &mode.step.scenario.requirements,
-            format!("the mock gateway does not imitate `{first}` ({} such settings); use --gateway litellm", gateway.unsupported.len()),
+            format!(
+                "the mock gateway does not imitate `{first}` ({} such settings); use --gateway litellm",
+                gateway.unsupported.len()
+            ),
         );
     }
     let all: Vec<Figures> = mode.step.routes.iter().map(|route| figures(mode, route)).collect();
     let mut routes = Vec::new();
     for figures in &all {
         let route = run.start.environment.routes.get(&figures.planned.route);
-        let chain: Vec<String> =
-            route.map(|route| [vec![route.model.clone()], route.fallbacks.clone()].concat()).unwrap_or_default();
+        let chain: Vec<String> = route
+            .map(|route| [vec![route.model.clone()], route.fallbacks.clone()].concat())
+            .unwrap_or_default();
         check_served(&mut checks, figures);
         check_order(&mut checks, figures, &chain);
         let failover = check_failover(&mut checks, mode, figures);

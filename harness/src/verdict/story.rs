@@ -32,7 +32,8 @@ pub(super) fn worst(figures: &Figures) -> Vec<WorstProbe> {
     let error_expected = matches!(figures.expectation.map(|e| &e.answer), Some(Answer::Error));
     let time = |probe: &Probe| figures.answered_after_us(probe, error_expected);
     let mut probes: Vec<&Probe> = figures.judged.clone();
-    probes.sort_by_key(|probe| (std::cmp::Reverse(time(probe).unwrap_or(u64::MAX)), probe.record.intended_us));
+    probes
+        .sort_by_key(|probe| (std::cmp::Reverse(time(probe).unwrap_or(u64::MAX)), probe.record.intended_us));
     probes.truncate(WORST_MAX);
     probes
         .into_iter()
@@ -67,9 +68,12 @@ fn hop(call: &UpstreamCall, alias: Option<&str>) -> Hop {
 /// Where the time of the bad probes went, as far as the upstreams' journals tell; starts with a colon.
 pub(super) fn why_late(mode: &Mode, figures: &Figures) -> String {
     let bad: Vec<&Probe> = figures.bad_probes();
-    let unanswered: Vec<&&Probe> =
-        bad.iter().filter(|probe| matches!(&probe.record.outcome, Outcome::Error(class) if class == "client-timeout")).collect();
-    let down: Vec<String> = mode.faults.iter().map(|fault| format!("{} ({})", fault.component, fault.kind)).collect();
+    let unanswered: Vec<&&Probe> = bad
+        .iter()
+        .filter(|probe| matches!(&probe.record.outcome, Outcome::Error(class) if class == "client-timeout"))
+        .collect();
+    let down: Vec<String> =
+        mode.faults.iter().map(|fault| format!("{} ({})", fault.component, fault.kind)).collect();
     if !unanswered.is_empty() {
         let never_passed_on = unanswered.iter().filter(|probe| probe.calls.is_empty()).count();
         let waited = figures.planned.timeout;
@@ -81,9 +85,15 @@ pub(super) fn why_late(mode: &Mode, figures: &Figures) -> String {
         } else {
             format!("{never_passed_on} of them reached no upstream at all")
         };
-        return format!(": no answer within the client timeout of {waited} for {}; {place}", unanswered.len());
+        return format!(
+            ": no answer within the client timeout of {waited} for {}; {place}",
+            unanswered.len()
+        );
     }
-    let slowest = bad.iter().filter_map(|probe| Some((probe.record.first_content_us?, probe))).max_by_key(|(at, probe)| at - probe.record.intended_us);
+    let slowest = bad
+        .iter()
+        .filter_map(|probe| Some((probe.record.first_content_us?, probe)))
+        .max_by_key(|(at, probe)| at - probe.record.intended_us);
     let Some((at, slowest)) = slowest else { return String::new() };
     let total_s = ms(at - slowest.record.intended_us) / 1000.0;
     match slowest.calls.iter().rev().find(|(call, _)| call.status == Some(200)) {
@@ -111,7 +121,13 @@ pub(super) fn timeline(run: &RunFacts, mode: &Mode, all: &[Figures]) -> Vec<Time
             tell(mode.started_us, format!("{name} is still in effect from the mode before"));
         } else {
             tell(fault.injected.map(|(called, _)| called), format!("{name} is injected"));
-            let effect = fault.effective.map(|(lo, hi)| format!("{name} is in effect (took effect between {:.3} s and {:.3} s)", ms(lo) / 1000.0, ms(hi) / 1000.0));
+            let effect = fault.effective.map(|(lo, hi)| {
+                format!(
+                    "{name} is in effect (took effect between {:.3} s and {:.3} s)",
+                    ms(lo) / 1000.0,
+                    ms(hi) / 1000.0
+                )
+            });
             tell(fault.effective.map(|(_, hi)| hi), effect.unwrap_or_default());
         }
         if let (Some(flaw), at) = (&fault.flaw, fault.injected.map(|(_, accepted)| accepted)) {
@@ -119,7 +135,10 @@ pub(super) fn timeline(run: &RunFacts, mode: &Mode, all: &[Figures]) -> Vec<Time
         }
         let here = fault.heal_called_us.filter(|_| mode.heal_called_us.is_some());
         tell(here, format!("{name} is healed"));
-        tell(fault.healed.filter(|_| here.is_some()).map(|(_, served)| served), format!("{} serves a completion again", fault.component));
+        tell(
+            fault.healed.filter(|_| here.is_some()).map(|(_, served)| served),
+            format!("{} serves a completion again", fault.component),
+        );
     }
     tell(mode.hold_from_us, "judging starts".to_owned());
     tell(mode.hold_ended_us, "each judged probe has ended".to_owned());
@@ -179,7 +198,10 @@ pub(super) fn findings(all: &[Figures]) -> Vec<String> {
             ));
         }
         if let Some(failback) = figures.failback.as_ref().filter(|failback| failback.flaps > 0) {
-            findings.push(format!("{route}: the serving alias changed {} times more than needed while coming back", failback.flaps));
+            findings.push(format!(
+                "{route}: the serving alias changed {} times more than needed while coming back",
+                failback.flaps
+            ));
         }
         if let Some(failback) = figures.failback.as_ref().filter(|failback| failback.errors > 0) {
             findings.push(format!("{route}: {} probes failed while coming back", failback.errors));
@@ -191,7 +213,9 @@ pub(super) fn findings(all: &[Figures]) -> Vec<String> {
 /// A mode whose primary serves must not be slower than `normal` of the same run; where it is, that is
 /// a finding and no failure: pooled probes cannot carry a test.
 pub(super) fn shifted_median(scenarios: &[ScenarioResult]) -> Vec<String> {
-    let Some(normal) = scenarios.iter().find(|scenario| scenario.faults.is_empty()) else { return Vec::new() };
+    let Some(normal) = scenarios.iter().find(|scenario| scenario.faults.is_empty()) else {
+        return Vec::new();
+    };
     let mut findings = Vec::new();
     for scenario in scenarios.iter().filter(|scenario| !scenario.faults.is_empty()) {
         for route in scenario.routes.iter().filter(|route| route.expected.as_ref() == Some(&route.model)) {
@@ -201,7 +225,10 @@ pub(super) fn shifted_median(scenarios: &[ScenarioResult]) -> Vec<String> {
                 && (now - usual).abs() > SHIFT_MS
                 && (now - usual).abs() > SHIFT_RATIO * usual
             {
-                findings.push(format!("{}: the median of {} is {now:.0} ms, in {} it was {usual:.0} ms", scenario.name, route.route, normal.name));
+                findings.push(format!(
+                    "{}: the median of {} is {now:.0} ms, in {} it was {usual:.0} ms",
+                    scenario.name, route.route, normal.name
+                ));
             }
         }
     }

@@ -88,7 +88,7 @@ async fn look_tcp(address: SocketAddr) -> Look {
 
 async fn look_http(client: &reqwest::Client, request: &CompletionRequest) -> Look {
     match tokio::time::timeout(HTTP_HANG, ask(client, request)).await {
-        Ok(Ok(status)) if status == 200 => Look::up("request answered with 200"),
+        Ok(Ok(200)) => Look::up("request answered with 200"),
         Ok(Ok(status)) => Look::down(format!("request answered with {status}")),
         Ok(Err(class)) => Look::down(format!("request failed: {class}")),
         Err(_) => Look::down(format!("no answer in {} ms", HTTP_HANG.as_millis())),
