@@ -198,7 +198,7 @@ impl Gateway {
         let gateway = mocks::gateway::Gateway::start(options).await.map_err(in_words)?;
         let (url, unsupported) = (gateway.url(), gateway.unsupported().to_vec());
         let version = super::litellm::LITELLM_VERSION;
-        Ok(Self { kind: Kind::Mock(gateway), url, version: format!("imitates {version}"), unsupported })
+        Ok(Self { kind: Kind::Mock(gateway), url, version: format!("{version} (imitated)"), unsupported })
     }
 
     /// Stop what was started.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::analysis::{Mode, RunFacts};
-use crate::scenario::{Answer, Requirement};
+use crate::scenario::{Answer, ComponentState, Requirement};
 
 use super::checks::{Checks, Objection};
 use super::result::{RequirementVerdict, RunRequirement, ScenarioRequirement, ScenarioResult};
@@ -90,7 +90,7 @@ pub(super) fn of_run(run: &RunFacts, scenarios: &[ScenarioResult]) -> Vec<RunReq
                     part.id == id.to_string() && part.verdict != RequirementVerdict::NotChecked
                 })
                 .collect();
-            let (verdict, detail) = fold(id, run, &parts);
+            let (verdict, detail) = fold(id, run, &parts, scenarios);
             let scenarios = parts.iter().map(|(name, _)| (*name).to_owned()).collect();
             RunRequirement { id: id.to_string(), verdict, scenarios, detail }
         })
@@ -101,6 +101,7 @@ fn fold(
     id: Requirement,
     run: &RunFacts,
     parts: &[(&str, &ScenarioRequirement)],
+    scenarios: &[ScenarioResult],
 ) -> (RequirementVerdict, String) {
     for verdict in [RequirementVerdict::Fail, RequirementVerdict::Inconclusive] {
         let these: Vec<String> = parts
@@ -120,22 +121,85 @@ fn fold(
         return (RequirementVerdict::NotChecked, why.to_owned());
     }
     if id == Requirement::NFR125
-        && let Some(missing) = missing_modes(run)
+        && let Some(missing) = missing_modes(run, parts)
     {
         return (
             RequirementVerdict::NotChecked,
             format!("it speaks of all five modes; what ran passed, but not in this run: {missing}"),
         );
     }
-    let details: Vec<String> = parts.iter().map(|(name, part)| format!("{name}: {}", part.detail)).collect();
-    (RequirementVerdict::Pass, details.join("; "))
+    let detail = match id {
+        Requirement::NFR123 => worst_failover(parts, scenarios),
+        Requirement::NFR125 => modes_behaved(scenarios),
+        Requirement::FR217 | Requirement::FR222 | Requirement::FR223 => by_detail(parts),
+    };
+    (RequirementVerdict::Pass, detail)
 }
 
-/// Modes of the table that no scenario of the run stands for.
-fn missing_modes(run: &RunFacts) -> Option<String> {
+/// Each evidence once, with the modes that gave it.
+fn by_detail(parts: &[(&str, &ScenarioRequirement)]) -> String {
+    let mut grouped: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (name, part) in parts {
+        match grouped.iter_mut().find(|(detail, _)| *detail == part.detail) {
+            Some((_, names)) => names.push(name),
+            None => grouped.push((&part.detail, vec![name])),
+        }
+    }
+    let lines = grouped.iter().map(|(detail, names)| format!("{detail} ({})", names.join(", ")));
+    lines.collect::<Vec<_>>().join("; ")
+}
+
+/// The worst figure of all routes that had to fail over.
+fn worst_failover(parts: &[(&str, &ScenarioRequirement)], scenarios: &[ScenarioResult]) -> String {
+    let looked = scenarios.iter().filter(|scenario| parts.iter().any(|(name, _)| *name == scenario.name));
+    let all = looked.flat_map(|scenario| scenario.routes.iter().map(move |route| (scenario, route)));
+    let worst = all
+        .filter_map(|(scenario, route)| {
+            let failover = route.failover.as_ref()?;
+            Some((failover.worst_ms?, failover.limit_ms, scenario, route))
+        })
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    worst.map_or_else(String::new, |(worst, limit, scenario, route)| {
+        format!(
+            "both readings hold; the longest wait was {:.2} s of {:.0} s (route {} in {})",
+            worst / 1000.0,
+            limit / 1000.0,
+            route.route,
+            scenario.name
+        )
+    })
+}
+
+/// Who came back, and where nobody looked.
+fn modes_behaved(scenarios: &[ScenarioResult]) -> String {
+    let (back, kept): (Vec<&ScenarioResult>, Vec<&ScenarioResult>) = scenarios
+        .iter()
+        .filter(|scenario| !scenario.faults.is_empty())
+        .partition(|scenario| scenario.routes.iter().any(|route| route.failback.is_some()));
+    let names = |list: &[&ScenarioResult]| {
+        list.iter().map(|scenario| scenario.name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let mut text =
+        "in all five modes every reply came from the expected model, or was the expected error".to_owned();
+    if !back.is_empty() {
+        text.push_str(&format!("; the routes came back after {}", names(&back)));
+    }
+    if !kept.is_empty() {
+        text.push_str(&format!(
+            "; no recovery to check after {}, whose faults the next mode keeps",
+            names(&kept)
+        ));
+    }
+    text
+}
+
+/// Modes of the table that no scenario which looked at the requirement stands for.
+fn missing_modes(run: &RunFacts, parts: &[(&str, &ScenarioRequirement)]) -> Option<String> {
     let ran: BTreeSet<Vec<&str>> = run
         .modes
         .iter()
+        .filter(|mode| parts.iter().any(|(name, _)| *name == mode.step.scenario.name))
+        .filter(|mode| mode.step.scenario.components.values().all(|state| *state == ComponentState::Down))
         .map(|mode| mode.step.scenario.components.keys().map(String::as_str).collect())
         .collect();
     let missing = MODES.iter().filter(|(_, components)| !ran.contains(*components));

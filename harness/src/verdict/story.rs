@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::analysis::{Figures, Goodness, Mode, Probe, RunFacts, ms};
+use crate::analysis::{Figures, Goodness, Mode, Probe, RunFacts, is_honest_error, ms};
 use crate::journal::{Outcome, UpstreamCall};
 use crate::scenario::Answer;
 
@@ -165,6 +165,8 @@ fn route_story(figures: &Figures) -> Vec<(u64, String)> {
     for probe in probes {
         let now = match &probe.record.outcome {
             Outcome::Ok => format!("answered by {}", probe.attribution.alias.as_deref().unwrap_or("unknown")),
+            // 408 and 429 in turn are one and the same outage to the caller.
+            Outcome::Error(class) if is_honest_error(class) => "getting an HTTP error".to_owned(),
             Outcome::Error(class) => format!("ending in {class}"),
             Outcome::Censored(_) => continue,
         };
