@@ -143,10 +143,11 @@ fn check_served_by(
     if errors > errors_allowed {
         let classes = figures.errors.iter().filter(|(class, _)| *class != "censored");
         let classes: Vec<String> = classes.map(|(class, count)| format!("{class} ({count})")).collect();
+        let allowance = if errors_allowed == 0 { String::new() } else { format!("; {errors_allowed} may") };
         checks.fail(
             requirements,
             format!(
-                "{route}: {errors} of {requests} probes failed: {}; {errors_allowed} may",
+                "{route}: {errors} of {requests} probes failed: {}{allowance}",
                 classes.join(", ")
             ),
         );

@@ -46,7 +46,7 @@ pub(super) fn worst(figures: &Figures) -> Vec<WorstProbe> {
                 Outcome::Error(class) => class.clone(),
                 Outcome::Censored(_) => "censored".to_owned(),
             },
-            hops: probe.calls.iter().map(|(call, alias)| hop(call, alias.as_deref())).collect(),
+            hops: calls_in_time(probe).map(|(call, alias)| hop(call, alias.as_deref())).collect(),
         })
         .collect()
 }
@@ -68,43 +68,46 @@ fn hop(call: &UpstreamCall, alias: Option<&str>) -> Hop {
 /// Where the time of the bad probes went, as far as the upstreams' journals tell; starts with a colon.
 pub(super) fn why_late(mode: &Mode, figures: &Figures) -> String {
     let bad: Vec<&Probe> = figures.bad_probes();
-    let unanswered: Vec<&&Probe> = bad
-        .iter()
-        .filter(|probe| matches!(&probe.record.outcome, Outcome::Error(class) if class == "client-timeout"))
-        .collect();
+    let gave_up =
+        |probe: &Probe| matches!(&probe.record.outcome, Outcome::Error(class) if class == "client-timeout");
+    let unanswered: Vec<&Probe> = bad.iter().copied().filter(|probe| gave_up(probe)).collect();
     let down: Vec<String> =
         mode.faults.iter().map(|fault| format!("{} ({})", fault.component, fault.kind)).collect();
+    let down = down.join(", ");
     if !unanswered.is_empty() {
-        let never_passed_on = unanswered.iter().filter(|probe| probe.calls.is_empty()).count();
+        // The gateway may go on after its client left; what it does then explains nothing.
+        let passed_on = unanswered.iter().filter(|probe| calls_in_time(probe).next().is_some()).count();
+        let count = unanswered.len();
         let waited = figures.planned.timeout;
-        let place = if never_passed_on == unanswered.len() {
-            format!(
-                "none of them reached any upstream: the gateway was still waiting on what is down, {}, when the client gave up",
-                down.join(", ")
-            )
-        } else {
-            format!("{never_passed_on} of them reached no upstream at all")
+        let place = match passed_on {
+            0 => format!(
+                "none of them was passed on to any upstream in that time: the gateway went on waiting for what is down ({down}) instead of falling back"
+            ),
+            some => format!("{some} of them reached an upstream that did not answer in time"),
         };
-        return format!(
-            ": no answer within the client timeout of {waited} for {}; {place}",
-            unanswered.len()
-        );
+        return format!(": {count} had no answer within the client timeout of {waited}; {place}");
     }
-    let slowest = bad
-        .iter()
-        .filter_map(|probe| Some((probe.record.first_content_us?, probe)))
-        .max_by_key(|(at, probe)| at - probe.record.intended_us);
-    let Some((at, slowest)) = slowest else { return String::new() };
-    let total_s = ms(at - slowest.record.intended_us) / 1000.0;
-    match slowest.calls.iter().rev().find(|(call, _)| call.status == Some(200)) {
+    let waits = bad.iter().filter_map(|probe| {
+        let answered_us = figures.answered_after_us(probe, true)?;
+        Some((answered_us, probe))
+    });
+    let Some((waited_us, slowest)) = waits.max_by_key(|(waited_us, _)| *waited_us) else {
+        return String::new();
+    };
+    let total_s = ms(waited_us) / 1000.0;
+    match calls_in_time(slowest).filter(|(call, _)| call.status == Some(200)).last() {
         Some((call, alias)) => format!(
-            ": the slowest took {total_s:.2} s; {} was asked only after {:.2} s, the time before went into attempts on what is down ({})",
+            ": the slowest took {total_s:.2} s; {} was asked only after {:.2} s, and the time before went into attempts on what is down ({down})",
             alias.as_deref().unwrap_or(&call.model),
             ms(call.received_us.saturating_sub(slowest.record.intended_us)) / 1000.0,
-            down.join(", ")
         ),
         None => format!(": the slowest took {total_s:.2} s"),
     }
+}
+
+/// Upstream calls made for a probe while its client still waited.
+fn calls_in_time(probe: &Probe) -> impl Iterator<Item = &(UpstreamCall, Option<String>)> {
+    probe.calls.iter().filter(|(call, _)| call.received_us <= probe.record.ended_us)
 }
 
 /// What happened in one mode.
