@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::printer;
 use crate::attribution::by_header;
@@ -61,7 +61,11 @@ impl Progress {
     /// Leave the terminal to what follows.
     pub(super) fn finish(&self) {
         if let Some(bars) = &self.bars {
+            for bar in bars.modes.values().chain([&bars.work]) {
+                bar.finish_and_clear();
+            }
             let _ = bars.all.clear();
+            bars.all.set_draw_target(ProgressDrawTarget::hidden());
         }
     }
 

@@ -146,10 +146,7 @@ fn check_served_by(
         let allowance = if errors_allowed == 0 { String::new() } else { format!("; {errors_allowed} may") };
         checks.fail(
             requirements,
-            format!(
-                "{route}: {errors} of {requests} probes failed: {}{allowance}",
-                classes.join(", ")
-            ),
+            format!("{route}: {errors} of {requests} probes failed: {}{allowance}", classes.join(", ")),
         );
     }
     if censored > 0 {

@@ -107,7 +107,8 @@ fn fold(
         let these: Vec<String> = parts
             .iter()
             .filter(|(_, part)| part.verdict == verdict)
-            .map(|(name, part)| format!("{name}: {}", part.detail))
+            // The first objection of each mode; the mode's own section has them all.
+            .map(|(name, part)| format!("{name}: {}", part.detail.split("; ").next().unwrap_or_default()))
             .collect();
         if !these.is_empty() {
             return (verdict, these.join("; "));
