@@ -9,6 +9,7 @@ pub mod attribution;
 pub mod cli;
 pub mod environment;
 pub mod gateway;
+mod http;
 pub mod input;
 pub mod journal;
 pub mod plan;

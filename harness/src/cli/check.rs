@@ -1,8 +1,11 @@
 //! `harness check`.
 
+use std::path::Path;
+
 use super::args::FileArguments;
 use super::exit::ExitStatus;
 use super::printer;
+use crate::gateway::local::ConfigSource;
 use crate::input::{Loaded, load};
 
 /// Load files; on problems they are shown. Warnings are shown either way.
@@ -12,6 +15,12 @@ pub(super) fn loaded(files: &FileArguments) -> Result<Loaded, ExitStatus> {
         printer::problem(warning);
     }
     Ok(loaded)
+}
+
+/// The LiteLLM configuration of a local run: a file, or the tuned one that is built in.
+pub(super) fn config(path: Option<&Path>) -> Result<ConfigSource, ExitStatus> {
+    let config = path.map_or_else(ConfigSource::tuned, ConfigSource::read);
+    config.map_err(|problem| printer::problem(&problem))
 }
 
 pub(super) fn check(files: &FileArguments) -> ExitStatus {

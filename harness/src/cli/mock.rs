@@ -5,7 +5,7 @@ use serde_json::json;
 use super::args::{FileArguments, MockArguments};
 use super::exit::ExitStatus;
 use super::{check, printer};
-use crate::gateway::local::{Choice, ConfigSource};
+use crate::gateway::local::Choice;
 use crate::run::{ServeOptions, Stop, serve};
 
 pub(super) fn mock(arguments: &MockArguments) -> ExitStatus {
@@ -14,13 +14,9 @@ pub(super) fn mock(arguments: &MockArguments) -> ExitStatus {
         Ok(loaded) => loaded,
         Err(status) => return status,
     };
-    let config = match &arguments.litellm_config {
-        Some(path) => ConfigSource::read(path),
-        None => ConfigSource::tuned(),
-    };
-    let config = match config {
+    let config = match check::config(arguments.litellm_config.as_deref()) {
         Ok(config) => config,
-        Err(problem) => return printer::problem(&problem),
+        Err(status) => return status,
     };
     let stop = Stop::default();
     let options =

@@ -8,7 +8,7 @@ use super::exit::ExitStatus;
 use super::progress::Progress;
 use super::{check, printer};
 use crate::gateway::litellm::find::FindOptions;
-use crate::gateway::local::{Choice, ConfigSource};
+use crate::gateway::local::Choice;
 use crate::report::{TerminalStyle, terminal};
 use crate::run::{RunError, RunOptions, Stop};
 use crate::verdict::result::RunResult;
@@ -18,13 +18,9 @@ pub(super) fn run(arguments: RunArguments, quiet: bool) -> ExitStatus {
         Ok(loaded) => loaded,
         Err(status) => return status,
     };
-    let config = match &arguments.litellm_config {
-        Some(path) => ConfigSource::read(path),
-        None => ConfigSource::tuned(),
-    };
-    let config = match config {
+    let config = match check::config(arguments.litellm_config.as_deref()) {
         Ok(config) => config,
-        Err(problem) => return printer::problem(&problem),
+        Err(status) => return status,
     };
     let gateway = match (&loaded.environment.gateway.url, arguments.gateway) {
         (Some(url), _) => Choice::Running(url.clone()),

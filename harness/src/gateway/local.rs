@@ -225,8 +225,7 @@ impl Gateway {
 
 /// Any HTTP answer shows that something is there; whether it is fit is for the baseline to see.
 async fn answers(url: &str) -> Result<(), String> {
-    let client = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
+    let client = crate::http::client_for(url)
         .timeout(std::time::Duration::from_secs(5))
         .build()
         .map_err(|error| error.to_string())?;

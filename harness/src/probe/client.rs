@@ -63,48 +63,34 @@ impl Prober {
     /// # Errors
     /// When the HTTP client cannot be set up.
     pub fn new(url: &str, key: Secret, clock: Clock) -> Result<Self, ProberError> {
-        // Whatever the library could do behind our back would falsify a result: it is all off.
-        let builder = || {
-            reqwest::Client::builder()
-                .redirect(reqwest::redirect::Policy::none())
-                .retry(reqwest::retry::never())
-                .referer(false)
-                .tcp_nodelay(true)
-        };
-        let builder = || if is_loopback(url) { builder().no_proxy() } else { builder() };
         Ok(Self {
-            fresh: builder().pool_max_idle_per_host(0).build()?,
-            kept: builder().pool_max_idle_per_host(64).build()?,
+            fresh: crate::http::client_for(url).pool_max_idle_per_host(0).build()?,
+            kept: crate::http::client_for(url).pool_max_idle_per_host(64).build()?,
             url: url.trim_end_matches('/').to_owned(),
             key,
             clock,
         })
     }
 
-    /// Send one probe and follow it to its end; `on_content` is called at its first content.
-    pub async fn send(&self, request: &Request, on_content: impl FnOnce() + Send) -> ProbeRecord {
-        let mut probe = Probe::new(request, self.clock);
-        let exchange = self.exchange(request, &mut probe, on_content);
+    /// Send one probe and follow it to its end.
+    pub async fn send(&self, request: &Request) -> ProbeRecord {
+        let mut probe = request.opened(self.clock.now_us());
+        let exchange = self.exchange(request, &mut probe);
         let ended = bound(request.timeout, exchange).await;
         let outcome = match ended {
             Some(Ok(())) => Outcome::Ok,
             Some(Err(failure)) => {
-                probe.record.detail = failure.detail.map(|detail| detail.replace(self.key.expose(), "***"));
+                probe.detail = failure.detail.map(|detail| detail.replace(self.key.expose(), "***"));
                 Outcome::Error(failure.class)
             }
             None => Outcome::Error("client-timeout".into()),
         };
-        probe.record.outcome = outcome;
-        probe.record.ended_us = self.clock.now_us();
-        probe.record
+        probe.outcome = outcome;
+        probe.ended_us = self.clock.now_us();
+        probe
     }
 
-    async fn exchange(
-        &self,
-        request: &Request,
-        probe: &mut Probe,
-        on_content: impl FnOnce() + Send,
-    ) -> Result<(), Failure> {
+    async fn exchange(&self, request: &Request, probe: &mut ProbeRecord) -> Result<(), Failure> {
         let client = if request.fresh { &self.fresh } else { &self.kept };
         let response = client
             .post(format!("{}/v1/chat/completions", self.url))
@@ -115,37 +101,30 @@ impl Prober {
             .send()
             .await
             .map_err(|error| Failure::transport(&error))?;
-        probe.record.headers_us = Some(self.clock.now_us());
+        probe.headers_us = Some(self.clock.now_us());
         let status = response.status().as_u16();
-        probe.record.status = Some(status);
-        probe.record.claims = header_claims(response.headers());
+        probe.status = Some(status);
+        probe.claims = header_claims(response.headers());
         if status != 200 {
             let body = read_body(response).await?;
             return Err(Failure { class: format!("http-{status}"), detail: Some(error_words(&body)) });
         }
         if request.streamed {
-            self.read_stream(response, probe, on_content).await
+            self.read_stream(response, probe).await
         } else {
             let body = read_body(response).await?;
             let model = read_whole(&body)?;
             let now = self.clock.now_us();
-            probe.record.first_content_us = Some(now);
-            probe.record.first_answer_us = Some(now);
-            probe.claim_body(model);
-            on_content();
+            probe.first_content_us = Some(now);
+            probe.first_answer_us = Some(now);
+            claim_body(probe, model);
             Ok(())
         }
     }
 
-    async fn read_stream(
-        &self,
-        response: reqwest::Response,
-        probe: &mut Probe,
-        on_content: impl FnOnce() + Send,
-    ) -> Result<(), Failure> {
+    async fn read_stream(&self, response: reqwest::Response, probe: &mut ProbeRecord) -> Result<(), Failure> {
         let mut chunks = response.bytes_stream();
         let (mut decoder, mut reader, mut read) = (Decoder::default(), StreamReader::default(), 0_usize);
-        let mut on_content = Some(on_content);
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|error| Failure::transport(&error))?;
             let now = self.clock.now_us();
@@ -156,18 +135,15 @@ impl Prober {
             let fed = decoder.feed(&chunk, |data| match reader.event(data) {
                 Tokens::None => {}
                 tokens => {
-                    probe.record.first_content_us.get_or_insert(now);
+                    probe.first_content_us.get_or_insert(now);
                     if tokens == Tokens::Answer {
-                        probe.record.first_answer_us.get_or_insert(now);
-                    }
-                    if let Some(tell) = on_content.take() {
-                        tell();
+                        probe.first_answer_us.get_or_insert(now);
                     }
                 }
             });
             fed.map_err(|error| Failure::plain("malformed", &error.to_string()))?;
-            if probe.record.claims.iter().all(|claim| claim.source != ClaimSource::BodyModel) {
-                probe.claim_body(reader.model.clone());
+            if probe.claims.iter().all(|claim| claim.source != ClaimSource::BodyModel) {
+                claim_body(probe, reader.model.clone());
             }
         }
         Ok(reader.finish()?)
@@ -177,16 +153,6 @@ impl Prober {
 /// `None` when the time is over first.
 async fn bound<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, future).await.ok()
-}
-
-fn is_loopback(url: &str) -> bool {
-    reqwest::Url::parse(url).ok().is_some_and(|url| match url.host_str() {
-        Some("localhost") => true,
-        Some(host) => {
-            host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        }
-        None => false,
-    })
 }
 
 fn body_of(request: &Request) -> String {
@@ -200,41 +166,34 @@ fn body_of(request: &Request) -> String {
     .to_string()
 }
 
-/// A probe on its way.
-struct Probe {
-    record: ProbeRecord,
-}
-
-impl Probe {
-    fn new(request: &Request, clock: Clock) -> Self {
-        let sent_us = clock.now_us();
-        Self {
-            record: ProbeRecord {
-                id: request.id.clone(),
-                scenario: request.scenario.clone(),
-                route: request.route.clone(),
-                purpose: request.purpose,
-                model: request.model.clone(),
-                streamed: request.streamed,
-                fresh: request.fresh,
-                intended_us: request.intended_us,
-                sent_us,
-                headers_us: None,
-                first_content_us: None,
-                first_answer_us: None,
-                ended_us: sent_us,
-                status: None,
-                outcome: Outcome::Ok,
-                claims: Vec::new(),
-                detail: None,
-            },
+impl Request {
+    /// The record of a probe that was just sent; everything that comes later is still open.
+    pub(super) fn opened(&self, sent_us: u64) -> ProbeRecord {
+        ProbeRecord {
+            id: self.id.clone(),
+            scenario: self.scenario.clone(),
+            route: self.route.clone(),
+            purpose: self.purpose,
+            model: self.model.clone(),
+            streamed: self.streamed,
+            fresh: self.fresh,
+            intended_us: self.intended_us,
+            sent_us,
+            headers_us: None,
+            first_content_us: None,
+            first_answer_us: None,
+            ended_us: sent_us,
+            status: None,
+            outcome: Outcome::Ok,
+            claims: Vec::new(),
+            detail: None,
         }
     }
+}
 
-    fn claim_body(&mut self, model: Option<String>) {
-        if let Some(value) = model {
-            self.record.claims.push(Claim { source: ClaimSource::BodyModel, value });
-        }
+fn claim_body(record: &mut ProbeRecord, model: Option<String>) {
+    if let Some(value) = model {
+        record.claims.push(Claim { source: ClaimSource::BodyModel, value });
     }
 }
 

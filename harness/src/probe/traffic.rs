@@ -171,7 +171,7 @@ impl Source {
         tracker.spawn(async move {
             let started_us = source.options.journal.clock().now_us();
             let record = tokio::select! {
-                record = source.options.prober.send(&request, || ()) => record,
+                record = source.options.prober.send(&request) => record,
                 () = cut.cancelled() => censored(&request, started_us, source.options.journal.clock().now_us()),
             };
             source.close(&record, slot);
@@ -237,26 +237,9 @@ fn form_of(forms: Forms, index: u64) -> (bool, bool) {
     }
 }
 
+/// Given up while open: all that is known is that it took longer.
 fn censored(request: &Request, sent_us: u64, now_us: u64) -> ProbeRecord {
-    ProbeRecord {
-        id: request.id.clone(),
-        scenario: request.scenario.clone(),
-        route: request.route.clone(),
-        purpose: request.purpose,
-        model: request.model.clone(),
-        streamed: request.streamed,
-        fresh: request.fresh,
-        intended_us: request.intended_us,
-        sent_us,
-        headers_us: None,
-        first_content_us: None,
-        first_answer_us: None,
-        ended_us: now_us,
-        status: None,
-        outcome: Outcome::Censored(Censoring::RunCut),
-        claims: Vec::new(),
-        detail: None,
-    }
+    ProbeRecord { ended_us: now_us, outcome: Outcome::Censored(Censoring::RunCut), ..request.opened(sent_us) }
 }
 
 #[cfg(test)]

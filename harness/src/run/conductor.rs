@@ -327,7 +327,7 @@ impl Conductor {
                 timeout: route.timeout.0,
                 intended_us: self.journal.clock().now_us(),
             };
-            let sent = async { Some(self.prober.send(&request, || ()).await) };
+            let sent = async { Some(self.prober.send(&request).await) };
             match self.unless_stopped(sent).await {
                 Ok(Some(record)) => self.journal.append(Event::ProbeEnded(Box::new(record))),
                 Ok(None) | Err(_) => return,

@@ -262,7 +262,7 @@ impl Stage<'_> {
             Ok(prober) => prober,
             Err(error) => return self.refuse(&error.to_string()),
         };
-        let client = match witness_client() {
+        let client = match crate::http::loopback_client().pool_max_idle_per_host(0).build() {
             Ok(client) => client,
             Err(error) => return self.refuse(&format!("no HTTP client for the witness: {error}")),
         };
@@ -402,15 +402,6 @@ fn components(config: &LocalConfig, environment: &Environment) -> BTreeMap<Strin
         components.insert(name.clone(), EmbeddedComponent { dialect, models: models.collect() });
     }
     components
-}
-
-fn witness_client() -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .pool_max_idle_per_host(0)
-        .build()
 }
 
 fn run_directory(out: &Path, started_at: Timestamp) -> Result<(String, PathBuf), RunError> {
