@@ -9,7 +9,7 @@ mod target;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -83,6 +83,14 @@ pub enum RunError {
     /// The journal cannot be written.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The journal broke off in the middle of the run.
+    #[error("{error}; the run was given up and cannot be judged; {}", left_words(.left))]
+    JournalLost {
+        /// What happened to it.
+        error: JournalError,
+        /// What could not be undone.
+        left: Vec<String>,
+    },
     /// The gateway's configuration does not fit the environment.
     #[error("{name}: {source}")]
     Config {
@@ -102,6 +110,14 @@ pub enum RunError {
     /// The reports cannot be rendered or written.
     #[error(transparent)]
     Report(#[from] RenderError),
+}
+
+fn left_words(left: &[String]) -> String {
+    if left.is_empty() {
+        "everything was undone".to_owned()
+    } else {
+        format!("not undone: {}", left.join("; "))
+    }
 }
 
 /// Why a journal cannot be turned into reports.
@@ -171,9 +187,14 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
         keys,
         dir: dir.clone(),
         watcher,
+        left: OnceLock::new(),
     };
     let ended = stage.play().await;
     journal.append(Event::RunEnded { ended, finished_at: format!("{:.3}", Timestamp::now()) });
+    if let Some(error) = journal.error() {
+        // What is on disk is not the whole story, so it is not judged; but what was undone is known here.
+        return Err(RunError::JournalLost { error, left: stage.left.get().cloned().unwrap_or_default() });
+    }
     let result = render(&dir)?;
     point_latest(&options.out, &dir);
     Ok(Finished { dir, result })
@@ -203,6 +224,8 @@ struct Stage<'a> {
     keys: Keys,
     dir: PathBuf,
     watcher: Arc<dyn Watcher>,
+    /// What could not be undone, once that is known.
+    left: OnceLock<Vec<String>>,
 }
 
 impl Stage<'_> {
@@ -277,6 +300,7 @@ impl Stage<'_> {
         );
         let outcome = AssertUnwindSafe(conductor.run()).catch_unwind().await;
         let (restored, left) = conductor.restore().await;
+        let _ = self.left.set(left.clone());
         self.journal.append(Event::RestoreEnded { restored, left });
         conductor.journal_calls(true);
         match outcome {
