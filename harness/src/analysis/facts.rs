@@ -73,6 +73,14 @@ pub struct Probe {
     pub calls: Vec<(UpstreamCall, Option<String>)>,
 }
 
+impl Probe {
+    /// Upstream calls made for it while its client still waited; the gateway may go on after that, and a
+    /// silent connection may deliver a request only after the heal.
+    pub fn calls_in_time(&self) -> impl DoubleEndedIterator<Item = &(UpstreamCall, Option<String>)> {
+        self.calls.iter().filter(|(call, _)| call.received_us <= self.record.ended_us)
+    }
+}
+
 /// One fault in one mode.
 #[derive(Clone, Debug, Default)]
 pub struct FaultFacts {
@@ -94,19 +102,52 @@ pub struct FaultFacts {
     pub heal_called_us: Option<u64>,
     /// Last evidence of down, first completion.
     pub healed: Option<Span>,
-    /// What the witness saw: when sent, source, up, in words.
-    pub looks: Vec<(u64, String, bool, String)>,
+    /// What the witness saw, on every change.
+    pub looks: Vec<Look>,
     /// How often it saw the same: first sent, last sent, up, down.
     pub counts: Vec<(u64, u64, u64, u64)>,
 }
 
+/// One observation of a witness that differs from the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// When it was asked.
+    pub sent_us: u64,
+    /// When the answer, or the lack of one, was known.
+    pub done_us: u64,
+    /// When the observation before it was asked.
+    pub previous_sent_us: Option<u64>,
+    /// Who looked.
+    pub source: String,
+    /// Up or down.
+    pub up: bool,
+    /// In words.
+    pub saw: String,
+}
+
 impl FaultFacts {
+    /// The first look that saw the fault. It may have been seen before the call that made it returned, so
+    /// only the call itself is the earliest moment.
+    fn first_seen(&self) -> Option<&Look> {
+        let (called, _) = self.injected?;
+        self.looks.iter().find(|look| !look.up && look.done_us >= called)
+    }
+
+    fn bracket(&self) -> Option<Span> {
+        let (called, _) = self.injected?;
+        let first = self.first_seen()?;
+        // It cannot have been in effect before it was called.
+        let earliest = first.previous_sent_us.unwrap_or(called).max(called);
+        Some((earliest.min(first.done_us), first.done_us))
+    }
+
     /// In effect without a break, with fresh evidence, from its start to `until_us`.
     #[must_use]
     pub fn held(&self, until_us: u64) -> bool {
-        let Some((_, since)) = self.effective else { return false };
+        let (Some((_, since)), Some(first)) = (self.effective, self.first_seen()) else { return false };
         let until = self.heal_called_us.map_or(until_us, |healed| healed.min(until_us));
-        let seen_up = self.looks.iter().any(|(sent, _, up, _)| *up && *sent > since && *sent < until);
+        let seen_up =
+            self.looks.iter().any(|look| look.up && look.sent_us > first.sent_us && look.sent_us < until);
         let counted_up = self.counts.iter().any(|(from, to, up, _)| *up > 0 && *from > since && *to < until);
         let down_to =
             self.counts.iter().filter(|(_, to, _, down)| *down > 0 && *to <= until + EVIDENCE_AGE_US);
@@ -288,16 +329,14 @@ impl Gatherer {
             }
             Event::WitnessSaw { component, source, up, sent_us, done_us, saw, previous_sent_us } => {
                 for facts in open_faults(&mut self.faults, component) {
-                    facts.looks.push((*sent_us, source.clone(), *up, saw.clone()));
-                    if let Some((called, _)) = facts.injected
-                        && facts.effective.is_none()
-                        && !up
-                        && *done_us >= called
-                    {
-                        // It cannot have been in effect before it was called.
-                        let earliest = previous_sent_us.unwrap_or(called).max(called);
-                        facts.effective = Some((earliest.min(*done_us), *done_us));
-                    }
+                    facts.looks.push(Look {
+                        sent_us: *sent_us,
+                        done_us: *done_us,
+                        previous_sent_us: *previous_sent_us,
+                        source: source.clone(),
+                        up: *up,
+                        saw: saw.clone(),
+                    });
                 }
             }
             Event::WitnessCounted { component, from_us, to_us, up, down } => {
@@ -316,6 +355,9 @@ impl Gatherer {
     }
 
     fn finish(mut self) -> RunFacts {
+        for facts in self.faults.values_mut() {
+            facts.effective = facts.bracket();
+        }
         for calls in self.calls.values_mut() {
             calls.sort_by_key(|call| call.received_us);
         }
@@ -351,7 +393,10 @@ fn open_faults<'a>(
 
 fn explain(probe: &mut Probe, calls: &[UpstreamCall], names: &Names) {
     if probe.record.outcome == Outcome::Ok {
-        let calls: Vec<&UpstreamCall> = calls.iter().collect();
+        // What reaches an upstream after the client has its reply did not serve it: a request written into
+        // a connection that went silent arrives there when the fault is healed.
+        let ended_us = probe.record.ended_us;
+        let calls: Vec<&UpstreamCall> = calls.iter().filter(|call| call.received_us <= ended_us).collect();
         probe.attribution = attribute(&probe.record, &calls, names);
     }
     let alias = |call: &UpstreamCall| names.of_upstream(&call.model).map(str::to_owned);

@@ -2,6 +2,9 @@
 //! undone, and the reports are rendered from the journal alone.
 
 mod conductor;
+mod enter;
+mod leave;
+mod live;
 mod serve;
 mod stop;
 mod target;

@@ -339,11 +339,11 @@ pub(super) fn check_order(checks: &mut Checks, figures: &Figures, chain: &[Strin
     let place =
         |alias: &Option<String>| alias.as_ref().and_then(|alias| chain.iter().position(|own| own == alias));
     let broken = figures.judged.iter().find(|probe| {
-        let places: Vec<usize> = probe.calls.iter().filter_map(|(_, alias)| place(alias)).collect();
+        let places: Vec<usize> = probe.calls_in_time().filter_map(|(_, alias)| place(alias)).collect();
         places.windows(2).any(|pair| pair[0] > pair[1])
     });
     if let Some(probe) = broken {
-        let asked: Vec<&str> = probe.calls.iter().filter_map(|(_, alias)| alias.as_deref()).collect();
+        let asked: Vec<&str> = probe.calls_in_time().filter_map(|(_, alias)| alias.as_deref()).collect();
         checks.fail(
             &[Requirement::FR217],
             format!(

@@ -130,11 +130,11 @@ fn fault_result(run: &RunFacts, mode: &Mode, fault: &FaultFacts) -> FaultResult 
     let mut evidence: Vec<Evidence> = fault
         .looks
         .iter()
-        .filter(|(at, ..)| here(at))
-        .map(|(at, source, up, saw)| Evidence {
-            at_ms: ms(*at),
-            source: source.clone(),
-            saw: format!("{}: {saw}", if *up { "up" } else { "down" }),
+        .filter(|look| here(&look.sent_us))
+        .map(|look| Evidence {
+            at_ms: ms(look.sent_us),
+            source: look.source.clone(),
+            saw: format!("{}: {}", if look.up { "up" } else { "down" }, look.saw),
         })
         .collect();
     if let Some(renewed) = renewed_evidence(fault, from, until) {
@@ -163,7 +163,7 @@ fn renewed_evidence(fault: &FaultFacts, from: u64, until: u64) -> Option<Evidenc
         here.fold((0, 0, 0), |(up, down, newest), (_, last, u, d)| (up + u, down + d, newest.max(*last)));
     (up + down > 0).then(|| Evidence {
         at_ms: ms(last),
-        source: fault.looks.first().map_or_else(|| "witness".to_owned(), |(_, source, ..)| source.clone()),
+        source: fault.looks.first().map_or_else(|| "witness".to_owned(), |look| look.source.clone()),
         saw: format!("looked {} times in this mode: {down} down, {up} up", up + down),
     })
 }

@@ -46,7 +46,7 @@ pub(super) fn worst(figures: &Figures) -> Vec<WorstProbe> {
                 Outcome::Error(class) => class.clone(),
                 Outcome::Censored(_) => "censored".to_owned(),
             },
-            hops: calls_in_time(probe).map(|(call, alias)| hop(call, alias.as_deref())).collect(),
+            hops: probe.calls_in_time().map(|(call, alias)| hop(call, alias.as_deref())).collect(),
         })
         .collect()
 }
@@ -76,7 +76,7 @@ pub(super) fn why_late(mode: &Mode, figures: &Figures) -> String {
     let down = down.join(", ");
     if !unanswered.is_empty() {
         // The gateway may go on after its client left; what it does then explains nothing.
-        let passed_on = unanswered.iter().filter(|probe| calls_in_time(probe).next().is_some()).count();
+        let passed_on = unanswered.iter().filter(|probe| probe.calls_in_time().next().is_some()).count();
         let count = unanswered.len();
         let waited = figures.planned.timeout;
         let place = match passed_on {
@@ -95,7 +95,7 @@ pub(super) fn why_late(mode: &Mode, figures: &Figures) -> String {
         return String::new();
     };
     let total_s = ms(waited_us) / 1000.0;
-    match calls_in_time(slowest).filter(|(call, _)| call.status == Some(200)).last() {
+    match slowest.calls_in_time().rfind(|(call, _)| call.status == Some(200)) {
         Some((call, alias)) => format!(
             ": the slowest took {total_s:.2} s; {} was asked only after {:.2} s, and the time before went into attempts on what is down ({down})",
             alias.as_deref().unwrap_or(&call.model),
@@ -103,11 +103,6 @@ pub(super) fn why_late(mode: &Mode, figures: &Figures) -> String {
         ),
         None => format!(": the slowest took {total_s:.2} s"),
     }
-}
-
-/// Upstream calls made for a probe while its client still waited.
-fn calls_in_time(probe: &Probe) -> impl Iterator<Item = &(UpstreamCall, Option<String>)> {
-    probe.calls.iter().filter(|(call, _)| call.received_us <= probe.record.ended_us)
 }
 
 /// What happened in one mode.

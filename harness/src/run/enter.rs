@@ -1,0 +1,124 @@
+//! Entering a mode: a steady baseline first, then the faults, each seen in effect before the next.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::sync::watch;
+
+use super::conductor::{ActiveFault, Conductor, Cut};
+use super::live::{first_bad, good_count};
+use crate::journal::Event;
+use crate::plan::{self, PlannedFault, Step};
+use crate::probe::Live;
+use crate::witness::wait_until;
+
+/// How long a fault may take to show up at the witness after it was accepted.
+const EFFECTIVE_WITHIN: Duration = Duration::from_secs(5);
+/// How long the baseline may take, beyond the lead, to show enough good replies.
+const BASELINE_WITHIN: Duration = Duration::from_secs(10);
+/// Good replies that a baseline needs on each judged route.
+const BASELINE_PROBES: usize = 3;
+
+impl Conductor {
+    /// Baseline, then the faults; false where the mode could not be entered.
+    pub(super) async fn enter(&mut self, step: &Step, live: &mut watch::Receiver<Live>) -> Result<bool, Cut> {
+        self.sleep(self.plan.lead.0).await?;
+        if let Some(saw) = self.baseline_flaw(step, live).await? {
+            self.journal.append(Event::BaselineBroken { scenario: step.scenario.name.clone(), saw });
+            return Ok(false);
+        }
+        // A random phase against the probes' cadence: otherwise every injection would fall on the same
+        // side of a probe.
+        let interval = step.routes.iter().map(|route| route.rate.interval()).max().unwrap_or_default();
+        let phase = interval.mul_f64(self.chance.random_range(0.0..1.0));
+        self.sleep(phase.min(Duration::from_secs(2))).await?;
+        for fault in &step.inject {
+            if !self.inject(&step.scenario.name, fault).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What speaks against a steady state before the faults; `None` where it holds.
+    async fn baseline_flaw(
+        &self,
+        step: &Step,
+        live: &mut watch::Receiver<Live>,
+    ) -> Result<Option<String>, Cut> {
+        for fault in &step.inject {
+            let Some(witness) = self.witnesses.get(&fault.component) else { continue };
+            let mut observed = witness.observed();
+            let seen = wait_until(&mut observed, EFFECTIVE_WITHIN, |observed| observed.up.is_some());
+            match self.unless_stopped(seen).await? {
+                Some(observed) if observed.up == Some(true) => {}
+                Some(observed) => {
+                    return Ok(Some(format!(
+                        "{} is down before any fault: {}",
+                        fault.component, observed.saw
+                    )));
+                }
+                None => return Ok(Some(format!("the witness of {} sees nothing", fault.component))),
+            }
+        }
+        let judged = step.routes.iter().filter(|route| step.scenario.expect.contains_key(&route.route));
+        for route in judged {
+            let before = route.before.as_deref();
+            let enough = live.wait_for(|live| {
+                let probes = live.probes.get(&route.route).map_or(&[][..], Vec::as_slice);
+                first_bad(probes, before).is_some() || good_count(probes, before) >= BASELINE_PROBES
+            });
+            let settled = tokio::time::timeout(BASELINE_WITHIN, enough);
+            let settled = self.unless_stopped(async { settled.await.is_ok_and(|seen| seen.is_ok()) }).await?;
+            let live = live.borrow();
+            let probes = live.probes.get(&route.route).map_or(&[][..], Vec::as_slice);
+            let wanted = before.unwrap_or("an error");
+            if let Some(bad) = first_bad(probes, before) {
+                return Ok(Some(format!(
+                    "{} should have been answered by {wanted}, but: {bad}",
+                    route.route
+                )));
+            }
+            if !settled {
+                return Ok(Some(format!(
+                    "{} had {} replies by {wanted}; {BASELINE_PROBES} are needed",
+                    route.route,
+                    good_count(probes, before)
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Make one fault and wait until the witness sees it; false where it never did.
+    async fn inject(&mut self, scenario: &str, fault: &PlannedFault) -> Result<bool, Cut> {
+        let id = self.faults;
+        self.faults += 1;
+        self.journal.append_durably(Event::FaultIntended {
+            fault: id,
+            scenario: scenario.to_owned(),
+            component: fault.component.clone(),
+            kind: fault.kind.word().to_owned(),
+            undo: plan::undo_words(&fault.kind, &fault.component),
+        })?;
+        self.active.push(ActiveFault { id, fault: fault.clone() });
+        let called_us = self.journal.clock().now_us();
+        if let Err(error) = self.target.inject(fault).await {
+            self.journal.append(Event::InjectionFailed { fault: id, error });
+            return Ok(false);
+        }
+        let accepted_us = self.journal.clock().now_us();
+        self.journal.append(Event::FaultInjected { fault: id, called_us, accepted_us });
+        let Some(witness) = self.witnesses.get(&fault.component) else { return Ok(false) };
+        let mut observed = witness.observed();
+        let down = wait_until(&mut observed, EFFECTIVE_WITHIN, |observed| {
+            observed.down_since_us.is_some_and(|since| since >= called_us)
+        });
+        if self.unless_stopped(down).await?.is_none() {
+            let waited_ms = u64::try_from(EFFECTIVE_WITHIN.as_millis()).unwrap_or(u64::MAX);
+            self.journal.append(Event::FaultNotEffective { fault: id, waited_ms });
+            return Ok(false);
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,126 @@
+//! Leaving a mode: every fault undone, each whatever becomes of the others, seen to be gone, and the
+//! routes watched until they are back.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::conductor::{ActiveFault, Conductor, Cut};
+use super::live::is_steady;
+use crate::journal::Event;
+use crate::plan::{self, Step};
+use crate::probe::Live;
+use crate::witness::serves_completion;
+
+/// Between two completions asked for while a healed component starts.
+const COMPLETION_EVERY: Duration = Duration::from_millis(50);
+/// A completion asked for as evidence takes at most this long.
+const COMPLETION_LIMIT: Duration = Duration::from_secs(5);
+
+impl Conductor {
+    /// Undo the faults of these components, each whatever becomes of the others, and wait until each
+    /// serves again; says when the last of them was seen to.
+    pub(super) async fn heal(&mut self, components: &[String]) -> u64 {
+        let (healing, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.active)
+            .into_iter()
+            .partition(|active| components.contains(&active.fault.component));
+        self.active = kept;
+        let mut called = Vec::new();
+        for active in healing.into_iter().rev() {
+            self.journal.append(Event::HealIntended { fault: active.id });
+            let called_us = self.journal.clock().now_us();
+            match self.target.heal(&active.fault).await {
+                Ok(()) => {
+                    let accepted_us = self.journal.clock().now_us();
+                    let read_back = self.target.is_healed(&active.fault.component);
+                    self.journal.append(Event::FaultHealed {
+                        fault: active.id,
+                        called_us,
+                        accepted_us,
+                        read_back,
+                    });
+                    called.push((active, called_us));
+                }
+                Err(error) => {
+                    self.left.push(format!("{} could not be healed: {error}", active.fault.component));
+                    self.journal.append(Event::HealFailed { fault: active.id, error });
+                }
+            }
+        }
+        let served =
+            futures::future::join_all(called.iter().map(|(active, called)| self.confirm(active, *called)));
+        let mut latest_us = self.journal.clock().now_us();
+        for ((active, _), served) in called.iter().zip(served.await) {
+            match served {
+                Ok(served_us) => latest_us = latest_us.max(served_us),
+                Err(saw) => self.left.push(format!("{} does not serve again: {saw}", active.fault.component)),
+            }
+        }
+        for component in components {
+            if let Some(witness) = self.witnesses.remove(component) {
+                witness.stop().await;
+            }
+        }
+        latest_us
+    }
+
+    /// Wait until a healed component serves a completion.
+    async fn confirm(&self, active: &ActiveFault, called_us: u64) -> Result<u64, String> {
+        let component = &active.fault.component;
+        let alias = match &active.fault.kind {
+            plan::PlannedKind::Gone(aliases) => aliases.first().map(String::as_str),
+            plan::PlannedKind::Down(_) => None,
+        };
+        let Some(request) = self.target.completion(component, alias) else {
+            return Err("it has no model to ask for".to_owned());
+        };
+        let limit =
+            self.environment.components.get(component).map_or(COMPLETION_LIMIT, |known| known.ready_within.0);
+        let deadline = tokio::time::Instant::now() + limit;
+        let mut last_down_us = called_us;
+        loop {
+            let sent_us = self.journal.clock().now_us();
+            match serves_completion(&self.client, &request, COMPLETION_LIMIT.min(limit)).await {
+                Ok(()) => {
+                    let served_us = self.journal.clock().now_us();
+                    self.journal.append(Event::FaultGone { fault: active.id, last_down_us, served_us });
+                    return Ok(served_us);
+                }
+                Err(saw) if tokio::time::Instant::now() >= deadline => {
+                    self.journal.append(Event::NotServing { fault: active.id, saw: saw.clone() });
+                    return Err(saw);
+                }
+                Err(_) => last_down_us = sent_us,
+            }
+            tokio::time::sleep(COMPLETION_EVERY).await;
+        }
+    }
+
+    /// Watch the routes come back to their primaries, as long as their expectations allow.
+    pub(super) async fn await_recovery(
+        &self,
+        step: &Step,
+        live: &mut watch::Receiver<Live>,
+        healed_us: u64,
+    ) -> Result<(), Cut> {
+        let wanted: Vec<(String, String)> = step
+            .routes
+            .iter()
+            .filter_map(|route| {
+                let recovery = step.scenario.recover.get(&route.route)?;
+                Some((route.route.clone(), recovery.served_by.clone()))
+            })
+            .collect();
+        let limit = step.scenario.recover.values().map(|recovery| recovery.within.0).max();
+        let Some(limit) = limit else { return Ok(()) };
+        let steady = live.wait_for(|live| {
+            wanted.iter().all(|(route, alias)| {
+                is_steady(live.probes.get(route).map_or(&[][..], Vec::as_slice), healed_us, alias)
+            })
+        });
+        // A moment longer than the limit, so that a miss is seen as one.
+        let steady = tokio::time::timeout(limit + Duration::from_secs(1), steady);
+        self.unless_stopped(async { steady.await.is_ok() }).await?;
+        Ok(())
+    }
+}
