@@ -1,4 +1,4 @@
-//! The proxy's HTTP surface: routes, keys, request checks (sections 1, 6 and 8.3).
+//! The proxy's HTTP surface: routes, keys, request checks (sections 1, 6 and 7).
 
 use std::convert::Infallible;
 use std::sync::Arc;

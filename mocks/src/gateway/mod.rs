@@ -2,7 +2,7 @@
 //! timeouts, attribution headers and error replies.
 //!
 //! [`router`] and [`cooldown`] decide, without I/O or clock; [`transport`] and [`provider`] talk to upstreams;
-//! the rest puts the two behind HTTP. Sections named in comments are those of the reference `litellm.md`, which
+//! the rest puts the two behind HTTP. Sections named in comments are those of `docs/litellm.md`, which
 //! holds what was measured on the real program.
 
 pub mod config;

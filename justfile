@@ -1,0 +1,45 @@
+# Short names for what people do by hand.
+
+# List them.
+default:
+    @just --list
+
+# Format all code.
+fmt:
+    cargo fmt --all
+
+# What clippy says; a warning is an error.
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Everything that must pass.
+test:
+    scripts/test
+
+# All modes in the mock world.
+run *ARGS:
+    cargo run --release --locked -- run {{ARGS}}
+
+# All modes on a real LiteLLM, set up in the cache.
+run-litellm *ARGS:
+    cargo run --release --locked -- run --gateway litellm --install-litellm {{ARGS}}
+
+# All modes with LiteLLM's own defaults: they fail NFR123 (exit code 1).
+stock *ARGS:
+    cargo run --release --locked -- run --litellm-config mocks/litellm/stock.yaml {{ARGS}}
+
+# Judge runs again from their journals (default: the newest).
+report *RUNS:
+    cargo run --release --locked -- report {{RUNS}}
+
+# Write schemas/ again from the types.
+schema:
+    UPDATE_SCHEMAS=1 cargo test -p harness --test input --test report schema
+
+# Licences, sources and duplicates of the dependencies; needs cargo-deny (scripts/test brings its own).
+deny:
+    cargo deny --workspace --locked check bans licenses sources
+
+# Serve the mock world until interrupted.
+mock *ARGS:
+    cargo run --release --locked -- mock {{ARGS}}
