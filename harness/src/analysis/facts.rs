@@ -98,20 +98,40 @@ pub struct FaultFacts {
     pub looks: Vec<(u64, String, bool, String)>,
     /// How often it saw the same: first sent, last sent, up, down.
     pub counts: Vec<(u64, u64, u64, u64)>,
+    /// The looks that saw it down: sent, known, and when the look before was sent.
+    downs: Vec<(u64, u64, Option<u64>)>,
+    /// When the look was sent that showed the effect.
+    shown_us: u64,
 }
 
 impl FaultFacts {
-    /// In effect without a break, with fresh evidence, from its start to `until_us`.
+    /// In effect without a break, with fresh evidence all the time, from its start to `until_us`.
     #[must_use]
     pub fn held(&self, until_us: u64) -> bool {
         let Some((_, since)) = self.effective else { return false };
         let until = self.heal_called_us.map_or(until_us, |healed| healed.min(until_us));
-        let seen_up = self.looks.iter().any(|(sent, _, up, _)| *up && *sent > since && *sent < until);
-        let counted_up = self.counts.iter().any(|(from, to, up, _)| *up > 0 && *from > since && *to < until);
-        let down_to =
-            self.counts.iter().filter(|(_, to, _, down)| *down > 0 && *to <= until + EVIDENCE_AGE_US);
-        let newest = down_to.map(|(_, to, _, _)| *to).max().unwrap_or(0);
-        !seen_up && !counted_up && newest + EVIDENCE_AGE_US >= until
+        let broken = |sent: u64| sent > self.shown_us && sent < until;
+        let seen_up = self.looks.iter().any(|(sent, _, up, _)| *up && broken(*sent));
+        let counted_up = self.counts.iter().any(|(from, _, up, _)| *up > 0 && broken(*from));
+        let mut shown_to = since;
+        for (from, to, _, _) in self.counts.iter().filter(|(_, _, _, down)| *down > 0) {
+            if *from <= shown_to.saturating_add(EVIDENCE_AGE_US) {
+                shown_to = shown_to.max(*to);
+            }
+        }
+        !seen_up && !counted_up && shown_to.saturating_add(EVIDENCE_AGE_US) >= until
+    }
+
+    /// Effect is the first look that saw it down after the call. The witness may be quicker than the
+    /// answer to the call, so both events lead here.
+    fn take_effect(&mut self) {
+        let (None, Some((called, _))) = (self.effective, self.injected) else { return };
+        if let Some((sent, done, previous)) = self.downs.iter().find(|(_, done, _)| *done >= called) {
+            // It cannot have been in effect before it was called.
+            let earliest = previous.unwrap_or(called).max(called);
+            self.effective = Some((earliest.min(*done), *done));
+            self.shown_us = *sent;
+        }
     }
 }
 
@@ -258,7 +278,10 @@ impl Gatherer {
                 self.home.entry(*fault).or_default().push((scenario.clone(), true));
             }
             Event::FaultInjected { fault, called_us, accepted_us } => {
-                self.fault(*fault, |facts| facts.injected = Some((*called_us, *accepted_us)));
+                self.fault(*fault, |facts| {
+                    facts.injected = Some((*called_us, *accepted_us));
+                    facts.take_effect();
+                });
             }
             Event::InjectionFailed { fault, error } => {
                 self.fault(*fault, |facts| facts.flaw = Some(format!("could not be injected: {error}")));
@@ -289,14 +312,9 @@ impl Gatherer {
             Event::WitnessSaw { component, source, up, sent_us, done_us, saw, previous_sent_us } => {
                 for facts in open_faults(&mut self.faults, component) {
                     facts.looks.push((*sent_us, source.clone(), *up, saw.clone()));
-                    if let Some((called, _)) = facts.injected
-                        && facts.effective.is_none()
-                        && !up
-                        && *done_us >= called
-                    {
-                        // It cannot have been in effect before it was called.
-                        let earliest = previous_sent_us.unwrap_or(called).max(called);
-                        facts.effective = Some((earliest.min(*done_us), *done_us));
+                    if !up {
+                        facts.downs.push((*sent_us, *done_us, *previous_sent_us));
+                        facts.take_effect();
                     }
                 }
             }
