@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::analysis::{Mode, RunFacts};
-use crate::scenario::{Answer, Requirement};
+use crate::scenario::{Answer, ComponentState, Requirement};
 
 use super::checks::{Checks, Objection};
 use super::result::{RequirementVerdict, RunRequirement, ScenarioRequirement, ScenarioResult};
@@ -120,7 +120,7 @@ fn fold(
         return (RequirementVerdict::NotChecked, why.to_owned());
     }
     if id == Requirement::NFR125
-        && let Some(missing) = missing_modes(run)
+        && let Some(missing) = missing_modes(run, parts)
     {
         return (
             RequirementVerdict::NotChecked,
@@ -131,11 +131,14 @@ fn fold(
     (RequirementVerdict::Pass, details.join("; "))
 }
 
-/// Modes of the table that no scenario of the run stands for.
-fn missing_modes(run: &RunFacts) -> Option<String> {
+/// Modes of the table that none of these parts stands for. A component of which only a model is gone is
+/// not down.
+fn missing_modes(run: &RunFacts, parts: &[(&str, &ScenarioRequirement)]) -> Option<String> {
     let ran: BTreeSet<Vec<&str>> = run
         .modes
         .iter()
+        .filter(|mode| parts.iter().any(|(name, _)| *name == mode.step.scenario.name))
+        .filter(|mode| mode.step.scenario.components.values().all(|state| *state == ComponentState::Down))
         .map(|mode| mode.step.scenario.components.keys().map(String::as_str).collect())
         .collect();
     let missing = MODES.iter().filter(|(_, components)| !ran.contains(*components));
