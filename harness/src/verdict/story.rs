@@ -93,9 +93,9 @@ pub(super) fn why_late(mode: &Mode, figures: &Figures) -> String {
     let slowest = bad
         .iter()
         .filter_map(|probe| Some((probe.record.first_content_us?, probe)))
-        .max_by_key(|(at, probe)| at - probe.record.intended_us);
+        .max_by_key(|(at, probe)| at.saturating_sub(probe.record.intended_us));
     let Some((at, slowest)) = slowest else { return String::new() };
-    let total_s = ms(at - slowest.record.intended_us) / 1000.0;
+    let total_s = ms(at.saturating_sub(slowest.record.intended_us)) / 1000.0;
     match slowest.calls.iter().rev().find(|(call, _)| call.status == Some(200)) {
         Some((call, alias)) => format!(
             ": the slowest took {total_s:.2} s; {} was asked only after {:.2} s, the time before went into attempts on what is down ({})",
