@@ -212,7 +212,7 @@ pub(super) fn check_failover(checks: &mut Checks, mode: &Mode, figures: &Figures
     }
     match service_verdict {
         Verdict::Fail => {
-            let when = seen.steady_after_ms.map_or_else(
+            let when = seen.steady_at_best_after_ms.map_or_else(
                 || "there was no steady run of good replies at all".to_owned(),
                 |(lo, _)| format!("good replies were steady only {:.2} s after the fault", lo / 1000.0),
             );
@@ -225,9 +225,10 @@ pub(super) fn check_failover(checks: &mut Checks, mode: &Mode, figures: &Figures
             let why = seen.steady_after_ms.map_or_else(
                 || format!("no run of good replies at least 5 s and {STEADY_PROBES} probes long was seen"),
                 |(lo, hi)| {
+                    let earliest = seen.steady_at_best_after_ms.map_or(lo, |(best, _)| best.min(lo));
                     format!(
                         "steady after {:.2}-{:.2} s stands on both sides of the limit",
-                        lo / 1000.0,
+                        earliest / 1000.0,
                         hi / 1000.0
                     )
                 },
@@ -277,12 +278,12 @@ fn request_reading(seen: &crate::analysis::FailoverFigures) -> Verdict {
 
 fn service_reading(seen: &crate::analysis::FailoverFigures) -> Verdict {
     let limit_ms = ms(seen.limit_us);
-    match seen.steady_after_ms {
-        Some((_, hi)) if hi <= limit_ms => Verdict::Pass,
-        Some((lo, _)) if lo > limit_ms => Verdict::Fail,
-        Some(_) => Verdict::Inconclusive,
-        None if seen.bad_after_limit => Verdict::Fail,
-        None => Verdict::Inconclusive,
+    // Late only where it is late even if all that is unsure were good.
+    match (seen.steady_after_ms, seen.steady_at_best_after_ms) {
+        (Some((_, hi)), _) if hi <= limit_ms => Verdict::Pass,
+        (_, Some((lo, _))) if lo > limit_ms => Verdict::Fail,
+        (_, None) if seen.bad_after_limit => Verdict::Fail,
+        (_, Some(_) | None) => Verdict::Inconclusive,
     }
 }
 
@@ -297,11 +298,11 @@ pub(super) fn check_failback(checks: &mut Checks, mode: &Mode, figures: &Figures
         return None;
     };
     let limit_ms = recovery.map(|recovery| recovery.within.as_ms());
-    let verdict = limit_ms.map(|limit| match seen.steady_after_ms {
-        Some((_, hi)) if hi <= limit => Verdict::Pass,
-        Some((lo, _)) if lo > limit => Verdict::Fail,
-        None if seen.watched_ms >= limit => Verdict::Fail,
-        Some(_) | None => Verdict::Inconclusive,
+    let verdict = limit_ms.map(|limit| match (seen.steady_after_ms, seen.steady_at_best_after_ms) {
+        (Some((_, hi)), _) if hi <= limit => Verdict::Pass,
+        (_, Some((lo, _))) if lo > limit => Verdict::Fail,
+        (_, None) if seen.watched_ms >= limit => Verdict::Fail,
+        (_, Some(_) | None) => Verdict::Inconclusive,
     });
     if let (Some(recovery), Some(verdict)) = (recovery, verdict) {
         let primary = &recovery.served_by;
