@@ -1,8 +1,8 @@
 //! What is checked on one route, and what each check says.
 
-use crate::analysis::{Figures, Mode, ms};
+use crate::analysis::{Figures, Goodness, Mode, Probe, ms};
 use crate::plan::STEADY_PROBES;
-use crate::scenario::{Answer, Requirement};
+use crate::scenario::{Answer, Expectation, Requirement};
 
 use super::result::{Bracket, Failback, Failover, InFlight, Verdict};
 
@@ -72,8 +72,51 @@ const CODER_MODEL: &str = "cloud-qwen3-coder";
 /// Everything about one route but time and recovery.
 pub(super) fn check_served(checks: &mut Checks, figures: &Figures) {
     let Some(expectation) = figures.expectation else { return };
-    let route = &figures.planned.route;
+    check_sampling(checks, figures);
+    check_sources(checks, figures);
     let requirements = served_requirements(figures);
+    match &expectation.answer {
+        Answer::ServedBy(alias) => check_served_by(checks, figures, alias, expectation.errors, &requirements),
+        Answer::Error => check_error(checks, figures, &requirements),
+    }
+    if !figures.planned.fails_over {
+        check_limit(checks, figures, expectation);
+    }
+}
+
+/// Where nothing fails over no reading of NFR123 looks at the time; the expectation's limit holds all the
+/// same.
+fn check_limit(checks: &mut Checks, figures: &Figures, expectation: &Expectation) {
+    let error_expected = expectation.answer == Answer::Error;
+    let limit_us = expectation.within.0.as_micros();
+    let over = |probe: &&&Probe| {
+        let answered = figures.answered_after_us(probe, error_expected);
+        answered.is_some_and(|answered| u128::from(answered) > limit_us)
+    };
+    let over: Vec<_> = figures.judged.iter().filter(over).map(|probe| figures.goodness(probe)).collect();
+    let (route, within) = (&figures.planned.route, expectation.within);
+    let slow = over.iter().filter(|goodness| **goodness == Goodness::Bad).count();
+    if slow > 0 {
+        let text =
+            format!("{route}: {slow} of {} probes were answered only after {within}", figures.judged.len());
+        checks.fail(&[Requirement::NFR125], text);
+    } else if !over.is_empty() {
+        let text = format!(
+            "{route}: {} probes were answered after {within}, but were sent late or by an unknown server",
+            over.len()
+        );
+        checks.open(&[Requirement::NFR125], text);
+    }
+}
+
+/// Whether enough was asked, all the time, to say anything.
+fn check_sampling(checks: &mut Checks, figures: &Figures) {
+    let route = &figures.planned.route;
+    let mut requirements = served_requirements(figures);
+    if figures.planned.fails_over {
+        // What was not asked might have been the slow one.
+        requirements.push(Requirement::NFR123);
+    }
     let requests = figures.judged.len() as u64;
     if requests < STEADY_PROBES {
         checks.open(&requirements, format!("{route}: {requests} judged probes; {STEADY_PROBES} are needed"));
@@ -92,6 +135,15 @@ pub(super) fn check_served(checks: &mut Checks, figures: &Figures) {
             ),
         );
     }
+    if let Some(censored) = figures.errors.get("censored") {
+        checks
+            .open(&requirements, format!("{route}: {censored} probes were still open when the run was cut"));
+    }
+}
+
+/// Whether it is known who served.
+fn check_sources(checks: &mut Checks, figures: &Figures) {
+    let (route, requirements) = (&figures.planned.route, served_requirements(figures));
     if let Some(unknown) = figures.served_by.get("unknown") {
         checks.open(
             &requirements,
@@ -107,10 +159,6 @@ pub(super) fn check_served(checks: &mut Checks, figures: &Figures) {
                 said.join(", ")
             ),
         );
-    }
-    match &expectation.answer {
-        Answer::ServedBy(alias) => check_served_by(checks, figures, alias, expectation.errors, &requirements),
-        Answer::Error => check_error(checks, figures, &requirements),
     }
 }
 
@@ -150,9 +198,6 @@ fn check_served_by(
                 classes.join(", ")
             ),
         );
-    }
-    if censored > 0 {
-        checks.open(requirements, format!("{route}: {censored} probes were still open when the run was cut"));
     }
     checks.looked(requirements, &format!("{route} was served by {alias}"));
 }
