@@ -141,18 +141,21 @@ impl FaultFacts {
         Some((earliest.min(first.done_us), first.done_us))
     }
 
-    /// In effect without a break, with fresh evidence, from its start to `until_us`.
+    /// In effect without a break, with fresh evidence all the time, from its start to `until_us`.
     #[must_use]
     pub fn held(&self, until_us: u64) -> bool {
         let (Some((_, since)), Some(first)) = (self.effective, self.first_seen()) else { return false };
         let until = self.heal_called_us.map_or(until_us, |healed| healed.min(until_us));
-        let seen_up =
-            self.looks.iter().any(|look| look.up && look.sent_us > first.sent_us && look.sent_us < until);
-        let counted_up = self.counts.iter().any(|(from, to, up, _)| *up > 0 && *from > since && *to < until);
-        let down_to =
-            self.counts.iter().filter(|(_, to, _, down)| *down > 0 && *to <= until + EVIDENCE_AGE_US);
-        let newest = down_to.map(|(_, to, _, _)| *to).max().unwrap_or(0);
-        !seen_up && !counted_up && newest + EVIDENCE_AGE_US >= until
+        let broken = |sent: u64| sent > first.sent_us && sent < until;
+        let seen_up = self.looks.iter().any(|look| look.up && broken(look.sent_us));
+        let counted_up = self.counts.iter().any(|(from, _, up, _)| *up > 0 && broken(*from));
+        let mut shown_to = since;
+        for (from, to, _, _) in self.counts.iter().filter(|(_, _, _, down)| *down > 0) {
+            if *from <= shown_to.saturating_add(EVIDENCE_AGE_US) {
+                shown_to = shown_to.max(*to);
+            }
+        }
+        !seen_up && !counted_up && shown_to.saturating_add(EVIDENCE_AGE_US) >= until
     }
 }
 

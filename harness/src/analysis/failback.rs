@@ -3,7 +3,7 @@
 use crate::journal::Outcome;
 
 use super::facts::Probe;
-use super::failover::steady_run;
+use super::failover::{long_enough, steady_run};
 use super::{Span, after_ms};
 
 /// The figures.
@@ -13,6 +13,8 @@ pub struct FailbackFigures {
     pub first_after_ms: Option<(f64, f64)>,
     /// Healed to steady service by the primary.
     pub steady_after_ms: Option<(f64, f64)>,
+    /// The same, if all that is unsure were good: the earliest that the evidence allows.
+    pub steady_at_best_after_ms: Option<(f64, f64)>,
     /// Errors of probes started after heal.
     pub errors: u64,
     /// Changes of the serving alias beyond one.
@@ -38,11 +40,35 @@ pub(super) fn failback(after: &[&Probe], healed: Span, primary: &str) -> Failbac
     let is_error = |probe: &&&Probe| matches!(probe.record.outcome, Outcome::Error(_));
     FailbackFigures {
         first_after_ms: first.map(|at| after_ms(at, healed)),
-        steady_after_ms: steady_run(&ended, by_primary).map(|start| after_ms(start, healed)),
+        steady_after_ms: steady_start(&since, |probe| {
+            by_primary(probe) && probe.attribution.conflicts.is_empty()
+        })
+        .map(|start| after_ms(start, healed)),
+        steady_at_best_after_ms: steady_run(&ended, |probe| may_be_good(probe, primary))
+            .map(|start| after_ms(start, healed)),
         errors: ended.iter().filter(is_error).count() as u64,
         flaps: changes.saturating_sub(1),
         watched_ms: since
             .last()
             .map_or(0.0, |probe| super::ms(probe.record.intended_us.saturating_sub(healed.1))),
     }
+}
+
+fn is_open(probe: &Probe) -> bool {
+    matches!(probe.record.outcome, Outcome::Censored(_))
+}
+
+/// Served by the primary, as far as is known.
+fn may_be_good(probe: &Probe, primary: &str) -> bool {
+    let named = probe.attribution.alias.as_deref();
+    probe.record.outcome == Outcome::Ok
+        && (named.is_none_or(|alias| alias == primary) || !probe.attribution.conflicts.is_empty())
+}
+
+/// Start of the steady run after the last bad probe. The watch ends as soon as all is steady, so some
+/// probes are open by then: they do not break what was steady before, and no run goes on across them.
+fn steady_start(since: &[&Probe], good: impl Fn(&Probe) -> bool) -> Option<u64> {
+    let bad = since.iter().rposition(|probe| !is_open(probe) && !good(probe));
+    let tail = &since[bad.map_or(0, |place| place + 1)..];
+    tail.split(|probe| is_open(probe)).find_map(long_enough)
 }

@@ -30,6 +30,8 @@ pub struct FailoverFigures {
     pub worst_last_byte_us: Option<u64>,
     /// Effective to the start of the steady run, in milliseconds [lo, hi].
     pub steady_after_ms: Option<(f64, f64)>,
+    /// The same, if all that is unsure were good: the earliest that the evidence allows.
+    pub steady_at_best_after_ms: Option<(f64, f64)>,
     /// Effective to the first expected reply.
     pub first_expected_after_ms: Option<(f64, f64)>,
     /// Gap between good completions around the fault, less the usual gap.
@@ -147,8 +149,10 @@ pub(super) fn failover(around: &Around) -> FailoverFigures {
             answered_after_us(probe, error_expected)
                 .map(|_| probe.record.ended_us.saturating_sub(probe.record.intended_us))
         }),
-        steady_after_ms: steady_start(around, wanted, limit_us)
-            .map(|start| after_ms(start, around.effective)),
+        steady_after_ms: steady_after(around, |probe| goodness(probe, &[wanted], limit_us) == Goodness::Good),
+        steady_at_best_after_ms: steady_after(around, |probe| {
+            goodness(probe, &[wanted], limit_us) != Goodness::Bad
+        }),
         first_expected_after_ms: first_expected(around, wanted).map(|at| after_ms(at, around.effective)),
         gap_ms: gap(around, wanted, limit_us),
         bad_starts_ms: judged_bad.count() as f64 * ms(around.interval_us),
@@ -161,18 +165,23 @@ pub(super) fn failover(around: &Around) -> FailoverFigures {
     }
 }
 
-/// Intended start of the first run of good probes that is never broken until heal, if it is long enough.
-fn steady_start(around: &Around, wanted: Option<&str>, limit_us: u64) -> Option<u64> {
+/// Effective to the start of the first run of good probes that is never broken until heal, if it is long
+/// enough.
+fn steady_after(around: &Around, good: impl Fn(&Probe) -> bool) -> Option<(f64, f64)> {
     let after: Vec<&Probe> = around.judged.iter().chain(&around.drain).copied().collect();
-    steady_run(&after, |probe| goodness(probe, &[wanted], limit_us) == Goodness::Good)
+    steady_run(&after, good).map(|start| after_ms(start, around.effective))
 }
 
 /// Start of the unbroken run of good probes at the end, if it has the length that "steady" asks for.
 pub(super) fn steady_run(probes: &[&Probe], good: impl Fn(&Probe) -> bool) -> Option<u64> {
-    let run: Vec<u64> =
-        probes.iter().rev().take_while(|probe| good(probe)).map(|p| p.record.intended_us).collect();
-    let (last, first) = (*run.first()?, *run.last()?);
-    (run.len() as u64 >= STEADY_PROBES && ms(last - first) >= STEADY_MS).then_some(first)
+    let broken = probes.iter().rposition(|probe| !good(probe));
+    long_enough(&probes[broken.map_or(0, |place| place + 1)..])
+}
+
+/// Start of a run of good probes, if it has the length that "steady" asks for.
+pub(super) fn long_enough(run: &[&Probe]) -> Option<u64> {
+    let (first, last) = (run.first()?.record.intended_us, run.last()?.record.intended_us);
+    (run.len() as u64 >= STEADY_PROBES && ms(last.saturating_sub(first)) >= STEADY_MS).then_some(first)
 }
 
 fn first_expected(around: &Around, wanted: Option<&str>) -> Option<u64> {

@@ -206,12 +206,23 @@ impl Mode {
     fn healed_for(&self, planned: &PlannedRoute) -> Option<Span> {
         self.heal_called_us?;
         let (from, to) = (self.started_us?, self.ended_us.unwrap_or(u64::MAX));
-        let here =
-            self.faults.iter().filter(|fault| fault.healed.is_some_and(|(_, hi)| (from..=to).contains(&hi)));
-        let healed: Vec<_> = here.collect();
-        let own = healed.iter().find(|fault| self.serves_primary(&fault.component, planned));
-        own.and_then(|fault| fault.healed)
-            .or_else(|| healed.iter().filter_map(|fault| fault.healed).max_by_key(|h| h.1))
+        let healed = self.faults.iter().filter(|fault| self.step.heal.contains(&fault.component));
+        let healed: Vec<(bool, Option<Span>)> = healed
+            .map(|fault| {
+                let here = fault.healed.filter(|(_, hi)| (from..=to).contains(hi));
+                (self.serves_primary(&fault.component, planned), here)
+            })
+            .collect();
+        // A heal that was not seen is not replaced by another one's.
+        match healed.iter().find(|(own, _)| *own) {
+            Some((_, here)) => *here,
+            None => healed
+                .iter()
+                .map(|(_, here)| *here)
+                .collect::<Option<Vec<Span>>>()?
+                .into_iter()
+                .max_by_key(|h| h.1),
+        }
     }
 
     fn serves_primary(&self, component: &str, planned: &PlannedRoute) -> bool {

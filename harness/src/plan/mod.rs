@@ -166,15 +166,16 @@ fn planned_fault(name: &str, state: &ComponentState, environment: &Environment) 
     PlannedFault { component: name.to_owned(), kind }
 }
 
-/// The component that serves the first judged route before the mode's faults.
+/// The component that serves the first judged route that the mode's own faults take away from it.
 fn serving_component(scenario: &Scenario, environment: &Environment, before: &State) -> Option<String> {
     scenario
         .traffic
         .iter()
         .filter(|traffic| scenario.expect.contains_key(&traffic.route))
         .filter_map(|traffic| environment.routes.get(&traffic.route))
-        .find_map(|route| before.server(route, environment))
-        .and_then(|alias| state::component_of(&alias, environment).map(str::to_owned))
+        .filter_map(|route| before.server(route, environment))
+        .filter(|alias| !State::of(scenario).serves(alias, environment))
+        .find_map(|alias| state::component_of(&alias, environment).map(str::to_owned))
 }
 
 fn planned_routes(

@@ -50,7 +50,7 @@ fn cheapest_path(count: usize, edge: &dyn Fn(Option<usize>, usize) -> u64) -> Ve
             for next in (0..count).filter(|next| set & (1 << next) == 0) {
                 let mut longer = path.clone();
                 longer.push(next);
-                let candidate = (cost + edge(Some(last), next), longer);
+                let candidate = (cost.saturating_add(edge(Some(last), next)), longer);
                 let slot = paths.entry((set | 1 << next, next)).or_insert_with(|| candidate.clone());
                 if candidate < *slot {
                     *slot = candidate;

@@ -1,8 +1,8 @@
 //! What is checked on one route, and what each check says.
 
-use crate::analysis::{Figures, Mode, ms};
+use crate::analysis::{Figures, Goodness, Mode, Probe, ms};
 use crate::plan::STEADY_PROBES;
-use crate::scenario::{Answer, Requirement};
+use crate::scenario::{Answer, Expectation, Requirement};
 
 use super::result::{Bracket, Failback, Failover, InFlight, Verdict};
 
@@ -72,8 +72,51 @@ const CODER_MODEL: &str = "cloud-qwen3-coder";
 /// Everything about one route but time and recovery.
 pub(super) fn check_served(checks: &mut Checks, figures: &Figures) {
     let Some(expectation) = figures.expectation else { return };
-    let route = &figures.planned.route;
+    check_sampling(checks, figures);
+    check_sources(checks, figures);
     let requirements = served_requirements(figures);
+    match &expectation.answer {
+        Answer::ServedBy(alias) => check_served_by(checks, figures, alias, expectation.errors, &requirements),
+        Answer::Error => check_error(checks, figures, &requirements),
+    }
+    if !figures.planned.fails_over {
+        check_limit(checks, figures, expectation);
+    }
+}
+
+/// Where nothing fails over no reading of NFR123 looks at the time; the expectation's limit holds all the
+/// same.
+fn check_limit(checks: &mut Checks, figures: &Figures, expectation: &Expectation) {
+    let error_expected = expectation.answer == Answer::Error;
+    let limit_us = expectation.within.0.as_micros();
+    let over = |probe: &&&Probe| {
+        let answered = figures.answered_after_us(probe, error_expected);
+        answered.is_some_and(|answered| u128::from(answered) > limit_us)
+    };
+    let over: Vec<_> = figures.judged.iter().filter(over).map(|probe| figures.goodness(probe)).collect();
+    let (route, within) = (&figures.planned.route, expectation.within);
+    let slow = over.iter().filter(|goodness| **goodness == Goodness::Bad).count();
+    if slow > 0 {
+        let text =
+            format!("{route}: {slow} of {} probes were answered only after {within}", figures.judged.len());
+        checks.fail(&[Requirement::NFR125], text);
+    } else if !over.is_empty() {
+        let text = format!(
+            "{route}: {} probes were answered after {within}, but were sent late or by an unknown server",
+            over.len()
+        );
+        checks.open(&[Requirement::NFR125], text);
+    }
+}
+
+/// Whether enough was asked, all the time, to say anything.
+fn check_sampling(checks: &mut Checks, figures: &Figures) {
+    let route = &figures.planned.route;
+    let mut requirements = served_requirements(figures);
+    if figures.planned.fails_over {
+        // What was not asked might have been the slow one.
+        requirements.push(Requirement::NFR123);
+    }
     let requests = figures.judged.len() as u64;
     if requests < STEADY_PROBES {
         checks.open(&requirements, format!("{route}: {requests} judged probes; {STEADY_PROBES} are needed"));
@@ -92,6 +135,15 @@ pub(super) fn check_served(checks: &mut Checks, figures: &Figures) {
             ),
         );
     }
+    if let Some(censored) = figures.errors.get("censored") {
+        checks
+            .open(&requirements, format!("{route}: {censored} probes were still open when the run was cut"));
+    }
+}
+
+/// Whether it is known who served.
+fn check_sources(checks: &mut Checks, figures: &Figures) {
+    let (route, requirements) = (&figures.planned.route, served_requirements(figures));
     if let Some(unknown) = figures.served_by.get("unknown") {
         checks.open(
             &requirements,
@@ -107,10 +159,6 @@ pub(super) fn check_served(checks: &mut Checks, figures: &Figures) {
                 said.join(", ")
             ),
         );
-    }
-    match &expectation.answer {
-        Answer::ServedBy(alias) => check_served_by(checks, figures, alias, expectation.errors, &requirements),
-        Answer::Error => check_error(checks, figures, &requirements),
     }
 }
 
@@ -148,9 +196,6 @@ fn check_served_by(
             requirements,
             format!("{route}: {errors} of {requests} probes failed: {}{allowance}", classes.join(", ")),
         );
-    }
-    if censored > 0 {
-        checks.open(requirements, format!("{route}: {censored} probes were still open when the run was cut"));
     }
     checks.looked(requirements, &format!("{route} was served by {alias}"));
 }
@@ -210,7 +255,7 @@ pub(super) fn check_failover(checks: &mut Checks, mode: &Mode, figures: &Figures
     }
     match service_verdict {
         Verdict::Fail => {
-            let when = seen.steady_after_ms.map_or_else(
+            let when = seen.steady_at_best_after_ms.map_or_else(
                 || "there was no steady run of good replies at all".to_owned(),
                 |(lo, _)| format!("good replies were steady only {:.2} s after the fault", lo / 1000.0),
             );
@@ -223,9 +268,10 @@ pub(super) fn check_failover(checks: &mut Checks, mode: &Mode, figures: &Figures
             let why = seen.steady_after_ms.map_or_else(
                 || format!("no run of good replies at least 5 s and {STEADY_PROBES} probes long was seen"),
                 |(lo, hi)| {
+                    let earliest = seen.steady_at_best_after_ms.map_or(lo, |(best, _)| best.min(lo));
                     format!(
                         "steady after {:.2}-{:.2} s stands on both sides of the limit",
-                        lo / 1000.0,
+                        earliest / 1000.0,
                         hi / 1000.0
                     )
                 },
@@ -275,12 +321,12 @@ fn request_reading(seen: &crate::analysis::FailoverFigures) -> Verdict {
 
 fn service_reading(seen: &crate::analysis::FailoverFigures) -> Verdict {
     let limit_ms = ms(seen.limit_us);
-    match seen.steady_after_ms {
-        Some((_, hi)) if hi <= limit_ms => Verdict::Pass,
-        Some((lo, _)) if lo > limit_ms => Verdict::Fail,
-        Some(_) => Verdict::Inconclusive,
-        None if seen.bad_after_limit => Verdict::Fail,
-        None => Verdict::Inconclusive,
+    // Late only where it is late even if all that is unsure were good.
+    match (seen.steady_after_ms, seen.steady_at_best_after_ms) {
+        (Some((_, hi)), _) if hi <= limit_ms => Verdict::Pass,
+        (_, Some((lo, _))) if lo > limit_ms => Verdict::Fail,
+        (_, None) if seen.bad_after_limit => Verdict::Fail,
+        (_, Some(_) | None) => Verdict::Inconclusive,
     }
 }
 
@@ -295,11 +341,11 @@ pub(super) fn check_failback(checks: &mut Checks, mode: &Mode, figures: &Figures
         return None;
     };
     let limit_ms = recovery.map(|recovery| recovery.within.as_ms());
-    let verdict = limit_ms.map(|limit| match seen.steady_after_ms {
-        Some((_, hi)) if hi <= limit => Verdict::Pass,
-        Some((lo, _)) if lo > limit => Verdict::Fail,
-        None if seen.watched_ms >= limit => Verdict::Fail,
-        Some(_) | None => Verdict::Inconclusive,
+    let verdict = limit_ms.map(|limit| match (seen.steady_after_ms, seen.steady_at_best_after_ms) {
+        (Some((_, hi)), _) if hi <= limit => Verdict::Pass,
+        (_, Some((lo, _))) if lo > limit => Verdict::Fail,
+        (_, None) if seen.watched_ms >= limit => Verdict::Fail,
+        (_, Some(_) | None) => Verdict::Inconclusive,
     });
     if let (Some(recovery), Some(verdict)) = (recovery, verdict) {
         let primary = &recovery.served_by;

@@ -194,7 +194,8 @@ fn modes_behaved(scenarios: &[ScenarioResult]) -> String {
     text
 }
 
-/// Modes of the table that no scenario which looked at the requirement stands for.
+/// Modes of the table that none of these parts stands for. A component of which only a model is gone is
+/// not down.
 fn missing_modes(run: &RunFacts, parts: &[(&str, &ScenarioRequirement)]) -> Option<String> {
     let ran: BTreeSet<Vec<&str>> = run
         .modes

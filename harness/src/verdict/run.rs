@@ -19,7 +19,8 @@ pub fn judge(run: &RunFacts) -> RunResult {
         // No last line: the process died in the middle.
         None => (Ended::Aborted, story::wall_clock(run, run.last_us)),
     };
-    let changed = run.modes.iter().flat_map(|mode| &mode.faults).any(|fault| fault.injected.is_some());
+    // An intent may have been carried out before the end, even where no answer to the call was written.
+    let changed = run.modes.iter().any(|mode| !mode.faults.is_empty());
     let restored = run.restored.as_ref().map_or(!changed, |(restored, _)| *restored);
     let verdict = verdict(&scenarios, &requirements, ended, restored);
     let reasons =

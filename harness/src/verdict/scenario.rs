@@ -63,6 +63,9 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
             worst: story::worst(figures),
         });
     }
+    if all.iter().all(|figures| figures.expectation.is_none()) {
+        checks.open(&mode.step.scenario.requirements, "nothing is expected of any route".to_owned());
+    }
     let verdict = checks.verdict();
     ScenarioResult {
         name: mode.step.scenario.name.clone(),
@@ -159,12 +162,14 @@ fn fault_result(run: &RunFacts, mode: &Mode, fault: &FaultFacts) -> FaultResult 
 fn renewed_evidence(fault: &FaultFacts, from: u64, until: u64) -> Option<Evidence> {
     let since = fault.effective.map_or(from, |(_, hi)| hi.max(from));
     let here = fault.counts.iter().filter(|(first, last, ..)| *first >= since && *last <= until);
-    let (up, down, last) =
-        here.fold((0, 0, 0), |(up, down, newest), (_, last, u, d)| (up + u, down + d, newest.max(*last)));
-    (up + down > 0).then(|| Evidence {
+    let (up, down, last) = here.fold((0_u64, 0_u64, 0), |(up, down, newest), (_, last, u, d)| {
+        (up.saturating_add(*u), down.saturating_add(*d), newest.max(*last))
+    });
+    let looks = up.saturating_add(down);
+    (looks > 0).then(|| Evidence {
         at_ms: ms(last),
         source: fault.looks.first().map_or_else(|| "witness".to_owned(), |look| look.source.clone()),
-        saw: format!("looked {} times in this mode: {down} down, {up} up", up + down),
+        saw: format!("looked {looks} times in this mode: {down} down, {up} up"),
     })
 }
 
