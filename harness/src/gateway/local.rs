@@ -225,7 +225,7 @@ impl Gateway {
 
 /// Any HTTP answer shows that something is there; whether it is fit is for the baseline to see.
 async fn answers(url: &str) -> Result<(), String> {
-    let client = reqwest::Client::builder()
+    let client = super::client::client_builder()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(std::time::Duration::from_secs(5))
         .build()

@@ -7,6 +7,7 @@
 //! Invariants: nothing that is started here outlives the harness, a person's key is never written anywhere, and
 //! a gateway configured here calls nothing beyond loopback.
 
+pub(crate) mod client;
 pub mod config;
 pub mod litellm;
 pub mod local;

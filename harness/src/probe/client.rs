@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::error_class::classify;
 use super::reply::{Flaw, StreamReader, Tokens, bounded, read_whole};
 use super::sse::Decoder;
+use crate::gateway::client::client_builder;
 use crate::gateway::secret::Secret;
 use crate::journal::{Claim, ClaimSource, Clock, Outcome, ProbeRecord, Purpose};
 
@@ -65,7 +66,7 @@ impl Prober {
     pub fn new(url: &str, key: Secret, clock: Clock) -> Result<Self, ProberError> {
         // Whatever the library could do behind our back would falsify a result: it is all off.
         let builder = || {
-            reqwest::Client::builder()
+            client_builder()
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .referer(false)

@@ -22,6 +22,7 @@ use rand::RngExt;
 use thiserror::Error;
 
 use crate::environment::{Environment, Kind, Profile};
+use crate::gateway::client::client_builder;
 use crate::gateway::config::{ConfigError, LocalConfig};
 use crate::gateway::litellm::warm_up::{WarmUpStatus, warm_up};
 use crate::gateway::local::{Choice, ConfigSource, Gateway, against, speaks_ollama};
@@ -405,7 +406,7 @@ fn components(config: &LocalConfig, environment: &Environment) -> BTreeMap<Strin
 }
 
 fn witness_client() -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder()
+    client_builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())

@@ -1,11 +1,11 @@
 //! Whether a gateway answers yet.
 
 use std::collections::BTreeSet;
-use std::sync::Once;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::gateway::client::client_builder;
 use crate::gateway::secret::Secret;
 
 /// Bound on one question.
@@ -15,16 +15,7 @@ const BODY_MAX: usize = 1024 * 1024;
 
 /// A client for the gateway's own port: no proxies, no redirects, no kept-alive connections.
 pub(super) fn client() -> Result<reqwest::Client, reqwest::Error> {
-    static PROVIDER: Once = Once::new();
-    // The client asks for a TLS provider even where every address is plain HTTP.
-    PROVIDER.call_once(|| {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .pool_max_idle_per_host(0)
-        .build()
+    client_builder().no_proxy().redirect(reqwest::redirect::Policy::none()).pool_max_idle_per_host(0).build()
 }
 
 /// The body of a reply.
