@@ -65,6 +65,7 @@ struct State {
     file: File,
     next_seq: u64,
     error: Option<std::io::Error>,
+    unwritten: Vec<Entry>,
 }
 
 impl Journal {
@@ -82,7 +83,7 @@ impl Journal {
         Ok(Self {
             clock,
             path: name,
-            state: Mutex::new(State { file, next_seq: 0, error: None }),
+            state: Mutex::new(State { file, next_seq: 0, error: None, unwritten: Vec::new() }),
             observers: Vec::new(),
         })
     }
@@ -122,6 +123,13 @@ impl Journal {
         })
     }
 
+    /// What came after the first write error and says how the run ended: for this process to judge its own
+    /// run by, as nobody else will ever know it. Bounded by the faults of the plan.
+    #[must_use]
+    pub fn unwritten(&self) -> Vec<Entry> {
+        self.lock().unwritten.clone()
+    }
+
     fn write(&self, event: Event, durably: bool) {
         let mut state = self.lock();
         let entry = Entry { seq: state.next_seq, at_us: self.clock.now_us(), event };
@@ -135,6 +143,9 @@ impl Journal {
                 file.write_all(&line).and_then(|()| if durably { file.sync_data() } else { Ok(()) });
             *error = written.err();
         }
+        if state.error.is_some() && is_of_the_end(&entry.event) {
+            state.unwritten.push(entry.clone());
+        }
         drop(state);
         for observer in &self.observers {
             observer(&entry);
@@ -145,4 +156,18 @@ impl Journal {
         // A panic while holding the lock leaves the state whole: every field is set by one assignment.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+fn is_of_the_end(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::FaultHealed { .. }
+            | Event::HealFailed { .. }
+            | Event::FaultGone { .. }
+            | Event::NotServing { .. }
+            | Event::Interrupted { .. }
+            | Event::Aborted { .. }
+            | Event::RestoreEnded { .. }
+            | Event::RunEnded { .. }
+    )
 }

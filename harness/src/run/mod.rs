@@ -173,9 +173,12 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
         dir: dir.clone(),
         watcher,
     };
-    let ended = stage.play().await;
+    let mut ended = stage.play().await;
+    if let (Ended::Completed, Some(error)) = (ended, journal.error()) {
+        ended = stage.abort(&error.to_string());
+    }
     journal.append(Event::RunEnded { ended, finished_at: format!("{:.3}", Timestamp::now()) });
-    let result = render(&dir)?;
+    let result = render_with(&dir, journal.unwritten())?;
     point_latest(&options.out, &dir);
     Ok(Finished { dir, result })
 }
@@ -186,8 +189,14 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
 /// See [`RenderError`].
 pub fn render(dir: &Path) -> Result<RunResult, RenderError> {
     let path = dir.join(FILE_NAME);
-    let entries = crate::journal::read(&path)?;
+    let mut entries = crate::journal::read(&path)?;
+    entries.extend(unwritten);
     let facts = crate::analysis::gather(&entries)
+    render_with(dir, Vec::new())
+}
+
+/// The same with entries that the journal could not take any more.
+fn render_with(dir: &Path, unwritten: Vec<Entry>) -> Result<RunResult, RenderError> {
         .ok_or_else(|| crate::journal::ReadError::NoStart { path: path.display().to_string() })?;
     let result = crate::verdict::judge(&facts);
     report::write(dir, &result, &crate::verdict::samples(&facts))
