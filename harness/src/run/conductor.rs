@@ -105,6 +105,11 @@ impl Conductor {
         }
     }
 
+    /// What is left of the ceilings, where not all of it.
+    pub(super) fn spend_at_most(&mut self, budgets: BTreeMap<String, Budget>) {
+        self.budgets = Arc::new(Mutex::new(budgets));
+    }
+
     /// All modes, in order.
     pub(super) async fn run(&mut self) -> Result<(), Cut> {
         for step in self.plan.steps.clone() {
@@ -315,6 +320,9 @@ impl Conductor {
             return;
         };
         for index in 0..CONTROL_PROBES {
+            if !self.spend(&alias, plan::PROMPT_TOKENS + u64::from(route.max_tokens)) {
+                return;
+            }
             let request = Request {
                 id: format!("control-{}-{index}", self.journal.clock().now_us()),
                 scenario: step.scenario.name.clone(),
@@ -333,6 +341,13 @@ impl Conductor {
                 Ok(None) | Err(_) => return,
             }
         }
+    }
+
+    /// Take one request to `alias` from its component's budget; false where that does not allow it.
+    fn spend(&self, alias: &str, tokens: u64) -> bool {
+        let mut budgets = self.budgets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let component = plan::component_of(alias, &self.environment);
+        component.and_then(|component| budgets.get_mut(component)).is_none_or(|budget| budget.spend(tokens))
     }
 
     /// Undo the faults of these components, each whatever becomes of the others, and wait until each
