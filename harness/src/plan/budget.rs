@@ -143,6 +143,15 @@ impl Budget {
         self.requests.is_none_or(|left| left >= 1) && self.tokens.is_none_or(|left| left >= tokens)
     }
 
+    /// Take one request if it fits; whether it did.
+    pub fn spend(&mut self, tokens: u64) -> bool {
+        let fits = self.allows(tokens);
+        if fits {
+            self.take(tokens);
+        }
+        fits
+    }
+
     /// Take one request.
     pub fn take(&mut self, tokens: u64) {
         self.requests = self.requests.map(|left| left.saturating_sub(1));

@@ -13,6 +13,7 @@ use crate::units::{Period, Rate};
 
 pub use budget::{Budget, PROMPT_TOKENS};
 pub use state::State;
+pub(crate) use state::component_of;
 
 /// Probes that a judged window must hold before anything is said about it; also the least length of a
 /// steady run (measurement: design section 7).

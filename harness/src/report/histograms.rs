@@ -9,24 +9,10 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
 use super::escape::plain;
+use crate::verdict::result::RouteSamples;
 
 /// The longest time that a histogram holds, in microseconds (600 s); longer ones count as this.
 const HIGHEST_US: u64 = 600_000_000;
-
-/// The answered probes of one route in one scenario.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RouteSamples {
-    /// Name of the scenario.
-    pub scenario: String,
-    /// Name of the route.
-    pub route: String,
-    /// Start of the judged time, in milliseconds since the run started.
-    pub start_ms: u64,
-    /// Intended start to last byte of every judged probe that was answered, in microseconds, any order.
-    pub samples_us: Vec<u64>,
-    /// Judged probes that ended in an error and so have no latency.
-    pub errors: u64,
-}
 
 /// One interval log (V2, compressed) for each entry, with the name of its file. The bytes depend on
 /// nothing but the entry; names are unique and harmless as file names.

@@ -15,8 +15,9 @@ mod markdown;
 mod terminal;
 mod words;
 
+pub use crate::verdict::result::RouteSamples;
 pub use files::write;
-pub use histograms::{RouteSamples, histograms};
+pub use histograms::histograms;
 pub use json::{json, schema};
 pub use junit::junit;
 pub use markdown::markdown;

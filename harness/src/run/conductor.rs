@@ -15,7 +15,7 @@ use super::stop::Stop;
 use super::target::Embedded;
 use crate::environment::Environment;
 use crate::journal::{Event, Journal, JournalError, Purpose};
-use crate::plan::{Budget, Plan, PlannedFault, Step};
+use crate::plan::{self, Budget, Plan, PlannedFault, Step};
 use crate::probe::{Live, Prober, Request, Traffic, TrafficOptions};
 use crate::witness::Witness;
 
@@ -47,6 +47,18 @@ pub(super) struct ActiveFault {
     pub(super) fault: PlannedFault,
 }
 
+/// What a run acts and looks with.
+pub(super) struct Means {
+    /// Takes components down and up.
+    pub(super) target: Embedded,
+    /// Sends probes.
+    pub(super) prober: Prober,
+    /// Asks components directly.
+    pub(super) client: reqwest::Client,
+    /// What is left to ask of each component.
+    pub(super) budgets: BTreeMap<String, Budget>,
+}
+
 /// Everything a run needs.
 pub(super) struct Conductor {
     pub(super) journal: Arc<Journal>,
@@ -70,12 +82,11 @@ impl Conductor {
         journal: Arc<Journal>,
         plan: Plan,
         environment: Environment,
-        target: Embedded,
-        prober: Prober,
-        client: reqwest::Client,
         stop: Stop,
+        means: Means,
     ) -> Self {
-        let budgets = Arc::new(Mutex::new(Budget::all(&environment)));
+        let Means { target, prober, client, budgets } = means;
+        let budgets = Arc::new(Mutex::new(budgets));
         let chance = ChaCha8Rng::seed_from_u64(plan.seed);
         Self {
             journal,
@@ -203,6 +214,9 @@ impl Conductor {
             return;
         };
         for index in 0..CONTROL_PROBES {
+            if !self.spend(&alias, plan::PROMPT_TOKENS + u64::from(route.max_tokens)) {
+                return;
+            }
             let request = Request {
                 id: format!("control-{}-{index}", self.journal.clock().now_us()),
                 scenario: step.scenario.name.clone(),
@@ -221,6 +235,13 @@ impl Conductor {
                 Ok(None) | Err(_) => return,
             }
         }
+    }
+
+    /// Take one request to `alias` from its component's budget; false where that does not allow it.
+    fn spend(&self, alias: &str, tokens: u64) -> bool {
+        let mut budgets = self.budgets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let component = plan::component_of(alias, &self.environment);
+        component.and_then(|component| budgets.get_mut(component)).is_none_or(|budget| budget.spend(tokens))
     }
 
     fn start_traffic(&self, step: &Step) -> Result<Traffic, Cut> {

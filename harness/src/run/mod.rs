@@ -26,25 +26,28 @@ use thiserror::Error;
 
 use crate::environment::{Environment, Kind, Profile};
 use crate::gateway::config::{ConfigError, LocalConfig};
-use crate::gateway::litellm::warm_up::{WarmUpStatus, warm_up};
+use crate::gateway::litellm::warm_up::{MAX_TOKENS, REQUESTS_EACH, WarmUpStatus, warm_up};
 use crate::gateway::local::{Choice, ConfigSource, Gateway, against, speaks_ollama};
 use crate::gateway::secret::Secret;
 use crate::journal::{
     Clock, Entry, Event, FILE_NAME, FORMAT, GatewayStarted, Journal, JournalError, RunStarted, WarmUp,
 };
-use crate::plan::{self, Plan};
+use crate::plan::{self, Budget, Plan};
 use crate::probe::Prober;
 use crate::report;
 use crate::scenario::Scenario;
 use crate::units::Period;
 use crate::verdict::result::{Ended, RunResult};
-use conductor::{Conductor, Cut};
+use conductor::{Conductor, Cut, Means};
 pub use serve::{ServeOptions, Serving, serve};
 pub use stop::Stop;
 use target::{Embedded, EmbeddedComponent};
 
 /// Traffic before each injection in a local run.
 pub const LEAD: Period = Period(Duration::from_secs(3));
+
+/// What one warm-up request may cost.
+const WARM_UP_TOKENS: u64 = plan::PROMPT_TOKENS + MAX_TOKENS;
 
 /// What to run.
 pub struct RunOptions {
@@ -280,10 +283,10 @@ impl Stage<'_> {
     }
 
     async fn conduct(&self, world: &Arc<World>, gateway: &Gateway) -> Ended {
-        tokio::select! {
+        let budgets = tokio::select! {
             () = self.options.stop.token().cancelled() => return self.interrupted(),
-            () = self.warm_up(gateway) => {}
-        }
+            left = self.warm_up(gateway) => left,
+        };
         let prober = match Prober::new(&gateway.url, self.keys.probes.clone(), self.journal.clock()) {
             Ok(prober) => prober,
             Err(error) => return self.refuse(&error.to_string()),
@@ -292,14 +295,18 @@ impl Stage<'_> {
             Ok(client) => client,
             Err(error) => return self.refuse(&format!("no HTTP client for the witness: {error}")),
         };
+        let means = Means {
+            target: Embedded::new(Arc::clone(world), components(&self.draft, &self.options.environment)),
+            prober,
+            client,
+            budgets,
+        };
         let mut conductor = Conductor::new(
             Arc::clone(&self.journal),
             self.plan.clone(),
             self.options.environment.clone(),
-            Embedded::new(Arc::clone(world), components(&self.draft, &self.options.environment)),
-            prober,
-            client,
             self.options.stop.clone(),
+            means,
         );
         let outcome = AssertUnwindSafe(conductor.run()).catch_unwind().await;
         let (restored, left) = conductor.restore().await;
@@ -316,8 +323,9 @@ impl Stage<'_> {
     }
 
     /// Loads the gateway's lazy parts: each route's own model, and one alias of each further protocol. A
-    /// model that loads on its first call stays cold, as it would be in an outage.
-    async fn warm_up(&self, gateway: &Gateway) {
+    /// model that loads on its first call stays cold, as it would be in an outage. Counts against the
+    /// ceilings like everything else that is sent; what is left of them is returned.
+    async fn warm_up(&self, gateway: &Gateway) -> BTreeMap<String, Budget> {
         let environment = &self.options.environment;
         let mut protocols = BTreeSet::new();
         let mut aliases: Vec<String> = environment.routes.values().map(|route| route.model.clone()).collect();
@@ -327,6 +335,14 @@ impl Stage<'_> {
                 aliases.push(alias.clone());
             }
         }
+        let mut budgets = Budget::all(environment);
+        aliases.retain(|alias| {
+            let component = plan::component_of(alias, environment);
+            let Some(budget) = component.and_then(|component| budgets.get_mut(component)) else {
+                return true;
+            };
+            (0..REQUESTS_EACH).all(|_| budget.spend(WARM_UP_TOKENS))
+        });
         let requests = warm_up(&gateway.url, &self.keys.probes, &aliases).await;
         let requests = requests.into_iter().map(|request| WarmUp {
             alias: request.alias,
@@ -338,6 +354,7 @@ impl Stage<'_> {
             took_ms: request.ms as f64,
         });
         self.journal.append(Event::WarmedUp { requests: requests.collect() });
+        budgets
     }
 
     async fn start_world(&self) -> std::io::Result<World> {

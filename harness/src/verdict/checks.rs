@@ -360,7 +360,10 @@ pub(super) fn check_failback(checks: &mut Checks, mode: &Mode, figures: &Figures
             ),
             Verdict::Inconclusive => checks.open(
                 &[Requirement::NFR125],
-                format!("{route}: whether {primary} serves steadily within {within} after heal was not seen"),
+                format!(
+                    "{route}: whether {primary} serves steadily within {within} after heal was not seen{}",
+                    not_sent_after_heal(mode, route)
+                ),
             ),
         }
     }
@@ -372,6 +375,16 @@ pub(super) fn check_failback(checks: &mut Checks, mode: &Mode, figures: &Figures
         limit_ms,
         verdict,
     })
+}
+
+/// Why there were no probes to see it by, where some were held back.
+fn not_sent_after_heal(mode: &Mode, route: &str) -> String {
+    let healed_us = mode.heal_called_us.unwrap_or(u64::MAX);
+    let mut after = mode.skipped.iter().filter(|(of, at, _)| of == route && *at >= healed_us);
+    match after.next() {
+        Some((_, _, reason)) => format!(": {} planned probes were not sent: {reason}", after.count() + 1),
+        None => String::new(),
+    }
 }
 
 /// FR217 is about the order, too: no source may show a later alias asked before an earlier one.

@@ -344,3 +344,18 @@ pub struct Failback {
     /// Whether it held; `null` where the scenario states no expectation.
     pub verdict: Option<Verdict>,
 }
+
+/// The answered probes of one route in one scenario.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteSamples {
+    /// Name of the scenario.
+    pub scenario: String,
+    /// Name of the route.
+    pub route: String,
+    /// Start of the judged time, in milliseconds since the run started.
+    pub start_ms: u64,
+    /// Intended start to last byte of every judged probe that was answered, in microseconds, any order.
+    pub samples_us: Vec<u64>,
+    /// Judged probes that ended in an error and so have no latency.
+    pub errors: u64,
+}

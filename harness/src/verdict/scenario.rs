@@ -2,12 +2,11 @@
 
 use crate::analysis::{FaultFacts, Figures, Mode, RunFacts, figures, ms};
 use crate::journal::Outcome;
-use crate::report::RouteSamples;
 use crate::scenario::{Answer, Requirement};
 
 use super::checks::{Checks, check_failback, check_failover, check_order, check_served};
 use super::requirements;
-use super::result::{Bracket, Evidence, FaultResult, RouteResult, ScenarioResult};
+use super::result::{Bracket, Evidence, FaultResult, RouteResult, RouteSamples, ScenarioResult};
 use super::story;
 
 /// Judge one mode.

@@ -7,6 +7,10 @@ use serde_json::json;
 use super::readiness;
 use crate::gateway::secret::Secret;
 
+/// Requests that each alias gets: one whole, one streamed.
+pub const REQUESTS_EACH: u64 = 2;
+/// Tokens that each may generate.
+pub const MAX_TOKENS: u64 = 8;
 /// Bound on one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -65,7 +69,7 @@ async fn chat(client: &reqwest::Client, url: &str, key: &Secret, alias: &str, st
     let body = json!({
         "model": alias,
         "messages": [{ "role": "user", "content": "warm-up" }],
-        "max_tokens": 8,
+        "max_tokens": MAX_TOKENS,
         "stream": stream,
         "disable_fallbacks": true,
     });

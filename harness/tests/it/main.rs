@@ -1,0 +1,16 @@
+//! The whole program, as a person runs it: the built binary against the embedded mock world.
+//!
+//! Each test has a directory of its own; each process has a bound after which it is killed.
+
+mod ceilings;
+mod child;
+mod fault;
+mod files;
+mod gateway;
+mod kill;
+mod modes;
+mod place;
+mod result;
+mod serve;
+mod signal;
+mod usage;
