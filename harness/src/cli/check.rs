@@ -30,9 +30,15 @@ pub(super) fn check(files: &FileArguments) -> ExitStatus {
     };
     let names: Vec<&str> = loaded.scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
     printer::data(&format!(
-        "{} scenarios fit the environment {}: {}\n",
-        names.len(),
+        "{} fit{} the environment {}: {}\n",
+        counted(names.len(), "scenario"),
+        if names.len() == 1 { "s" } else { "" },
         loaded.environment.name,
         names.join(", ")
     ))
+}
+
+/// "1 scenario", "2 scenarios".
+pub(super) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

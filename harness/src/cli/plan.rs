@@ -19,7 +19,8 @@ pub(super) fn plan(files: &FileArguments) -> ExitStatus {
 }
 
 fn describe(plan: &Plan, environment: &str) -> String {
-    let mut text = format!("{} modes in the environment {environment}, in this order\n", plan.steps.len());
+    let modes = check::counted(plan.steps.len(), "mode");
+    let mut text = format!("{modes} in the environment {environment}, in this order\n");
     for (place, step) in plan.steps.iter().enumerate() {
         let _ = write!(text, "\n{}. {} - {}\n", place + 1, step.scenario.name, step.scenario.title);
         describe_step(&mut text, step);

@@ -167,6 +167,7 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
     let plan = plan::resolve(&options.scenarios, &options.environment, LEAD, seed);
     let (run_id, dir) = run_directory(&options.out, started_at)?;
     let mut journal = Journal::create(&dir.join(FILE_NAME), clock)?;
+    point_latest(&options.out, &dir);
     let observer = Arc::clone(&watcher);
     journal.observe(move |entry| observer.entry(entry));
     let journal = Arc::new(journal);
@@ -195,14 +196,17 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
         watcher,
         left: OnceLock::new(),
     };
-    let ended = stage.play().await;
+    // Faults are healed inside; here a panic of anything else still ends in a journal with an end.
+    let ended = match AssertUnwindSafe(stage.play()).catch_unwind().await {
+        Ok(ended) => ended,
+        Err(panic) => stage.abort(&format!("panic: {}", panic_words(&*panic))),
+    };
     journal.append(Event::RunEnded { ended, finished_at: format!("{:.3}", Timestamp::now()) });
     if let Some(error) = journal.error() {
         // What is on disk is not the whole story, so it is not judged; but what was undone is known here.
         return Err(RunError::JournalLost { error, left: stage.left.get().cloned().unwrap_or_default() });
     }
     let result = render(&dir)?;
-    point_latest(&options.out, &dir);
     Ok(Finished { dir, result })
 }
 

@@ -171,17 +171,24 @@ fn check_served_by(
 ) {
     let route = &figures.planned.route;
     let requests = figures.judged.len();
+    let is_other = |server: &str| server != alias && server != "unknown";
     let others: Vec<String> = figures
         .served_by
         .iter()
-        .filter(|(server, _)| *server != alias && *server != "unknown")
+        .filter(|(server, _)| is_other(server))
         .map(|(server, count)| format!("{server} ({count})"))
         .collect();
     if !others.is_empty() {
         checks.fail(
             requirements,
             format!(
-                "{route}: expected {alias}, but of {requests} probes some were served by {}",
+                "{route}: expected {alias}, but of {requests} probes {} were served by another: {}",
+                figures
+                    .served_by
+                    .iter()
+                    .filter(|(server, _)| is_other(server))
+                    .map(|(_, count)| count)
+                    .sum::<u64>(),
                 others.join(", ")
             ),
         );

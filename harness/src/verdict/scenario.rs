@@ -117,6 +117,11 @@ fn void(run: &RunFacts, mode: &Mode) -> Vec<String> {
     for fault in &mode.faults {
         if fault.effective.is_none() {
             void.push(format!("{} of {} was never seen in effect", fault.kind, fault.component));
+        } else if fault.effective.zip(mode.hold_from_us).is_some_and(|((_, hi), from)| from < hi) {
+            void.push(format!(
+                "{} of {} was seen in effect only after judging began",
+                fault.kind, fault.component
+            ));
         } else if !fault.held(until) {
             void.push(format!("{} of {} did not hold until the mode ended", fault.kind, fault.component));
         }

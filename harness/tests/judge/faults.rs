@@ -50,6 +50,9 @@ fn a_void_experiment_beats_a_failure() {
             up.look("cloud", false, hold + 12_000)
         }),
         ("evidence is not renewed", lines.clone().without(counted_from(hold + 6 * SECOND, u64::MAX))),
+        ("judged before its effect", {
+            lines.clone().without(is_effect).look("cloud", false, hold + 4 * SECOND)
+        }),
         ("nobody looked for a while", {
             lines.clone().without(counted_from(hold + 3 * SECOND, hold + 8 * SECOND))
         }),

@@ -7,13 +7,14 @@ use harness::verdict::result::Verdict;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::journal::{Lines, Story};
+use super::journal::{Lines, SECOND, Story};
 
-/// A run of one mode, with some replies bad or unclear.
+/// A run of one mode, with some replies bad or unclear, and a fault that may not have held.
 fn told() -> impl Strategy<Value = Lines> {
     let name = prop_oneof![Just("cloud-down"), Just("gaming"), Just("full-outage"), Just("normal")];
     let spoiled = proptest::collection::vec((0_usize..40, 0_u8..4), 0..3);
-    (name, spoiled).prop_map(|(name, spoiled)| {
+    let blip = proptest::option::weighted(0.3, 1_u64..6);
+    (name, spoiled, blip).prop_map(|(name, spoiled, blip)| {
         let story = Story::of(&[name]).edit(move |slot, told| {
             for (nth, how) in &spoiled {
                 if slot.judged("agent") && slot.nth == *nth {
@@ -26,7 +27,15 @@ fn told() -> impl Strategy<Value = Lines> {
                 }
             }
         });
-        story.tell()
+        let lines = story.tell();
+        let hold = lines.when(|event| matches!(event, Event::HoldStarted { .. }));
+        match blip {
+            Some(seconds) if name == "cloud-down" => {
+                let up = hold + seconds * SECOND;
+                lines.look("cloud", true, up).look("cloud", false, up + 100_000)
+            }
+            _ => lines,
+        }
     })
 }
 
@@ -50,7 +59,7 @@ fn is_evidence(event: &Event) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
     fn an_error_instead_of_a_reply_never_helps(lines in told(), which: Index) {
@@ -109,7 +118,7 @@ proptest! {
     }
 
     #[test]
-    fn missing_evidence_never_makes_a_pass(lines in told(), dropped in proptest::collection::vec(any::<bool>(), 31)) {
+    fn missing_evidence_never_makes_a_pass(lines in told(), dropped in proptest::collection::vec(proptest::bool::weighted(0.1), 31)) {
         let before = lines.judge().verdict;
         let mut number = 0_usize;
         let mut less = lines;

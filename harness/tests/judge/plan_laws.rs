@@ -117,6 +117,26 @@ proptest! {
         }
     }
 
+    /// Lead and judged time alone, so a lower bound of what is sent: one probe a mode may be rounded up.
+    #[test]
+    fn the_requests_of_a_run_stay_below_the_ceilings(modes in modes(), limit in 50_u64..2000) {
+        let mut environment = local();
+        for component in environment.components.values_mut() {
+            component.ceilings.requests = Some(limit);
+            component.ceilings.tokens = None;
+        }
+        let plan = resolve(&modes, &environment, Period::from_secs(3), 1);
+        let mut asked = 0.0;
+        for step in &plan.steps {
+            for route in &step.routes {
+                let seconds = 3.0 + route.hold.0.as_secs_f64();
+                asked += seconds * route.rate.per_second() - 1.0;
+            }
+        }
+        // Every route may reach the cloud.
+        prop_assert!(asked <= limit as f64, "{asked} of {limit}");
+    }
+
     #[test]
     fn the_plan_does_not_depend_on_the_order_of_files(modes in modes().prop_shuffle(), seed: u64) {
         let environment = local();
