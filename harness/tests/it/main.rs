@@ -9,6 +9,7 @@ mod files;
 mod gateway;
 mod kill;
 mod modes;
+mod panic;
 mod place;
 mod result;
 mod serve;

@@ -40,9 +40,19 @@ impl RunDir {
         entries.iter().filter_map(|entry| entry["event"].get(kind).cloned()).collect()
     }
 
-    /// Each intended fault was healed and read back, and the journal has its end.
+    /// Each fault was written down before it was called, healed and read back, and the journal has its end.
     #[track_caller]
     pub(crate) fn assert_healed(&self) {
+        let entries = self.journal();
+        for injected in self.events("fault-injected") {
+            let intended =
+                entries.iter().find(|entry| entry["event"]["fault-intended"]["fault"] == injected["fault"]);
+            let written = intended.and_then(|entry| entry["at_us"].as_u64()).expect("an intent");
+            assert!(
+                written <= injected["called_us"].as_u64().expect("called"),
+                "{injected} before its intent"
+            );
+        }
         let healed = self.events("fault-healed");
         for intended in self.events("fault-intended") {
             let of_it = healed.iter().find(|healed| healed["fault"] == intended["fault"]);
