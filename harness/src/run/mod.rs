@@ -6,10 +6,10 @@ mod enter;
 mod leave;
 mod live;
 mod serve;
+mod stage;
 mod stop;
 mod target;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -17,37 +17,24 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use jiff::Timestamp;
-use mocks::profile::TimingKind;
-use mocks::time::Epoch;
-use mocks::upstream::{ComponentOptions, Dialect};
-use mocks::world::{World, WorldOptions};
 use rand::RngExt;
 use thiserror::Error;
 
-use crate::environment::{Environment, Kind, Profile};
-use crate::gateway::config::{ConfigError, LocalConfig};
-use crate::gateway::litellm::warm_up::{MAX_TOKENS, REQUESTS_EACH, WarmUpStatus, warm_up};
-use crate::gateway::local::{Choice, ConfigSource, Gateway, against, speaks_ollama};
-use crate::gateway::secret::Secret;
-use crate::journal::{
-    Clock, Entry, Event, FILE_NAME, FORMAT, GatewayStarted, Journal, JournalError, RunStarted, WarmUp,
-};
-use crate::plan::{self, Budget, Plan};
-use crate::probe::Prober;
+use crate::environment::Environment;
+use crate::gateway::config::ConfigError;
+use crate::gateway::local::{Choice, ConfigSource, against};
+use crate::journal::{Clock, Entry, Event, FILE_NAME, FORMAT, Journal, JournalError, RunStarted};
+use crate::plan;
 use crate::report;
 use crate::scenario::Scenario;
 use crate::units::Period;
-use crate::verdict::result::{Ended, RunResult};
-use conductor::{Conductor, Cut, Means};
+use crate::verdict::result::RunResult;
 pub use serve::{ServeOptions, Serving, serve};
+use stage::{Keys, Stage, panic_words, placeholder_urls, upstream_models};
 pub use stop::Stop;
-use target::{Embedded, EmbeddedComponent};
 
 /// Traffic before each injection in a local run.
 pub const LEAD: Period = Period(Duration::from_secs(3));
-
-/// What one warm-up request may cost.
-const WARM_UP_TOKENS: u64 = plan::PROMPT_TOKENS + MAX_TOKENS;
 
 /// What to run.
 pub struct RunOptions {
@@ -225,233 +212,6 @@ pub fn render(dir: &Path) -> Result<RunResult, RenderError> {
     Ok(result)
 }
 
-/// Everything between the first and the last line of the journal.
-struct Stage<'a> {
-    journal: Arc<Journal>,
-    options: &'a RunOptions,
-    plan: Plan,
-    draft: LocalConfig,
-    keys: Keys,
-    dir: PathBuf,
-    watcher: Arc<dyn Watcher>,
-    /// What could not be undone, once that is known.
-    left: OnceLock<Vec<String>>,
-}
-
-impl Stage<'_> {
-    async fn play(&self) -> Ended {
-        let world = match self.start_world().await {
-            Ok(world) => Arc::new(world),
-            Err(error) => return self.refuse(&format!("the mock world did not start: {error}")),
-        };
-        let ended = self.play_in(&world).await;
-        world.shutdown().await;
-        ended
-    }
-
-    async fn play_in(&self, world: &Arc<World>) -> Ended {
-        let environment = &self.options.environment;
-        let urls =
-            environment.components.keys().filter_map(|name| Some((name.clone(), world.base_url(name)?)));
-        let config = match against(&self.options.config, environment, &urls.collect()) {
-            Ok(config) => config,
-            Err(error) => return self.refuse(&error.to_string()),
-        };
-        let mut progress = |line: &str| self.watcher.progress(line);
-        let start = Gateway::start(
-            &self.options.gateway,
-            &config,
-            &self.keys.master,
-            &self.dir,
-            self.plan.seed,
-            &mut progress,
-        );
-        let gateway = tokio::select! {
-            // Dropping the start kills what it has started.
-            () = self.options.stop.token().cancelled() => return self.interrupted(),
-            started = start => match started {
-                Ok(gateway) => gateway,
-                Err(error) => return self.refuse(&error.to_string()),
-            },
-        };
-        self.journal.append(Event::GatewayStarted(GatewayStarted {
-            version: gateway.version.clone(),
-            unsupported: gateway.unsupported.clone(),
-            adapted: config.warnings.clone(),
-        }));
-        let ended = self.conduct(world, &gateway).await;
-        if let Err(error) = gateway.stop().await {
-            self.journal.append(Event::Found { text: error.to_string() });
-        }
-        ended
-    }
-
-    async fn conduct(&self, world: &Arc<World>, gateway: &Gateway) -> Ended {
-        let budgets = tokio::select! {
-            () = self.options.stop.token().cancelled() => return self.interrupted(),
-            left = self.warm_up(gateway) => left,
-        };
-        let prober = match Prober::new(&gateway.url, self.keys.probes.clone(), self.journal.clock()) {
-            Ok(prober) => prober,
-            Err(error) => return self.refuse(&error.to_string()),
-        };
-        let client = match crate::http::loopback_client().pool_max_idle_per_host(0).build() {
-            Ok(client) => client,
-            Err(error) => return self.refuse(&format!("no HTTP client for the witness: {error}")),
-        };
-        let means = Means {
-            target: Embedded::new(Arc::clone(world), components(&self.draft, &self.options.environment)),
-            prober,
-            client,
-            budgets,
-        };
-        let mut conductor = Conductor::new(
-            Arc::clone(&self.journal),
-            self.plan.clone(),
-            self.options.environment.clone(),
-            self.options.stop.clone(),
-            means,
-        );
-        let outcome = AssertUnwindSafe(conductor.run()).catch_unwind().await;
-        let (restored, left) = conductor.restore().await;
-        let _ = self.left.set(left.clone());
-        self.journal.append(Event::RestoreEnded { restored, left });
-        conductor.journal_calls(true);
-        match outcome {
-            Ok(Ok(())) => Ended::Completed,
-            Ok(Err(Cut::Stopped)) => self.interrupted(),
-            Ok(Err(Cut::Journal(error))) => self.abort(&error.to_string()),
-            Ok(Err(Cut::System(error))) => self.abort(&error.to_string()),
-            Err(panic) => self.abort(&format!("panic: {}", panic_words(&*panic))),
-        }
-    }
-
-    /// Loads the gateway's lazy parts: each route's own model, and one alias of each further protocol. A
-    /// model that loads on its first call stays cold, as it would be in an outage. Counts against the
-    /// ceilings like everything else that is sent; what is left of them is returned.
-    async fn warm_up(&self, gateway: &Gateway) -> BTreeMap<String, Budget> {
-        let environment = &self.options.environment;
-        let mut protocols = BTreeSet::new();
-        let mut aliases: Vec<String> = environment.routes.values().map(|route| route.model.clone()).collect();
-        protocols.extend(aliases.iter().map(|alias| speaks_ollama(&self.draft, alias)));
-        for alias in environment.components.values().flat_map(|component| &component.aliases) {
-            if protocols.insert(speaks_ollama(&self.draft, alias)) {
-                aliases.push(alias.clone());
-            }
-        }
-        let mut budgets = Budget::all(environment);
-        aliases.retain(|alias| {
-            let component = plan::component_of(alias, environment);
-            let Some(budget) = component.and_then(|component| budgets.get_mut(component)) else {
-                return true;
-            };
-            (0..REQUESTS_EACH).all(|_| budget.spend(WARM_UP_TOKENS))
-        });
-        let requests = warm_up(&gateway.url, &self.keys.probes, &aliases).await;
-        let requests = requests.into_iter().map(|request| WarmUp {
-            alias: request.alias,
-            streamed: request.stream,
-            status: match request.status {
-                WarmUpStatus::Answered(status) => Some(status),
-                WarmUpStatus::TimedOut | WarmUpStatus::Failed(_) => None,
-            },
-            took_ms: request.ms as f64,
-        });
-        self.journal.append(Event::WarmedUp { requests: requests.collect() });
-        budgets
-    }
-
-    async fn start_world(&self) -> std::io::Result<World> {
-        let environment = &self.options.environment;
-        World::start(world_options(&self.draft, environment, self.journal.clock(), self.plan.seed)).await
-    }
-
-    fn refuse(&self, reason: &str) -> Ended {
-        self.journal.append(Event::Refused { reason: reason.to_owned() });
-        Ended::Refused
-    }
-
-    fn abort(&self, cause: &str) -> Ended {
-        self.journal.append(Event::Aborted { cause: cause.to_owned() });
-        Ended::Aborted
-    }
-
-    fn interrupted(&self) -> Ended {
-        let cause = self.options.stop.cause().unwrap_or("an unknown cause").to_owned();
-        self.journal.append(Event::Interrupted { cause });
-        Ended::Interrupted
-    }
-}
-
-/// The mock world of an environment, serving the models of a configuration.
-fn world_options(config: &LocalConfig, environment: &Environment, clock: Clock, seed: u64) -> WorldOptions {
-    let Kind::Embedded { profile } = &environment.kind;
-    let profile = match profile {
-        Profile::Realistic => mocks::profile::Profile::realistic(),
-        Profile::Fast => mocks::profile::Profile::fast(),
-    };
-    let members = components(config, environment).into_iter().map(|(name, component)| ComponentOptions {
-        timing: match name.as_str() {
-            "vllm" => TimingKind::Vllm,
-            "ollama" => TimingKind::Ollama,
-            _ => TimingKind::Cloud,
-        },
-        dialect: component.dialect,
-        models: component.models.into_values().collect(),
-        name,
-    });
-    WorldOptions { epoch: Epoch::from_instant(clock.zero()), seed, profile, components: members.collect() }
-}
-
-/// Before the world has ports; only the models are of interest then.
-fn placeholder_urls(environment: &Environment) -> BTreeMap<String, String> {
-    environment.components.keys().map(|name| (name.clone(), "http://127.0.0.1:9".to_owned())).collect()
-}
-
-/// Who presents which key.
-struct Keys {
-    /// What a gateway that the run starts asks for.
-    master: Secret,
-    /// What probes present.
-    probes: Secret,
-}
-
-impl Keys {
-    /// Made up for the run, unless the environment names the variable that holds the callers' key: then
-    /// the gateway takes its own from `LITELLM_MASTER_KEY`, as everywhere, and the two may differ.
-    fn of(environment: &Environment) -> Result<Self, RunError> {
-        let Some(variable) = &environment.gateway.key_env else {
-            let key = Secret::random();
-            return Ok(Self { master: key.clone(), probes: key });
-        };
-        let probes = std::env::var(variable).map(Secret::new).map_err(|_| RunError::NoKey {
-            environment: environment.name.clone(),
-            variable: variable.clone(),
-        })?;
-        let master = std::env::var("LITELLM_MASTER_KEY").map_or_else(|_| Secret::random(), Secret::new);
-        Ok(Self { master, probes })
-    }
-}
-
-fn upstream_models(config: &LocalConfig) -> BTreeMap<String, String> {
-    let pairs = config.upstream_models.iter();
-    pairs.flat_map(|(alias, models)| models.iter().map(|model| (model.clone(), alias.clone()))).collect()
-}
-
-fn components(config: &LocalConfig, environment: &Environment) -> BTreeMap<String, EmbeddedComponent> {
-    let mut components = BTreeMap::new();
-    for (name, component) in &environment.components {
-        let models = component.aliases.iter().filter_map(|alias| {
-            let model = config.upstream_models.get(alias)?.first()?;
-            Some((alias.clone(), model.clone()))
-        });
-        let ollama = component.aliases.iter().any(|alias| speaks_ollama(config, alias));
-        let dialect = if ollama { Dialect::Ollama } else { Dialect::OpenAi };
-        components.insert(name.clone(), EmbeddedComponent { dialect, models: models.collect() });
-    }
-    components
-}
-
 fn run_directory(out: &Path, started_at: Timestamp) -> Result<(String, PathBuf), RunError> {
     let suffix: u32 = rand::rng().random_range(0..0x0100_0000);
     let run_id = format!("{}-{suffix:06x}", started_at.strftime("%Y%m%dT%H%M%SZ"));
@@ -488,9 +248,4 @@ fn machine() -> Vec<(String, String)> {
         ("load at start".to_owned(), load),
         ("clock".to_owned(), "monotonic, wall clock anchored at the start".to_owned()),
     ]
-}
-
-fn panic_words(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without words".to_owned())
 }

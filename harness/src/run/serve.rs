@@ -6,7 +6,8 @@ use std::sync::Arc;
 use mocks::control::Control;
 use mocks::world::World;
 
-use super::{Keys, Stop, placeholder_urls, world_options};
+use super::Stop;
+use super::stage::{Keys, placeholder_urls, world_options};
 use crate::environment::Environment;
 use crate::gateway::local::{Choice, ConfigSource, Gateway, against};
 use crate::gateway::secret::Secret;
