@@ -147,8 +147,11 @@ impl FaultFacts {
         let (Some((_, since)), Some(first)) = (self.effective, self.first_seen()) else { return false };
         let until = self.heal_called_us.map_or(until_us, |healed| healed.min(until_us));
         let broken = |sent: u64| sent > first.sent_us && sent < until;
-        let seen_up = self.looks.iter().any(|look| look.up && broken(look.sent_us));
-        let counted_up = self.counts.iter().any(|(from, _, up, _)| *up > 0 && broken(*from));
+        // A look that was sent before the heal may be answered because of it.
+        let seen_up = self.looks.iter().any(|look| look.up && broken(look.sent_us) && look.done_us < until);
+        let counted_up = self.counts.iter().any(|(from, _, up, _)| {
+            *up > 0 && broken(*from) && from.saturating_add(LOOK_TAKES_MAX_US) < until
+        });
         let mut shown_to = since;
         for (from, to, _, _) in self.counts.iter().filter(|(_, _, _, down)| *down > 0) {
             if *from <= shown_to.saturating_add(EVIDENCE_AGE_US) {
@@ -159,6 +162,8 @@ impl FaultFacts {
     }
 }
 
+/// A look takes at most this long (the HTTP witness's hang limit).
+const LOOK_TAKES_MAX_US: u64 = 1_100_000;
 /// Evidence older than this does not show that a fault still holds. Counts come once a second.
 const EVIDENCE_AGE_US: u64 = 2_500_000;
 

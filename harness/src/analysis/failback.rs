@@ -1,6 +1,7 @@
 //! Fail-back of one route after its heal.
 
 use crate::journal::Outcome;
+use crate::units::Period;
 
 use super::facts::Probe;
 use super::failover::{long_enough, steady_run};
@@ -19,12 +20,18 @@ pub struct FailbackFigures {
     pub errors: u64,
     /// Changes of the serving alias beyond one.
     pub flaps: u64,
-    /// How long after heal probes were still started, in milliseconds.
-    pub watched_ms: f64,
+    /// A probe that started later than the limit was surely not served by the primary.
+    pub bad_after_limit: bool,
 }
 
 /// `after`: probes started after the heal was called, by intended start.
-pub(super) fn failback(after: &[&Probe], healed: Span, primary: &str) -> FailbackFigures {
+pub(super) fn failback(
+    after: &[&Probe],
+    healed: Span,
+    primary: &str,
+    limit: Option<Period>,
+) -> FailbackFigures {
+    let limit_us = limit.map_or(u64::MAX, |limit| u64::try_from(limit.0.as_micros()).unwrap_or(u64::MAX));
     let by_primary = |probe: &Probe| probe.attribution.alias.as_deref() == Some(primary);
     let first = after
         .iter()
@@ -48,9 +55,9 @@ pub(super) fn failback(after: &[&Probe], healed: Span, primary: &str) -> Failbac
             .map(|start| after_ms(start, healed)),
         errors: ended.iter().filter(is_error).count() as u64,
         flaps: changes.saturating_sub(1),
-        watched_ms: since
-            .last()
-            .map_or(0.0, |probe| super::ms(probe.record.intended_us.saturating_sub(healed.1))),
+        bad_after_limit: ended.iter().any(|probe| {
+            probe.record.intended_us > healed.1.saturating_add(limit_us) && !may_be_good(probe, primary)
+        }),
     }
 }
 

@@ -159,9 +159,9 @@ pub fn figures<'a>(mode: &'a Mode, planned: &'a PlannedRoute) -> Figures<'a> {
             })
         }),
         failback: mode.healed_for(planned).map(|healed| {
-            let recovery = mode.step.scenario.recover.get(&planned.route);
-            let primary = recovery.map_or(&planned.model, |recovery| &recovery.served_by);
-            failback(&of(Phase::FailBack), healed, primary)
+            let primary = planned.recover.as_ref().map_or(&planned.model, |recovery| &recovery.served_by);
+            let limit = planned.recover.as_ref().map(|recovery| recovery.within);
+            failback(&of(Phase::FailBack), healed, primary, limit)
         }),
         all: phases
             .iter()

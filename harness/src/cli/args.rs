@@ -95,9 +95,9 @@ pub struct RunArguments {
     /// Which scenarios, where.
     #[command(flatten)]
     pub files: FileArguments,
-    /// Local runs: the mock gateway, or a real LiteLLM process.
-    #[arg(long, value_enum, default_value = "mock")]
-    pub gateway: GatewayKind,
+    /// Local runs: the mock gateway, or a real LiteLLM process [default: mock].
+    #[arg(long, value_enum)]
+    pub gateway: Option<GatewayKind>,
     /// Local runs: a LiteLLM config.yaml that either gateway loads [default: the tuned one built in].
     #[arg(long, value_name = "FILE")]
     pub litellm_config: Option<PathBuf>,

@@ -22,17 +22,9 @@ pub(super) fn run(arguments: RunArguments, quiet: bool) -> ExitStatus {
         Ok(config) => config,
         Err(status) => return status,
     };
-    let gateway = match (&loaded.environment.gateway.url, arguments.gateway) {
-        (Some(url), _) => Choice::Running(url.clone()),
-        (None, GatewayKind::Mock) if arguments.litellm_bin.is_some() || arguments.install_litellm => {
-            return printer::usage_error("--litellm-bin and --install-litellm need --gateway litellm");
-        }
-        (None, GatewayKind::Mock) => Choice::Mock,
-        (None, GatewayKind::Litellm) => Choice::LiteLlm(FindOptions {
-            bin: arguments.litellm_bin.clone(),
-            install: arguments.install_litellm,
-            ..FindOptions::default()
-        }),
+    let gateway = match gateway(&arguments, loaded.environment.gateway.url.as_deref()) {
+        Ok(gateway) => gateway,
+        Err(message) => return printer::usage_error(message),
     };
     let stop = Stop::default();
     let options = RunOptions {
@@ -72,6 +64,28 @@ pub(super) fn run(arguments: RunArguments, quiet: bool) -> ExitStatus {
             printer::tell(&format!("error: cannot start: {error}"));
             ExitStatus::Inconclusive
         }
+    }
+}
+
+/// Which gateway to run, or why the arguments do not say.
+fn gateway(arguments: &RunArguments, url: Option<&str>) -> Result<Choice, &'static str> {
+    let names_litellm = arguments.litellm_bin.is_some() || arguments.install_litellm;
+    match (url, arguments.gateway) {
+        (Some(_), gateway) if gateway.is_some() || names_litellm || arguments.litellm_config.is_some() => {
+            Err(
+                "the environment names a gateway that already runs (`gateway.url`), so --gateway and --litellm-... have no meaning",
+            )
+        }
+        (Some(url), _) => Ok(Choice::Running(url.to_owned())),
+        (None, None | Some(GatewayKind::Mock)) if names_litellm => {
+            Err("--litellm-bin and --install-litellm need --gateway litellm")
+        }
+        (None, None | Some(GatewayKind::Mock)) => Ok(Choice::Mock),
+        (None, Some(GatewayKind::Litellm)) => Ok(Choice::LiteLlm(FindOptions {
+            bin: arguments.litellm_bin.clone(),
+            install: arguments.install_litellm,
+            ..FindOptions::default()
+        })),
     }
 }
 

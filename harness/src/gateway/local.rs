@@ -33,7 +33,9 @@ impl Choice {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Mock => "mock",
-            Self::LiteLlm(_) | Self::Running(_) => "litellm",
+            Self::LiteLlm(_) => "litellm",
+            // What it is cannot be told from outside; it speaks the OpenAI protocol.
+            Self::Running(_) => "openai",
         }
     }
 }

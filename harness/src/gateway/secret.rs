@@ -23,6 +23,11 @@ impl Secret {
         Self(format!("sk-{}", Alphanumeric.sample_string(&mut rand::rng(), RANDOM_LEN)))
     }
 
+    /// A text of someone else's, with every occurrence of this key replaced.
+    pub fn redact(&self, text: &str) -> String {
+        if self.0.is_empty() { text.to_owned() } else { text.replace(&self.0, "***") }
+    }
+
     /// The key itself, for the one place that sends it.
     pub fn expose(&self) -> &str {
         &self.0

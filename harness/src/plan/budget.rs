@@ -8,10 +8,13 @@ use std::collections::BTreeMap;
 use crate::environment::{Ceilings, Environment};
 use crate::units::Rate;
 
-use super::{Plan, PlannedRoute, RECOVERY_WATCH_MS, STEADY_MS, STEADY_PROBES, Step, state::component_of};
+use super::{Plan, PlannedRoute, STEADY_MS, STEADY_PROBES, Step, state::component_of};
 
 /// Tokens of a probe's prompt, rounded up; the completion is bounded by `max_tokens`.
 pub const PROMPT_TOKENS: u64 = 48;
+
+/// How long coming back usually takes, in seconds: a cooldown and a steady run.
+const USUAL_RECOVERY_S: f64 = 15.0;
 
 /// Lower the plan's rates until the worst case stays within the environment's ceilings, and note it.
 pub(super) fn lower_rates(plan: &mut Plan, environment: &Environment) {
@@ -100,7 +103,7 @@ fn worst_case_factor(plan: &Plan, environment: &Environment, component: &str, ce
 /// Lead, judged time, the wait for the last judged probe, and recovery where a heal follows. The usual
 /// case, not the longest: the run-time budget stops what exceeds it.
 fn planned_probes(plan: &Plan, step: &Step, route: &PlannedRoute) -> f64 {
-    let recovery = if step.heal.is_empty() { 0.0 } else { RECOVERY_WATCH_MS as f64 / 4000.0 };
+    let recovery = if step.heal.is_empty() { 0.0 } else { USUAL_RECOVERY_S };
     let seconds = plan.lead.0.as_secs_f64() + step.hold().as_secs_f64() + 5.0 + recovery;
     (seconds * route.rate.per_second()).ceil()
 }

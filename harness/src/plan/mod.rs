@@ -8,7 +8,7 @@ mod state;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::{Environment, FaultKind};
-use crate::scenario::{Answer, ComponentState, Forms, Scenario};
+use crate::scenario::{Answer, ComponentState, Forms, Recovery, Scenario};
 use crate::units::{Period, Rate};
 
 pub use budget::{Budget, PROMPT_TOKENS};
@@ -20,8 +20,8 @@ pub(crate) use state::component_of;
 pub const STEADY_PROBES: u64 = 10;
 /// The least duration of a steady run.
 pub const STEADY_MS: f64 = 5000.0;
-/// How long a mode without a `recover` expectation is watched after its heal.
-pub const RECOVERY_WATCH_MS: u64 = 60_000;
+/// Within this a judged route must be back after a heal where its scenario states nothing.
+pub const RECOVERY_WITHIN: Period = Period(std::time::Duration::from_secs(60));
 
 /// What a run will do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,6 +111,9 @@ pub struct PlannedRoute {
     pub after: Option<String>,
     /// Whether the mode's own faults make another one answer than before (or an error).
     pub fails_over: bool,
+    /// What must be true after the mode's heal: as the scenario states, or else that the route's own model
+    /// serves again. `None` where no heal follows, or one after which that cannot be.
+    pub recover: Option<Recovery>,
 }
 
 impl Step {
@@ -148,7 +151,8 @@ pub fn resolve(scenarios: &[Scenario], environment: &Environment, lead: Period, 
             scenario.components.keys().filter(|name| before.is_faulted(name)).cloned().collect::<Vec<_>>();
         let next = order.get(place + 1).map(|&next| &scenarios[next]);
         let heal = order::heals_between(&wanted, next, environment);
-        let routes = planned_routes(scenario, environment, &before, &wanted, !inject.is_empty());
+        let change = Change { before: &before, wanted: &wanted, injects: !inject.is_empty(), heal: &heal };
+        let routes = planned_routes(scenario, environment, &change);
         before = wanted.without(&heal);
         steps.push(Step { scenario: scenario.clone(), inherited, inject, heal, routes });
     }
@@ -179,13 +183,32 @@ fn serving_component(scenario: &Scenario, environment: &Environment, before: &St
         .find_map(|alias| state::component_of(&alias, environment).map(str::to_owned))
 }
 
-fn planned_routes(
-    scenario: &Scenario,
-    environment: &Environment,
-    before: &State,
-    wanted: &State,
+/// What a mode changes.
+struct Change<'a> {
+    before: &'a State,
+    wanted: &'a State,
     injects: bool,
-) -> Vec<PlannedRoute> {
+    heal: &'a [String],
+}
+
+impl Change<'_> {
+    fn recovery(
+        &self,
+        scenario: &Scenario,
+        name: &str,
+        model: &str,
+        environment: &Environment,
+    ) -> Option<Recovery> {
+        if self.heal.is_empty() || !scenario.expect.contains_key(name) {
+            return None;
+        }
+        let usual = || Recovery { served_by: model.to_owned(), within: RECOVERY_WITHIN };
+        let recovery = scenario.recover.get(name).cloned().unwrap_or_else(usual);
+        self.wanted.without(self.heal).serves(&recovery.served_by, environment).then_some(recovery)
+    }
+}
+
+fn planned_routes(scenario: &Scenario, environment: &Environment, change: &Change) -> Vec<PlannedRoute> {
     let mut routes = Vec::new();
     for traffic in &scenario.traffic {
         let Some(route) = environment.routes.get(&traffic.route) else { continue };
@@ -200,9 +223,10 @@ fn planned_routes(
             stream: traffic.stream,
             max_tokens: traffic.max_tokens,
             timeout: traffic.timeout,
-            before: before.server(route, environment),
-            after: wanted.server(route, environment),
-            fails_over: injects && judged_as.is_some() && !own,
+            before: change.before.server(route, environment),
+            after: change.wanted.server(route, environment),
+            fails_over: change.injects && judged_as.is_some() && !own,
+            recover: change.recovery(scenario, &traffic.route, &route.model, environment),
         });
     }
     routes

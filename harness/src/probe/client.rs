@@ -9,11 +9,13 @@ use serde_json::json;
 use thiserror::Error;
 
 use super::error_class::classify;
-use super::reply::{Flaw, StreamReader, Tokens, bounded, read_whole};
+use super::reply::{Flaw, StreamReader, Tokens, read_whole};
 use super::sse::Decoder;
 use crate::gateway::secret::Secret;
 use crate::journal::{Claim, ClaimSource, Clock, Outcome, ProbeRecord, Purpose};
 
+/// Longest text of the other side that is kept, in characters.
+const OUTSIDE_CHARS_MAX: usize = 200;
 /// Largest body that is read.
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -80,14 +82,23 @@ impl Prober {
         let outcome = match ended {
             Some(Ok(())) => Outcome::Ok,
             Some(Err(failure)) => {
-                probe.detail = failure.detail.map(|detail| detail.replace(self.key.expose(), "***"));
+                probe.detail = failure.detail.map(|detail| self.clean(&detail));
                 Outcome::Error(failure.class)
             }
             None => Outcome::Error("client-timeout".into()),
         };
         probe.outcome = outcome;
         probe.ended_us = self.clock.now_us();
+        for claim in &mut probe.claims {
+            claim.value = self.clean(&claim.value);
+        }
         probe
+    }
+
+    /// Words of the other side as they may be kept: without the key, and only then cut to a bounded
+    /// length, so that no part of a key is left at the cut.
+    fn clean(&self, text: &str) -> String {
+        self.key.redact(text).chars().take(OUTSIDE_CHARS_MAX).collect()
     }
 
     async fn exchange(&self, request: &Request, probe: &mut ProbeRecord) -> Result<(), Failure> {
@@ -204,7 +215,7 @@ struct Failure {
 
 impl Failure {
     fn plain(class: &str, detail: &str) -> Self {
-        Self { class: class.to_owned(), detail: Some(bounded(detail)) }
+        Self { class: class.to_owned(), detail: Some(detail.to_owned()) }
     }
     fn transport(error: &reqwest::Error) -> Self {
         Self { class: classify(error).to_owned(), detail: None }
@@ -235,13 +246,13 @@ async fn read_body(response: reqwest::Response) -> Result<Vec<u8>, Failure> {
     Ok(body)
 }
 
-/// The gateway's own words, short: `type: message`.
+/// The gateway's own words: `type: message`.
 fn error_words(body: &[u8]) -> String {
     let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let error = &value["error"];
     let kind = error["type"].as_str().unwrap_or("no type");
     let message = error["message"].as_str().unwrap_or("no message");
-    bounded(&format!("{kind}: {message}"))
+    format!("{kind}: {message}")
 }
 
 fn header_claims(headers: &HeaderMap) -> Vec<Claim> {
@@ -251,6 +262,6 @@ fn header_claims(headers: &HeaderMap) -> Vec<Claim> {
         ("x-litellm-model-api-base", ClaimSource::HeaderApiBase),
         ("x-litellm-attempted-fallbacks", ClaimSource::HeaderFallbacks),
     ];
-    let value = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(bounded);
+    let value = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     NAMES.into_iter().filter_map(|(name, source)| value(name).map(|value| Claim { source, value })).collect()
 }

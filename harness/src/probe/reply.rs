@@ -25,7 +25,7 @@ pub(super) fn read_whole(body: &[u8]) -> Result<Option<String>, Flaw> {
     if tokens_in(&choice["message"]) == Tokens::None {
         return Err(Flaw::Empty);
     }
-    Ok(value["model"].as_str().map(bounded))
+    Ok(value["model"].as_str().map(str::to_owned))
 }
 
 /// What a message or delta carries.
@@ -77,11 +77,11 @@ impl StreamReader {
         };
         if let Some(error) = value.get("error").filter(|error| !error.is_null()) {
             let message = error["message"].as_str().unwrap_or("no message");
-            self.flaw.get_or_insert(Flaw::ErrorEvent(bounded(message)));
+            self.flaw.get_or_insert(Flaw::ErrorEvent(message.to_owned()));
             return Tokens::None;
         }
         if self.model.is_none() {
-            self.model = value["model"].as_str().map(bounded);
+            self.model = value["model"].as_str().map(str::to_owned);
         }
         let Some(choice) = value["choices"].get(0) else { return Tokens::None };
         self.finished |= choice["finish_reason"].is_string();
@@ -100,11 +100,6 @@ impl StreamReader {
         }
         if self.content { Ok(()) } else { Err(Flaw::Empty) }
     }
-}
-
-/// Outside text that is kept is short.
-pub(super) fn bounded(text: &str) -> String {
-    text.chars().take(200).collect()
 }
 
 #[cfg(test)]

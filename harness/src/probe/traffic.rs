@@ -52,8 +52,13 @@ impl Live {
     /// Whether each probe meant to start up to then has ended.
     #[must_use]
     pub fn all_ended_up_to(&self, intended_us: u64) -> bool {
-        let probes = self.probes.values().flatten();
-        probes.filter(|probe| probe.intended_us <= intended_us).all(|probe| probe.ended.is_some())
+        self.probes.values().all(|probes| {
+            // A probe meant to start by then may still be on its way from a pacer that is late: only one
+            // that is meant to start later shows that there is none.
+            let all_sent = probes.last().is_some_and(|newest| newest.intended_us > intended_us);
+            let meant = probes.iter().filter(|probe| probe.intended_us <= intended_us);
+            all_sent && meant.map(|probe| &probe.ended).all(Option::is_some)
+        })
     }
 }
 
@@ -79,7 +84,8 @@ impl Traffic {
             interval_us: u64::try_from(planned.rate.interval().as_micros()).unwrap_or(u64::MAX).max(1),
         });
         let (pacer, mut ticks) = Pacer::start(schedules.collect(), options.journal.clock())?;
-        let (sender, live) = watch::channel(Live::default());
+        let routes = options.routes.iter().map(|planned| (planned.route.clone(), Vec::new()));
+        let (sender, live) = watch::channel(Live { probes: routes.collect() });
         let (probes, cut) = (TaskTracker::new(), CancellationToken::new());
         let source = Arc::new(Source { options, live: sender });
         let (tracker, token) = (probes.clone(), cut.clone());
@@ -145,6 +151,8 @@ impl Source {
         let refused =
             if open > open_max { Some("too many probes in flight".to_owned()) } else { self.spend(tick) };
         if let Some(reason) = refused {
+            let slot = self.open(&planned.route, tick.intended_us);
+            self.end(&planned.route, slot, Err(format!("not sent: {reason}")));
             self.options.journal.append(Event::ProbeSkipped {
                 scenario: self.options.scenario.clone(),
                 route: planned.route.clone(),
@@ -213,8 +221,12 @@ impl Source {
             Outcome::Error(class) => Err(class.clone()),
             Outcome::Censored(_) => Err("censored".into()),
         };
+        self.end(&record.route, slot, ended);
+    }
+
+    fn end(&self, route: &str, slot: usize, ended: Result<String, String>) {
         self.live.send_modify(|live| {
-            if let Some(probe) = live.probes.get_mut(&record.route).and_then(|probes| probes.get_mut(slot)) {
+            if let Some(probe) = live.probes.get_mut(route).and_then(|probes| probes.get_mut(slot)) {
                 probe.ended = Some(ended);
             }
         });
@@ -251,5 +263,19 @@ mod tests {
         let kinds: Vec<_> = (0..4).map(|index| form_of(Forms::Mixed, index)).collect();
         assert_eq!(kinds, [(false, true), (true, true), (false, false), (true, false)]);
         assert!((0..8).all(|index| !form_of(Forms::Whole, index).0 && form_of(Forms::Streamed, index).0));
+    }
+
+    #[test]
+    fn a_probe_that_is_not_sent_yet_has_not_ended() {
+        let probe = |intended_us, ended: bool| LiveProbe {
+            intended_us,
+            ended: ended.then(|| Ok("someone".to_owned())),
+        };
+        let live = |probes: Vec<LiveProbe>| Live { probes: [("agent".to_owned(), probes)].into() };
+        assert!(live(vec![probe(1, true), probe(2, true), probe(3, false)]).all_ended_up_to(2));
+        assert!(!live(vec![probe(1, true), probe(2, false), probe(3, true)]).all_ended_up_to(2));
+        // The pacer may be late with one that is meant to start at 2.
+        assert!(!live(vec![probe(1, true)]).all_ended_up_to(2));
+        assert!(!live(vec![]).all_ended_up_to(2));
     }
 }

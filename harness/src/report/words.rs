@@ -69,7 +69,8 @@ pub(super) fn error_class(class: &str) -> String {
     match class {
         "client-timeout" => "no answer within the client timeout".to_owned(),
         "censored" => "still without an answer when the run was cut short".to_owned(),
-        "connect" | "connection-refused" => "no connection to the gateway".to_owned(),
+        "connect-refused" => "the gateway refused the connection".to_owned(),
+        "connect-timeout" | "connect-failed" => "no connection to the gateway".to_owned(),
         _ => match class.strip_prefix("http-") {
             Some(code) if code.len() == 3 && code.bytes().all(|b| b.is_ascii_digit()) => {
                 format!("HTTP status {code}")

@@ -42,6 +42,7 @@ impl From<JournalError> for Cut {
 }
 
 /// A mutation that was intended, and so may have been made.
+#[derive(Clone)]
 pub(super) struct ActiveFault {
     pub(super) id: u32,
     pub(super) fault: PlannedFault,
@@ -172,7 +173,8 @@ impl Conductor {
         if step.inject.is_empty() || self.enter(step, &mut live).await? {
             self.hold(step, &mut live).await?;
         }
-        if !step.heal.is_empty() {
+        // Where nothing was made there is nothing to come back from.
+        if self.active.iter().any(|active| step.heal.contains(&active.fault.component)) {
             let healed_us = self.heal(&step.heal).await;
             self.await_recovery(step, &mut live, healed_us).await?;
         }

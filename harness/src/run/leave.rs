@@ -7,13 +7,17 @@ use tokio::sync::watch;
 
 use super::conductor::{ActiveFault, Conductor, Cut};
 use super::live::is_steady;
+use super::stop::RESTORE_RESERVE;
 use crate::journal::Event;
-use crate::plan::{self, Step};
+use crate::plan::{self, PlannedRoute, Step};
 use crate::probe::Live;
+use crate::scenario::Recovery;
 use crate::witness::serves_completion;
 
 /// Between two completions asked for while a healed component starts.
 const COMPLETION_EVERY: Duration = Duration::from_millis(50);
+/// What the last reply of a steady run may take.
+const REPLY_ALLOWANCE: Duration = Duration::from_secs(3);
 /// A completion asked for as evidence takes at most this long.
 const COMPLETION_LIMIT: Duration = Duration::from_secs(5);
 
@@ -21,18 +25,18 @@ impl Conductor {
     /// Undo the faults of these components, each whatever becomes of the others, and wait until each
     /// serves again; says when the last of them was seen to.
     pub(super) async fn heal(&mut self, components: &[String]) -> u64 {
-        let (healing, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.active)
-            .into_iter()
-            .partition(|active| components.contains(&active.fault.component));
-        self.active = kept;
+        let is_meant = |active: &&ActiveFault| components.contains(&active.fault.component);
+        let healing: Vec<ActiveFault> = self.active.iter().rev().filter(is_meant).cloned().collect();
         let mut called = Vec::new();
-        for active in healing.into_iter().rev() {
+        for active in healing {
             self.journal.append(Event::HealIntended { fault: active.id });
             let called_us = self.journal.clock().now_us();
             match self.target.heal(&active.fault).await {
                 Ok(()) => {
                     let accepted_us = self.journal.clock().now_us();
                     let read_back = self.target.is_healed(&active.fault.component);
+                    // Known to be undone only now: whatever happens before, `restore` does it again.
+                    self.active.retain(|other| other.id != active.id);
                     self.journal.append(Event::FaultHealed {
                         fault: active.id,
                         called_us,
@@ -74,8 +78,11 @@ impl Conductor {
         let Some(request) = self.target.completion(component, alias) else {
             return Err("it has no model to ask for".to_owned());
         };
-        let limit =
-            self.environment.components.get(component).map_or(COMPLETION_LIMIT, |known| known.ready_within.0);
+        let known = self.environment.components.get(component);
+        let mut limit = known.map_or(COMPLETION_LIMIT, |known| known.ready_within.0);
+        if self.stop.token().is_cancelled() {
+            limit = limit.min(RESTORE_RESERVE);
+        }
         let deadline = tokio::time::Instant::now() + limit;
         let mut last_down_us = called_us;
         loop {
@@ -103,24 +110,26 @@ impl Conductor {
         live: &mut watch::Receiver<Live>,
         healed_us: u64,
     ) -> Result<(), Cut> {
-        let wanted: Vec<(String, String)> = step
-            .routes
-            .iter()
-            .filter_map(|route| {
-                let recovery = step.scenario.recover.get(&route.route)?;
-                Some((route.route.clone(), recovery.served_by.clone()))
-            })
-            .collect();
-        let limit = step.scenario.recover.values().map(|recovery| recovery.within.0).max();
-        let Some(limit) = limit else { return Ok(()) };
+        let routes = step.routes.iter();
+        let wanted: Vec<(&PlannedRoute, &Recovery)> =
+            routes.filter_map(|route| Some((route, route.recover.as_ref()?))).collect();
+        // A run that starts at the very end of the limit still has to show that it is steady.
+        let watched = wanted.iter().map(|(route, recovery)| recovery.within.0 + steady_takes(route)).max();
+        let Some(limit) = watched else { return Ok(()) };
         let steady = live.wait_for(|live| {
-            wanted.iter().all(|(route, alias)| {
-                is_steady(live.probes.get(route).map_or(&[][..], Vec::as_slice), healed_us, alias)
+            wanted.iter().all(|(route, recovery)| {
+                let probes = live.probes.get(&route.route).map_or(&[][..], Vec::as_slice);
+                is_steady(probes, healed_us, &recovery.served_by)
             })
         });
-        // A moment longer than the limit, so that a miss is seen as one.
-        let steady = tokio::time::timeout(limit + Duration::from_secs(1), steady);
+        let steady = tokio::time::timeout(limit, steady);
         self.unless_stopped(async { steady.await.is_ok() }).await?;
         Ok(())
     }
+}
+
+/// How long it takes to see that a run is steady: its probes, and one reply.
+fn steady_takes(route: &PlannedRoute) -> Duration {
+    let probes = route.rate.interval().mul_f64(plan::STEADY_PROBES as f64);
+    probes.max(Duration::from_secs_f64(plan::STEADY_MS / 1000.0)) + REPLY_ALLOWANCE
 }

@@ -340,9 +340,9 @@ fn service_reading(seen: &crate::analysis::FailoverFigures) -> Verdict {
 /// Recovery after this mode's heal.
 pub(super) fn check_failback(checks: &mut Checks, mode: &Mode, figures: &Figures) -> Option<Failback> {
     let route = &figures.planned.route;
-    let recovery = mode.step.scenario.recover.get(route);
+    let recovery = figures.planned.recover.as_ref();
     let Some(seen) = &figures.failback else {
-        if recovery.is_some() && !mode.step.heal.is_empty() {
+        if recovery.is_some() {
             checks.open(&[Requirement::NFR125], format!("{route}: recovery was not seen"));
         }
         return None;
@@ -351,7 +351,7 @@ pub(super) fn check_failback(checks: &mut Checks, mode: &Mode, figures: &Figures
     let verdict = limit_ms.map(|limit| match (seen.steady_after_ms, seen.steady_at_best_after_ms) {
         (Some((_, hi)), _) if hi <= limit => Verdict::Pass,
         (_, Some((lo, _))) if lo > limit => Verdict::Fail,
-        (_, None) if seen.watched_ms >= limit => Verdict::Fail,
+        (_, None) if seen.bad_after_limit => Verdict::Fail,
         (_, Some(_) | None) => Verdict::Inconclusive,
     });
     if let (Some(recovery), Some(verdict)) = (recovery, verdict) {
@@ -394,30 +394,31 @@ fn not_sent_after_heal(mode: &Mode, route: &str) -> String {
     }
 }
 
-/// FR217 is about the order, too: no source may show a later alias asked before an earlier one.
+/// FR217 is about the order, too: the first alias of the chain that is up answers, and no source shows a
+/// later alias asked before an earlier one.
 pub(super) fn check_order(checks: &mut Checks, figures: &Figures, chain: &[String]) {
-    let Some(Answer::ServedBy(alias)) = figures.expectation.map(|expectation| &expectation.answer) else {
+    let Some(Answer::ServedBy(expected)) = figures.expectation.map(|expectation| &expectation.answer) else {
         return;
     };
-    if *alias == figures.planned.model {
+    if *expected == figures.planned.model {
         return;
     }
-    let place =
-        |alias: &Option<String>| alias.as_ref().and_then(|alias| chain.iter().position(|own| own == alias));
+    let route = &figures.planned.route;
+    if let Some(next) = figures.planned.after.as_ref().filter(|next| *next != expected)
+        && figures.served_by.contains_key(expected)
+    {
+        let text =
+            format!("{route}: {expected} answered although {next} is up and comes before it in the order");
+        checks.fail(&[Requirement::FR217], text);
+    }
+    let place = |alias: &Option<String>| chain.iter().position(|own| Some(own) == alias.as_ref());
     let broken = figures.judged.iter().find(|probe| {
         let places: Vec<usize> = probe.calls_in_time().filter_map(|(_, alias)| place(alias)).collect();
         places.windows(2).any(|pair| pair[0] > pair[1])
     });
     if let Some(probe) = broken {
         let asked: Vec<&str> = probe.calls_in_time().filter_map(|(_, alias)| alias.as_deref()).collect();
-        checks.fail(
-            &[Requirement::FR217],
-            format!(
-                "{}: {} was sent to {} in this order",
-                figures.planned.route,
-                probe.record.id,
-                asked.join(", ")
-            ),
-        );
+        let text = format!("{route}: {} was sent to {} in this order", probe.record.id, asked.join(", "));
+        checks.fail(&[Requirement::FR217], text);
     }
 }

@@ -6,7 +6,7 @@ use crate::analysis::{Mode, RunFacts};
 use crate::scenario::{Answer, ComponentState, Requirement};
 
 use super::checks::{Checks, Objection};
-use super::result::{RequirementVerdict, RunRequirement, ScenarioRequirement, ScenarioResult};
+use super::result::{RequirementVerdict, RunRequirement, ScenarioRequirement, ScenarioResult, Verdict};
 
 const ALL: [Requirement; 5] =
     [Requirement::FR217, Requirement::FR222, Requirement::FR223, Requirement::NFR123, Requirement::NFR125];
@@ -22,7 +22,11 @@ const MODES: [(&str, &[&str]); 5] = [
 
 /// The requirements that a scenario file names, and those that a check of it spoke against.
 pub(super) fn of_scenario(mode: &Mode, checks: &Checks) -> Vec<ScenarioRequirement> {
-    let named: BTreeSet<Requirement> = mode.step.scenario.requirements.iter().copied().collect();
+    let mut named: BTreeSet<Requirement> = mode.step.scenario.requirements.iter().copied().collect();
+    if checks.void.is_empty() {
+        let objections = checks.failed.iter().chain(&checks.open);
+        named.extend(objections.flat_map(|objection| objection.requirements.iter().copied()));
+    }
     ALL.into_iter().filter(|id| named.contains(id)).map(|id| one(id, mode, checks)).collect()
 }
 
@@ -173,10 +177,12 @@ fn worst_failover(parts: &[(&str, &ScenarioRequirement)], scenarios: &[ScenarioR
 
 /// Who came back, and where nobody looked.
 fn modes_behaved(scenarios: &[ScenarioResult]) -> String {
-    let (back, kept): (Vec<&ScenarioResult>, Vec<&ScenarioResult>) = scenarios
-        .iter()
-        .filter(|scenario| !scenario.faults.is_empty())
-        .partition(|scenario| scenario.routes.iter().any(|route| route.failback.is_some()));
+    let (back, kept): (Vec<&ScenarioResult>, Vec<&ScenarioResult>) =
+        scenarios.iter().filter(|scenario| !scenario.faults.is_empty()).partition(|scenario| {
+            let mut back =
+                scenario.routes.iter().filter_map(|route| route.failback.as_ref()?.verdict).peekable();
+            back.peek().is_some() && back.all(|verdict| verdict == Verdict::Pass)
+        });
     let names = |list: &[&ScenarioResult]| {
         list.iter().map(|scenario| scenario.name.as_str()).collect::<Vec<_>>().join(", ")
     };
@@ -201,6 +207,10 @@ fn missing_modes(run: &RunFacts, parts: &[(&str, &ScenarioRequirement)]) -> Opti
         .modes
         .iter()
         .filter(|mode| parts.iter().any(|(name, _)| *name == mode.step.scenario.name))
+        .filter(|mode| {
+            // "Behaves" speaks of every route.
+            run.start.environment.routes.keys().all(|route| mode.step.scenario.expect.contains_key(route))
+        })
         .filter(|mode| mode.step.scenario.components.values().all(|state| *state == ComponentState::Down))
         .map(|mode| mode.step.scenario.components.keys().map(String::as_str).collect())
         .collect();

@@ -16,6 +16,19 @@ fn a_fault_that_does_nothing_is_inconclusive() {
     assert!(ended.stdout.contains("never seen in effect"), "{}", ended.stdout);
 }
 
+/// The requests that a stall holds are answered by its heal; that is no sign that it did not hold.
+#[test]
+fn a_stall_can_be_proven_and_healed() {
+    let place = Place::new();
+    let environment = place.environment(&[("down: blackhole", "down: stall")]);
+    let ended = place.run(&[fixture("cloud-stalled.yaml")], &environment, &[]).expect(0);
+    let result = place.run_dir().assert_sound();
+    assert_eq!(result["verdict"], "pass", "{ended:#?}");
+    let fault = &result["scenarios"][0]["faults"][0];
+    assert_eq!((&fault["kind"], &fault["held"]), (&json!("stall"), &json!(true)));
+    assert_eq!(fault["evidence"][0]["source"], "http-witness");
+}
+
 #[test]
 fn a_wrong_key_is_no_full_outage() {
     const KEY: &str = "sk-wrong-0123456789-canary";

@@ -11,6 +11,7 @@ mod kill;
 mod modes;
 mod panic;
 mod place;
+mod probe;
 mod result;
 mod serve;
 mod signal;

@@ -56,7 +56,7 @@ fn commands_that_print_print_data_on_stdout_only() {
     let (normal, environment) = (normal.to_str().expect("UTF-8"), environment.to_str().expect("UTF-8"));
     std::fs::create_dir(place.path().join("reports")).expect("directory");
     let cases: &[(&[&str], &str)] = &[
-        (&["check", normal, "--env", environment], "1 scenarios fit the environment test: normal"),
+        (&["check", normal, "--env", environment], "1 scenario fits the environment test: normal"),
         (&["plan", normal, "--env", environment], "1. normal"),
         (&["list"], "verdict"),
         (&["schema", "scenario"], "\"$schema\""),

@@ -43,7 +43,7 @@ const EDGES: [(&str, &[&str]); 16] = [
         ],
     ),
     ("attribution", &["journal"]),
-    ("analysis", &["journal", "plan", "scenario", "environment", "attribution", "verdict::result"]),
+    ("analysis", &["units", "journal", "plan", "scenario", "environment", "attribution", "verdict::result"]),
     ("verdict", &["analysis", "journal", "plan", "scenario"]),
     ("report", &["verdict::result"]),
     (
