@@ -145,12 +145,13 @@ impl FaultFacts {
     #[must_use]
     pub fn held(&self, until_us: u64) -> bool {
         let (Some((_, since)), Some(first)) = (self.effective, self.first_seen()) else { return false };
-        let until = self.heal_called_us.map_or(until_us, |healed| healed.min(until_us));
+        let heal = self.heal_called_us.unwrap_or(u64::MAX);
+        let until = heal.min(until_us);
         let broken = |sent: u64| sent > first.sent_us && sent < until;
         // A look that was sent before the heal may be answered because of it.
-        let seen_up = self.looks.iter().any(|look| look.up && broken(look.sent_us) && look.done_us < until);
+        let seen_up = self.looks.iter().any(|look| look.up && broken(look.sent_us) && look.done_us < heal);
         let counted_up = self.counts.iter().any(|(from, _, up, _)| {
-            *up > 0 && broken(*from) && from.saturating_add(LOOK_TAKES_MAX_US) < until
+            *up > 0 && broken(*from) && from.saturating_add(LOOK_TAKES_MAX_US) < heal
         });
         let mut shown_to = since;
         for (from, to, _, _) in self.counts.iter().filter(|(_, _, _, down)| *down > 0) {

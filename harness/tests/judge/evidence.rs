@@ -175,7 +175,7 @@ fn a_watch_that_ended_early_is_no_missing_recovery() {
     let few = all.without(|event| match event {
         Event::ProbeEnded(probe) => {
             let number: u32 = probe.id.rsplit('-').next().unwrap().parse().unwrap();
-            probe.route == "agent" && probe.intended_us > over && number % 16 != 0
+            probe.route == "agent" && probe.intended_us > over && !number.is_multiple_of(16)
         }
         _ => false,
     });
