@@ -193,21 +193,26 @@ pub(super) fn findings(all: &[Figures]) -> Vec<String> {
         let route = &figures.planned.route;
         if figures.late > 0 {
             findings.push(format!(
-                "{route}: {} probes were sent late by this machine; their latency counts from when they should have been sent",
-                figures.late
+                "{route}: {} sent late by this machine; latency counts from when it should have been",
+                probes(figures.late, "was", "were")
             ));
         }
         if let Some(failback) = figures.failback.as_ref().filter(|failback| failback.flaps > 0) {
             findings.push(format!(
-                "{route}: the serving alias changed {} times more than needed while coming back",
+                "{route}: changes of the serving alias beyond the one needed while coming back: {}",
                 failback.flaps
             ));
         }
         if let Some(failback) = figures.failback.as_ref().filter(|failback| failback.errors > 0) {
-            findings.push(format!("{route}: {} probes failed while coming back", failback.errors));
+            findings
+                .push(format!("{route}: {} while coming back", probes(failback.errors, "failed", "failed")));
         }
     }
     findings
+}
+
+fn probes(count: u64, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 probe {one}") } else { format!("{count} probes {many}") }
 }
 
 /// A mode whose primary serves must not be slower than `normal` of the same run; where it is, that is
