@@ -34,7 +34,7 @@ pub struct Observed {
 pub struct Witness {
     observed: watch::Receiver<Observed>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl Witness {
@@ -45,7 +45,7 @@ impl Witness {
         let stop = CancellationToken::new();
         let teller = Teller { component: component.to_owned(), source: target.source(), journal, sender };
         let task = tokio::spawn(look_on(target, client, teller, stop.clone()));
-        Self { observed, stop, task }
+        Self { observed, stop, task: Some(task) }
     }
 
     /// What it sees.
@@ -55,13 +55,21 @@ impl Witness {
     }
 
     /// Stop looking; looks under way are given up.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.stop.cancel();
-        if let Err(error) = self.task.await
+        if let Some(task) = self.task.take()
+            && let Err(error) = task.await
             && error.is_panic()
         {
             std::panic::resume_unwind(error.into_panic());
         }
+    }
+}
+
+/// One that is replaced stops looking, too: two witnesses of one component would tell everything twice.
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }
 
