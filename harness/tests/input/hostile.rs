@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 use harness::input;
 use proptest::prelude::*;
 
+/// Far above what any of these takes on an idle machine (well under a second), and far below what reading in
+/// quadratic time takes: a bound that a busy machine keeps.
+const BOUND: Duration = Duration::from_secs(20);
+
 /// The only problem of a file with this content, and that it came quickly.
 fn refused(content: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
@@ -18,7 +22,7 @@ fn refused(content: &[u8]) -> String {
 fn quickly(path: PathBuf) -> String {
     let begun = Instant::now();
     let problems = input::load(std::slice::from_ref(&path), None).unwrap_err();
-    assert!(begun.elapsed() < Duration::from_secs(1), "took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < BOUND, "took {:?}", begun.elapsed());
     let [problem] = problems.0.as_slice() else { panic!("one problem, got {problems}") };
     assert_eq!(problem.file, path.display().to_string());
     problem.message.clone()
@@ -46,7 +50,7 @@ fn aliases_are_bounded() {
     let begun = Instant::now();
     let problem = input::read_yaml_value(&path).unwrap_err();
     assert!(problem.message.starts_with("more than this program reads"), "{problem}");
-    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert!(begun.elapsed() < BOUND);
 }
 
 #[test]
@@ -68,7 +72,7 @@ fn many_problems_are_bounded() {
         assert_eq!(problems.0.len(), 101);
         // 20,000 unknown ones, and all but the first are repetitions.
         assert_eq!(problems.0[100].message, "39899 more problems in this file");
-        assert!(begun.elapsed() < Duration::from_secs(1), "took {:?}", begun.elapsed());
+        assert!(begun.elapsed() < BOUND, "took {:?}", begun.elapsed());
     }
 }
 

