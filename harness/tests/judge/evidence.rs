@@ -139,6 +139,26 @@ fn a_model_of_the_same_component_is_passed_over_just_as_badly() {
     assert!(detail(seen, "FR217").contains("although cloud-minimax is up"), "{}", detail(seen, "FR217"));
 }
 
+/// The file expects vllm in the normal mode; kimi answers, as the order of the chain says.
+#[test]
+fn a_wrong_expectation_fails_the_mode_and_not_the_order() {
+    let story = Story::changed("normal", |scenario| {
+        scenario.requirements = vec![Requirement::FR217, Requirement::NFR125];
+        scenario.expect.get_mut("agent").unwrap().answer = Answer::ServedBy("vllm-qwen".into());
+    });
+    let kimi = |slot: &Slot, told: &mut Told| {
+        if slot.route == "agent" {
+            told.served_by("cloud-kimi");
+        }
+    };
+    let result = story.edit(kimi).judge();
+    expect_verdict(&result, Verdict::Fail, "kimi answered");
+    let seen = scenario(&result, "normal");
+    assert_eq!(requirement(seen, "NFR125"), RequirementVerdict::Fail);
+    assert!(detail(seen, "NFR125").contains("cloud-kimi"), "{}", detail(seen, "NFR125"));
+    assert_eq!(requirement(seen, "FR217"), RequirementVerdict::NotChecked);
+}
+
 /// Cloud-down whose routes must be back within `limit` s, watched for `seconds` s after the heal.
 fn watched(limit: u64, seconds: f64, edit: impl Fn(&Slot, &mut Told) + 'static) -> Lines {
     let mut story = Story::changed("cloud-down", |scenario| {
