@@ -5,6 +5,8 @@ use std::time::Duration;
 use mocks::profile::{Profile, Timing};
 use mocks::world::World;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::observe::{SILENCE, WITHIN, get, http_client, post, world_with};
@@ -235,4 +237,23 @@ async fn the_same_seed_draws_the_same() {
         parsed(&text)["id"].clone()
     };
     assert_eq!(id().await, id().await);
+}
+
+/// As the real ones send it: a gap between head and body would be a moment for a fault that no real reply has.
+#[tokio::test]
+async fn a_whole_answer_leaves_in_one_piece() {
+    let world = world_with(|_| {}).await;
+    for (component, path, model) in
+        [("cloud", "/api/chat", "kimi-k2.5"), ("vllm", "/v1/chat/completions", "Qwen3")]
+    {
+        let body = with(chat(model), json!({ "stream": false, "max_tokens": 2 })).to_string();
+        let mut client = TcpStream::connect(world.gate(component).unwrap().address()).await.unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+        client.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        let mut piece = vec![0; 64 * 1024];
+        let read = timeout(WITHIN, client.read(&mut piece)).await.unwrap().unwrap();
+        let text = String::from_utf8_lossy(&piece[..read]).into_owned();
+        let (_, answer) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("only a part: {text}"));
+        assert!(parsed(answer).is_object(), "{component}: {text}");
+    }
 }
