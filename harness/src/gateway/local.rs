@@ -1,7 +1,7 @@
 //! The gateway of a local run: the mock, a real LiteLLM process, or one that already runs somewhere.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use thiserror::Error;
 
@@ -218,10 +218,16 @@ impl Gateway {
         }
     }
 
-    /// Where its log is, if it writes one into the run directory.
+    /// In words, if a process that was started is gone without being asked to end.
     #[must_use]
-    pub fn log(&self) -> Option<PathBuf> {
-        matches!(self.kind, Kind::LiteLlm(_)).then(|| PathBuf::from(super::litellm::process::LOG_FILE))
+    pub fn ended_by_itself(&self) -> Option<String> {
+        match &self.kind {
+            Kind::LiteLlm(litellm) if !litellm.is_alive() => Some(format!(
+                "LiteLLM ended by itself during the run, so what came after says nothing about failover; its log is {}",
+                super::litellm::process::LOG_FILE
+            )),
+            Kind::LiteLlm(_) | Kind::Mock(_) | Kind::Running => None,
+        }
     }
 }
 

@@ -83,6 +83,9 @@ impl Stage<'_> {
             adapted: config.warnings.clone(),
         }));
         let ended = self.conduct(world, &gateway).await;
+        if let Some(text) = gateway.ended_by_itself() {
+            self.journal.append(Event::Found { text });
+        }
         if let Err(error) = gateway.stop().await {
             self.journal.append(Event::Found { text: error.to_string() });
         }
