@@ -223,7 +223,7 @@ impl Gateway {
     pub fn ended_by_itself(&self) -> Option<String> {
         match &self.kind {
             Kind::LiteLlm(litellm) if !litellm.is_alive() => Some(format!(
-                "LiteLLM ended by itself during the run, so what came after says nothing about failover; its log is {}",
+                "LiteLLM ended by itself during the run: from then on the gateway was gone, whatever failover would have done; its log is {}",
                 super::litellm::process::LOG_FILE
             )),
             Kind::LiteLlm(_) | Kind::Mock(_) | Kind::Running => None,
