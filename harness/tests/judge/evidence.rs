@@ -352,3 +352,21 @@ fn a_look_across_the_end_of_a_mode_that_heals_nothing_breaks_its_hold() {
         assert_eq!(scenario.verdict, Verdict::Inconclusive, "{}: {:?}", scenario.name, scenario.reasons);
     }
 }
+
+/// A request written into a connection that went silent reaches its upstream when the fault is healed, long
+/// after another one has answered: it neither served the probe nor breaks the order.
+#[test]
+fn a_request_delivered_after_the_reply_says_nothing() {
+    for status in [Some(200), None] {
+        let story = Story::of(&["cloud-down"]).edit(move |slot, told| {
+            if slot.judged("agent") && slot.nth == 7 {
+                let late = told.call("cloud-kimi", status, 12_000_000);
+                told.calls.push(late);
+            }
+        });
+        let result = story.judge();
+        expect_verdict(&result, Verdict::Pass, "kimi came too late to have a say");
+        let agent = route(&result, "cloud-down", "agent");
+        assert_eq!((agent.attribution_conflicts, agent.served_by.len()), (0, 1));
+    }
+}
