@@ -35,8 +35,10 @@ impl Conductor {
                 Ok(()) => {
                     let accepted_us = self.journal.clock().now_us();
                     let read_back = self.target.is_healed(&active.fault.component);
-                    // Known to be undone only now: whatever happens before, `restore` does it again.
-                    self.active.retain(|other| other.id != active.id);
+                    // Undone only when it reads back so: until then `restore` does it again.
+                    if read_back {
+                        self.active.retain(|other| other.id != active.id);
+                    }
                     self.journal.append(Event::FaultHealed {
                         fault: active.id,
                         called_us,
