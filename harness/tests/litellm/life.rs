@@ -227,6 +227,21 @@ async fn litellm_sees_no_variable_but_those_named() {
 }
 
 #[tokio::test]
+async fn a_guard_that_dies_early_leaves_nothing_behind() {
+    let run_dir = tempfile::tempdir().expect("directory");
+    let bin = script(run_dir.path(), "exec tail -f /dev/null >/dev/null");
+    let (config, key) = (config(NOWHERE, json!({})), Secret::random());
+    // Starts its command as the guard does, in a group of its own, and is gone without having stopped it.
+    let dying = "setsid \"$@\" & echo $! >pid; until kill -0 -$! 2>/dev/null; do :; done; \
+                 echo \"guarded process $!\"; exit 101";
+    let guard = ["sh", "-c", dying, "sh"].map(OsString::from).to_vec();
+    let start = LiteLlm::start(StartOptions { guard, ..options(&bin, &config, &key, run_dir.path()) }).await;
+    assert!(matches!(start, Err(StartError::Ended { .. })), "{start:?}");
+    let pid = fs::read_to_string(run_dir.path().join("pid")).expect("pid").trim().parse().expect("a number");
+    assert!(!runs(pid), "its command still runs");
+}
+
+#[tokio::test]
 async fn a_guard_that_cannot_start_is_named() {
     let run_dir = tempfile::tempdir().expect("directory");
     let bin = script(run_dir.path(), "exit 1");

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -351,8 +350,8 @@ impl Drop for Guarded {
 
 async fn watch_guard(mut guard: Child, group: Pid, ended: watch::Sender<Option<String>>) {
     let status = guard.wait().await;
-    if status.as_ref().is_ok_and(|status| status.signal().is_some()) {
-        // A guard that was killed has stopped nothing.
+    if !group::is_gone(group) {
+        // A guard that did not come to its end (killed, or a panic) has stopped nothing.
         let _ = kill_process_group(group, Signal::KILL);
     }
     let words = status.map_or_else(|error| error.to_string(), |status: ExitStatus| status.to_string());
