@@ -64,6 +64,15 @@ pub fn attribute(probe: &ProbeRecord, calls: &[&UpstreamCall], names: &Names) ->
         let values = probe.claims.iter().filter(|claim| claim.source == source);
         for claim in values {
             if let Some(alias) = names.of_text(&claim.value) {
+                let strongest = claims.first().map(|(alias, _)| alias.as_str());
+                if source == ClaimSource::BodyModel && strongest.is_some_and(|strongest| strongest != alias) {
+                    // LiteLLM stamps all chunks with the fallback that accepted the stream first, also where that
+                    // one broke it before its first content and another delivered it. Not a contradiction then.
+                    let asked = calls.iter().any(|call| names.of_upstream(&call.model) == Some(alias));
+                    if probe.streamed && asked {
+                        continue;
+                    }
+                }
                 claims.push((alias.to_owned(), format!("{word}={}", claim.value)));
             }
         }
@@ -143,6 +152,24 @@ mod tests {
         let attribution = attribute(&probe, &[&served], &names());
         assert_eq!(attribution.alias.as_deref(), Some("cloud-minimax"));
         assert_eq!(attribution.conflicts, ["x-litellm-model-group=cloud-kimi"]);
+    }
+
+    #[test]
+    fn chunks_stamped_with_a_hop_that_broke_are_no_contradiction() {
+        let claims =
+            [(ClaimSource::HeaderModelGroup, "cloud-minimax"), (ClaimSource::BodyModel, "vllm-qwen")];
+        let streamed = ProbeRecord { streamed: true, ..probe(&claims) };
+        let (broke, served) = (call("Qwen3", Some(200)), call("minimax-m2.5", Some(200)));
+        let of = |probe: &ProbeRecord, calls: &[&UpstreamCall]| attribute(probe, calls, &names());
+        let by_minimax = Attribution { alias: Some("cloud-minimax".into()), conflicts: vec![] };
+        assert_eq!(of(&streamed, &[&broke, &served]), by_minimax);
+        let conflicts = ["body model=vllm-qwen"];
+        assert_eq!(of(&streamed, &[&served]).conflicts, conflicts, "vllm-qwen was never asked");
+        assert_eq!(
+            of(&probe(&claims), &[&broke, &served]).conflicts,
+            conflicts,
+            "a whole reply has one server"
+        );
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! The life of a real LiteLLM, and of the guard above it.
+//! The life of a real LiteLLM, of the guard above it, and what its replies say about who served.
 //!
 //! `HARNESS_TEST_LITELLM` names a LiteLLM to use; without it the pinned version is installed in the cache.
 
 mod guard;
 mod life;
+mod truth;
 mod world;
 
 use std::ffi::OsString;
