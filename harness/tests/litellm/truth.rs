@@ -48,6 +48,7 @@ fn probes(default: u64) -> u64 {
     std::env::var("HARNESS_TEST_PROBES").map_or(default, |count| count.parse().expect("a number of probes"))
 }
 
+#[expect(clippy::print_stdout, reason = "a run that fails can be repeated")]
 fn seed() -> u64 {
     let seed = std::env::var("HARNESS_TEST_SEED").map_or(20_260_101, |seed| seed.parse().expect("a seed"));
     println!("HARNESS_TEST_SEED={seed}");
@@ -152,6 +153,7 @@ fn calls_by_probe(world: &World) -> BTreeMap<String, Vec<UpstreamCall>> {
 }
 
 /// Every complete reply: what it says of itself names the alias whose upstream answered it.
+#[expect(clippy::print_stdout, reason = "what was compared is for a person to see")]
 fn compare(records: &[ProbeRecord], world: &World) {
     let model = |name: &str| name.split_once('/').map_or(name, |(_, model)| model).to_owned();
     let by_upstream_model =
