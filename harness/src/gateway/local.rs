@@ -198,7 +198,8 @@ impl Gateway {
             GatewayError::Mock(cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")))
         };
         let gateway = mocks::gateway::Gateway::start(options).await.map_err(in_words)?;
-        let (url, unsupported) = (gateway.url(), gateway.unsupported().to_vec());
+        let unsupported = gateway.unsupported().iter().map(|key| key.path.clone()).collect();
+        let url = gateway.url();
         let version = super::litellm::LITELLM_VERSION;
         Ok(Self { kind: Kind::Mock(gateway), url, version: format!("{version} (imitated)"), unsupported })
     }

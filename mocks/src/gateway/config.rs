@@ -11,7 +11,10 @@ use thiserror::Error;
 use super::policy::ClassLimits;
 use super::secret::Secret;
 
+mod bearing;
 mod read;
+
+pub use bearing::{BearsOn, Unsupported};
 
 pub(crate) use read::{names, parse_lists};
 
@@ -173,8 +176,8 @@ pub struct GatewayConfig {
     pub router: RouterSettings,
     /// `general_settings.master_key`.
     pub master_key: Option<Secret>,
-    /// JSON paths of keys that the mock ignores.
-    pub unsupported: Vec<String>,
+    /// Keys that the mock does not act upon, and what each bears on.
+    pub unsupported: Vec<Unsupported>,
 }
 
 /// What one request may override.

@@ -34,7 +34,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::config::{ConfigError, GatewayConfig};
+use self::config::{ConfigError, GatewayConfig, Unsupported};
 use self::cooldown::CooldownMemory;
 use self::router::{Action, Event, RequestWalk};
 pub use self::secret::Secret;
@@ -85,7 +85,7 @@ pub enum GatewayError {
 #[derive(Debug)]
 pub struct Gateway {
     address: SocketAddr,
-    unsupported: Vec<String>,
+    unsupported: Vec<Unsupported>,
     shared: Arc<Shared>,
 }
 
@@ -176,9 +176,9 @@ impl Gateway {
         format!("http://{}", self.address)
     }
 
-    /// JSON paths of configuration keys that the mock ignores.
+    /// Configuration keys that the mock does not act upon, and what each bears on.
     #[must_use]
-    pub fn unsupported(&self) -> &[String] {
+    pub fn unsupported(&self) -> &[Unsupported] {
         &self.unsupported
     }
 

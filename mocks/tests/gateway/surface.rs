@@ -1,5 +1,6 @@
 //! Routes, keys, checks and settings.
 
+use mocks::gateway::config::BearsOn;
 use mocks::gateway::{Gateway, GatewayError, GatewayOptions, Secret};
 use serde_json::{Value, json};
 
@@ -95,7 +96,9 @@ async fn start_reports_what_it_cannot_do() {
         port: 0,
     };
     let gateway = Gateway::start(options(all.clone())).await.unwrap();
-    assert_eq!(gateway.unsupported(), ["router_settings.routing_strategy"]);
+    let [unsupported] = gateway.unsupported() else { panic!("{:?}", gateway.unsupported()) };
+    assert_eq!(unsupported.path, "router_settings.routing_strategy");
+    assert_eq!(unsupported.bears_on, BearsOn::Everything);
     let port = gateway.url().rsplit(':').next().unwrap().parse().unwrap();
     let taken = Gateway::start(GatewayOptions { port, ..options(all.clone()) }).await.unwrap_err();
     assert!(matches!(taken, GatewayError::Listen { .. }));

@@ -5,8 +5,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::bearing::bearing;
 use super::{
-    ALLOWED_FAILS_UNSET, ConfigError, Deployment, FallbackList, GatewayConfig, Provider, RouterSettings,
+    ALLOWED_FAILS_UNSET, BearsOn, ConfigError, Deployment, FallbackList, GatewayConfig, Provider,
+    RouterSettings, Unsupported,
 };
 use crate::gateway::policy::{ClassLimits, is_known_stem};
 use crate::gateway::secret::Secret;
@@ -112,11 +114,19 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Adds the paths of every key that nobody asked for.
-    fn report_unknown(&self, unsupported: &mut Vec<String>) {
-        let keys = self.keys.into_iter().flat_map(Map::keys);
-        unsupported
-            .extend(keys.filter(|key| !self.known.contains(&key.as_str())).map(|key| self.path_of(key)));
+    /// Adds every key that nobody asked for; what would bear on everything bears on `group`, where one is given.
+    fn report_unknown(&self, group: Option<&str>, unsupported: &mut Vec<Unsupported>) {
+        for (key, value) in self.keys.into_iter().flatten() {
+            if self.known.contains(&key.as_str()) || value.is_null() {
+                continue;
+            }
+            let bears_on = match (bearing(&self.path, key, value), group) {
+                (None, _) => continue,
+                (Some(BearsOn::Everything), Some(group)) => BearsOn::Groups(vec![group.to_owned()]),
+                (Some(bears_on), _) => bears_on,
+            };
+            unsupported.push(Unsupported::new(self.path_of(key), bears_on));
+        }
     }
 }
 
@@ -127,14 +137,14 @@ pub(super) fn gateway_config(value: &Value) -> Read<GatewayConfig> {
     let router = router_settings(&mut root, &mut unsupported)?;
     let mut general = root.section("general_settings")?;
     let master_key = general.text("master_key")?.map(Secret::new);
-    general.report_unknown(&mut unsupported);
-    root.report_unknown(&mut unsupported);
+    general.report_unknown(None, &mut unsupported);
+    root.report_unknown(None, &mut unsupported);
     let config = GatewayConfig { deployments, router, master_key, unsupported };
     check_fallback_groups(&config)?;
     Ok(config)
 }
 
-fn deployments(root: &mut Section<'_>, unsupported: &mut Vec<String>) -> Read<Vec<Deployment>> {
+fn deployments(root: &mut Section<'_>, unsupported: &mut Vec<Unsupported>) -> Read<Vec<Deployment>> {
     let list = match root.get("model_list") {
         Some(Value::Array(list)) if !list.is_empty() => list,
         Some(_) => return root.wrong("model_list", "a list of at least one deployment"),
@@ -155,7 +165,7 @@ fn deployments(root: &mut Section<'_>, unsupported: &mut Vec<String>) -> Read<Ve
     Ok(deployments)
 }
 
-fn deployment(mut entry: Section<'_>, unsupported: &mut Vec<String>) -> Read<Deployment> {
+fn deployment(mut entry: Section<'_>, unsupported: &mut Vec<Unsupported>) -> Read<Deployment> {
     let group = entry.required_text("model_name")?;
     let mut params = entry.section("litellm_params")?;
     let model = params.required_text("model")?;
@@ -183,7 +193,8 @@ fn deployment(mut entry: Section<'_>, unsupported: &mut Vec<String>) -> Read<Dep
     let id = info.text("id")?;
     // The provider client's own retries: the router passes 0, so a written 0 changes nothing.
     if params.count("max_retries")?.is_some_and(|retries| retries > 0) {
-        unsupported.push(params.path_of("max_retries"));
+        let bears_on = BearsOn::Groups(vec![group.clone()]);
+        unsupported.push(Unsupported::new(params.path_of("max_retries"), bears_on));
     }
     let deployment = Deployment {
         id: id.unwrap_or_else(|| hash_id(&group, &model, &api_base)),
@@ -211,8 +222,8 @@ fn deployment(mut entry: Section<'_>, unsupported: &mut Vec<String>) -> Read<Dep
         allowed_fails_policy,
         default_params,
     };
-    params.report_unknown(unsupported);
-    entry.report_unknown(unsupported);
+    params.report_unknown(Some(&deployment.group), unsupported);
+    entry.report_unknown(Some(&deployment.group), unsupported);
     Ok(deployment)
 }
 
@@ -227,7 +238,7 @@ fn hash_id(group: &str, model: &str, api_base: &str) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn router_settings(root: &mut Section<'_>, unsupported: &mut Vec<String>) -> Read<RouterSettings> {
+fn router_settings(root: &mut Section<'_>, unsupported: &mut Vec<Unsupported>) -> Read<RouterSettings> {
     let mut router = root.section("router_settings")?;
     let mut litellm = root.section("litellm_settings")?;
     let policy_path = router.path_of("allowed_fails_policy");
@@ -258,7 +269,7 @@ fn router_settings(root: &mut Section<'_>, unsupported: &mut Vec<String>) -> Rea
     // These two change nothing when false, and are not simulated when true.
     for (section, key) in [(&mut router, "enable_weighted_failover"), (&mut litellm, "drop_params")] {
         if section.flag(key)? {
-            unsupported.push(section.path_of(key));
+            unsupported.push(Unsupported::new(section.path_of(key), BearsOn::Everything));
         }
     }
     let settings = RouterSettings {
@@ -276,8 +287,8 @@ fn router_settings(root: &mut Section<'_>, unsupported: &mut Vec<String>) -> Rea
         fallbacks,
         max_fallbacks: router.count("max_fallbacks")?.unwrap_or(DEFAULT_MAX_FALLBACKS),
     };
-    router.report_unknown(unsupported);
-    litellm.report_unknown(unsupported);
+    router.report_unknown(None, unsupported);
+    litellm.report_unknown(None, unsupported);
     Ok(settings)
 }
 
@@ -285,7 +296,7 @@ fn class_limits(
     value: Option<&Value>,
     path: &str,
     retries: bool,
-    unsupported: &mut Vec<String>,
+    unsupported: &mut Vec<Unsupported>,
 ) -> Read<Option<ClassLimits>> {
     let Some(value) = value else { return Ok(None) };
     let Value::Object(keys) = value else {
@@ -296,7 +307,8 @@ fn class_limits(
     for (key, value) in keys {
         let path = format!("{path}.{key}");
         let Some(stem) = key.strip_suffix(suffix).filter(|stem| is_known_stem(stem, retries)) else {
-            unsupported.push(path);
+            // LiteLLM reads a policy's known keys and drops the others.
+            unsupported.push(Unsupported::new(path, BearsOn::Nothing));
             continue;
         };
         match value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| *n <= 1000) {

@@ -64,31 +64,83 @@ fn router_settings_beat_litellm_settings_without_merging() {
     assert_eq!(config.router.fallbacks[0].group, "a");
 }
 
+/// Path and bearing of each unsupported key, in order of path.
+fn unsupported(config: &GatewayConfig) -> Vec<(&str, BearsOn)> {
+    let mut all: Vec<(&str, BearsOn)> =
+        config.unsupported.iter().map(|key| (key.path.as_str(), key.bears_on.clone())).collect();
+    all.sort_by_key(|(path, _)| *path);
+    all
+}
+
 #[test]
-fn what_is_ignored_is_said() {
+fn what_is_ignored_is_said_with_what_it_bears_on() {
     let config = GatewayConfig::from_value(&json!({
         "model_list": [{ "model_name": "a", "surprise": 1, "model_info": { "mode": "chat" },
-            "litellm_params": { "model": "hosted_vllm/a", "api_base": "http://h/v1", "rpm": 3 } }],
-        "router_settings": { "routing_strategy": "least-busy", "enable_weighted_failover": true,
+            "litellm_params": { "model": "hosted_vllm/a", "api_base": "http://h/v1", "rpm": 3,
+                "input_cost_per_token": 0.1, "max_retries": 2 } }],
+        "router_settings": { "routing_strategy": "least-busy", "no_such_argument": 1, "set_verbose": true,
             "retry_policy": { "TimeoutErrorRetries": 1, "NoSuchErrorRetries": 2 } },
-        "environment_variables": {},
-        "general_settings": { "database_url": "x" },
+        "litellm_settings": { "callbacks": ["prometheus", "langfuse"], "json_logs": true, "no_such": 1,
+            "cache": true },
+        "environment_variables": { "X": "y" },
+        "mcp_servers": {},
+        "general_settings": { "database_url": "x", "alerting": ["slack"], "ui_access_mode": "all",
+            "disable_spend_logs": true },
     }))
     .unwrap();
-    let mut unsupported = config.unsupported.clone();
-    unsupported.sort();
+    let group = || BearsOn::Groups(vec!["a".into()]);
     assert_eq!(
-        unsupported,
+        unsupported(&config),
         [
-            "environment_variables",
-            "general_settings.database_url",
-            "model_list[0].litellm_params.rpm",
-            "model_list[0].surprise",
-            "router_settings.enable_weighted_failover",
-            "router_settings.retry_policy.NoSuchErrorRetries",
-            "router_settings.routing_strategy",
+            ("environment_variables", BearsOn::Everything),
+            ("general_settings.alerting", BearsOn::Nothing),
+            ("general_settings.database_url", BearsOn::Everything),
+            ("general_settings.disable_spend_logs", BearsOn::Nothing),
+            ("general_settings.ui_access_mode", BearsOn::Nothing),
+            ("litellm_settings.cache", BearsOn::Everything),
+            ("litellm_settings.callbacks", BearsOn::Nothing),
+            ("litellm_settings.json_logs", BearsOn::Nothing),
+            ("litellm_settings.no_such", BearsOn::Everything),
+            ("mcp_servers", BearsOn::Nothing),
+            ("model_list[0].litellm_params.input_cost_per_token", BearsOn::Nothing),
+            ("model_list[0].litellm_params.max_retries", group()),
+            ("model_list[0].litellm_params.rpm", group()),
+            ("model_list[0].surprise", group()),
+            // LiteLLM ignores these two itself.
+            ("router_settings.no_such_argument", BearsOn::Nothing),
+            ("router_settings.retry_policy.NoSuchErrorRetries", BearsOn::Nothing),
+            ("router_settings.routing_strategy", BearsOn::Everything),
+            ("router_settings.set_verbose", BearsOn::Nothing),
         ]
     );
+}
+
+#[test]
+fn a_callback_that_may_be_a_hook_bears_on_everything() {
+    let bearing = |callbacks: Value| {
+        let config = config(json!({}), json!({}), json!({ "callbacks": callbacks })).unwrap();
+        config.unsupported.into_iter().map(|key| key.bears_on).collect::<Vec<_>>()
+    };
+    assert_eq!(bearing(json!(["otel"])), [BearsOn::Nothing]);
+    assert_eq!(bearing(json!("otel")), [BearsOn::Nothing]);
+    assert_eq!(bearing(json!(["otel", "my_hooks.instance"])), [BearsOn::Everything]);
+    assert_eq!(bearing(json!(["detect_prompt_injection"])), [BearsOn::Everything]);
+}
+
+#[test]
+fn a_key_at_its_default_is_no_setting() {
+    let router =
+        json!({ "routing_strategy": "simple-shuffle", "enable_pre_call_checks": false, "plugins": null });
+    let config = config(json!({ "rpm": null }), router, json!({ "cache": false, "callbacks": [] })).unwrap();
+    assert_eq!(unsupported(&config), []);
+}
+
+#[test]
+fn bearings_are_written_in_words() {
+    let groups =
+        serde_json::to_value(Unsupported::new("p".into(), BearsOn::Groups(vec!["a".into()]))).unwrap();
+    assert_eq!(groups, json!({ "path": "p", "bears_on": { "groups": ["a"] } }));
+    assert_eq!(serde_json::to_value(BearsOn::Nothing).unwrap(), json!("nothing"));
 }
 
 #[test]
