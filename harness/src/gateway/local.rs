@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use mocks::gateway::config::Unsupported;
 use thiserror::Error;
 
 use super::config::{ConfigError, LocalConfig, Upstream, localize, resolve_environment};
@@ -132,7 +133,7 @@ pub struct Gateway {
     /// As it told; `unknown` where it did not.
     pub version: String,
     /// Settings that the mock does not imitate.
-    pub unsupported: Vec<String>,
+    pub unsupported: Vec<Unsupported>,
 }
 
 enum Kind {
@@ -198,8 +199,7 @@ impl Gateway {
             GatewayError::Mock(cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")))
         };
         let gateway = mocks::gateway::Gateway::start(options).await.map_err(in_words)?;
-        let unsupported = gateway.unsupported().iter().map(|key| key.path.clone()).collect();
-        let url = gateway.url();
+        let (url, unsupported) = (gateway.url(), gateway.unsupported().to_vec());
         let version = super::litellm::LITELLM_VERSION;
         Ok(Self { kind: Kind::Mock(gateway), url, version: format!("{version} (imitated)"), unsupported })
     }

@@ -10,4 +10,5 @@
 pub mod config;
 pub mod litellm;
 pub mod local;
+pub mod reach;
 pub mod secret;

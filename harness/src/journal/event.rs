@@ -7,7 +7,7 @@ use crate::plan::Plan;
 use crate::verdict::result::Ended;
 
 /// Version of the journal format; a reader refuses a newer one.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -259,9 +259,55 @@ pub struct GatewayStarted {
     /// As it told; `unknown` where it did not.
     pub version: String,
     /// Configuration keys that the mock gateway does not imitate; what they would change is not known.
-    pub unsupported: Vec<String>,
+    pub unsupported: Vec<Unimitated>,
     /// What was changed in the configuration so that the run stays on this machine.
     pub adapted: Vec<String>,
+}
+
+/// A setting that the mock gateway does not act upon, and whose answers it would change if it did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "UnimitatedAsWritten")]
+pub struct Unimitated {
+    /// JSON path of the key.
+    pub setting: String,
+    /// The routes whose answers it bears on, possibly none; `None`: any answer.
+    pub routes: Option<Vec<String>>,
+}
+
+/// Format 1 had the path alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum UnimitatedAsWritten {
+    Path(String),
+    Whole { setting: String, routes: Option<Vec<String>> },
+}
+
+impl From<UnimitatedAsWritten> for Unimitated {
+    fn from(written: UnimitatedAsWritten) -> Self {
+        match written {
+            UnimitatedAsWritten::Path(setting) => Self { setting, routes: None },
+            UnimitatedAsWritten::Whole { setting, routes } => Self { setting, routes },
+        }
+    }
+}
+
+impl Unimitated {
+    /// Whether it may change what this route is answered.
+    #[must_use]
+    pub fn bears_on(&self, route: &str) -> bool {
+        self.routes.as_ref().is_none_or(|routes| routes.iter().any(|own| own == route))
+    }
+
+    /// In words, for a person.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let bearing = match &self.routes {
+            None => "it may change any answer".to_owned(),
+            Some(routes) if routes.is_empty() => "it changes no answer of these routes".to_owned(),
+            Some(routes) => format!("it may change the answers of {}", routes.join(", ")),
+        };
+        format!("the mock gateway does not imitate `{}`: {bearing}", self.setting)
+    }
 }
 
 /// One request before the measurement.

@@ -10,7 +10,7 @@ mod writer;
 
 pub use event::{
     Censoring, Claim, ClaimSource, Entry, Event, FORMAT, GatewayStarted, Outcome, ProbeRecord, Purpose,
-    RunStarted, UpstreamCall, WarmUp,
+    RunStarted, Unimitated, UpstreamCall, WarmUp,
 };
 pub use reader::{ReadError, read};
 pub use writer::{Clock, Journal, JournalError};

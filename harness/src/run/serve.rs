@@ -60,7 +60,7 @@ pub async fn serve(options: ServeOptions, ready: impl FnOnce(&Serving)) -> Resul
     let control =
         Control::start(Arc::clone(&world), 0).await.map_err(|error| format!("no control API: {error}"))?;
     for setting in &gateway.unsupported {
-        tracing::warn!("the mock gateway does not imitate `{setting}`");
+        tracing::warn!("the mock gateway does not imitate `{}`", setting.path);
     }
     ready(&Serving {
         gateway: gateway.url.clone(),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt;
+use mocks::gateway::config::{BearsOn, Unsupported};
 use mocks::profile::TimingKind;
 use mocks::time::Epoch;
 use mocks::upstream::{ComponentOptions, Dialect};
@@ -19,8 +20,9 @@ use crate::environment::{Environment, Kind, Profile};
 use crate::gateway::config::LocalConfig;
 use crate::gateway::litellm::warm_up::{MAX_TOKENS, REQUESTS_EACH, WarmUpStatus, warm_up};
 use crate::gateway::local::{Gateway, against, speaks_ollama};
+use crate::gateway::reach::reachable;
 use crate::gateway::secret::Secret;
-use crate::journal::{Clock, Event, GatewayStarted, Journal, WarmUp};
+use crate::journal::{Clock, Event, GatewayStarted, Journal, Unimitated, WarmUp};
 use crate::plan::{self, Budget, Plan};
 use crate::probe::Prober;
 use crate::verdict::result::Ended;
@@ -77,9 +79,13 @@ impl Stage<'_> {
                 Err(error) => return self.refuse(&error.to_string()),
             },
         };
+        let unsupported = unimitated(&gateway.unsupported, &config, environment);
+        for setting in &unsupported {
+            progress(&setting.told());
+        }
         self.journal.append(Event::GatewayStarted(GatewayStarted {
             version: gateway.version.clone(),
-            unsupported: gateway.unsupported.clone(),
+            unsupported,
             adapted: config.warnings.clone(),
         }));
         let ended = self.conduct(world, &gateway).await;
@@ -187,6 +193,27 @@ impl Stage<'_> {
         self.journal.append(Event::Interrupted { cause });
         Ended::Interrupted
     }
+}
+
+/// What the mock gateway leaves out of a configuration, by the routes that it would bear on.
+fn unimitated(settings: &[Unsupported], config: &LocalConfig, environment: &Environment) -> Vec<Unimitated> {
+    let reaches = |model: &str, groups: &[String]| {
+        let reached = reachable(&config.value, model);
+        groups.iter().any(|group| reached.contains(group))
+    };
+    let routes = |groups: &[String]| {
+        let routes = environment.routes.iter().filter(|(_, route)| reaches(&route.model, groups));
+        routes.map(|(name, _)| name.clone()).collect()
+    };
+    let told = settings.iter().map(|setting| Unimitated {
+        setting: setting.path.clone(),
+        routes: match &setting.bears_on {
+            BearsOn::Everything => None,
+            BearsOn::Groups(groups) => Some(routes(groups)),
+            BearsOn::Nothing => Some(Vec::new()),
+        },
+    });
+    told.collect()
 }
 
 /// The mock world of an environment, serving the models of a configuration.

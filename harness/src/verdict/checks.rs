@@ -1,5 +1,7 @@
 //! What is checked on one route, and what each check says.
 
+use std::collections::BTreeSet;
+
 use crate::analysis::{Figures, Goodness, Mode, Probe, ms};
 use crate::plan::STEADY_PROBES;
 use crate::scenario::{Answer, Expectation, Requirement};
@@ -37,6 +39,25 @@ impl Checks {
     }
     fn looked(&mut self, requirements: &[Requirement], text: &str) {
         self.looked_at.extend(requirements.iter().map(|requirement| (*requirement, text.to_owned())));
+    }
+
+    /// Takes over what was seen of one route.
+    pub(super) fn add(&mut self, route: Self) {
+        self.void.extend(route.void);
+        self.failed.extend(route.failed);
+        self.open.extend(route.open);
+        self.looked_at.extend(route.looked_at);
+    }
+
+    /// What was seen, good or bad, says nothing: every requirement it speaks of is left open.
+    pub(super) fn doubt(&mut self, why: String) {
+        let objections = self.failed.drain(..).chain(self.open.drain(..));
+        let seen = self.looked_at.drain(..).map(|(requirement, _)| requirement);
+        let requirements: BTreeSet<Requirement> =
+            objections.flat_map(|objection| objection.requirements).chain(seen).collect();
+        if !requirements.is_empty() {
+            self.open.push(Objection { requirements: requirements.into_iter().collect(), text: why });
+        }
     }
 
     /// Fail beats inconclusive beats pass; void is inconclusive.

@@ -1,6 +1,7 @@
 //! The whole run: scenarios, requirements, and what the harness itself has to say.
 
 use crate::analysis::{RunFacts, ms};
+use crate::journal::Unimitated;
 
 use super::requirements;
 use super::result::{
@@ -27,7 +28,10 @@ pub fn judge(run: &RunFacts) -> RunResult {
         if verdict == Verdict::Pass { Vec::new() } else { reasons(run, &scenarios, ended, restored) };
     let start = &run.start;
     let mut findings = run.found.clone();
-    findings.extend(run.gateway.iter().flat_map(|gateway| gateway.adapted.clone()));
+    if let Some(gateway) = &run.gateway {
+        findings.extend(gateway.unsupported.iter().map(Unimitated::told));
+        findings.extend(gateway.adapted.clone());
+    }
     findings.extend(start.plan.notes.clone());
     findings.extend(story::shifted_median(&scenarios));
     RunResult {

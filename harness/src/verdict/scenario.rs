@@ -6,23 +6,12 @@ use crate::scenario::{Answer, Requirement};
 
 use super::checks::{Checks, check_failback, check_failover, check_order, check_served};
 use super::requirements;
-use super::result::{Bracket, Evidence, FaultResult, RouteResult, RouteSamples, ScenarioResult};
+use super::result::{Bracket, Evidence, FaultResult, RouteResult, RouteSamples, ScenarioResult, Verdict};
 use super::story;
 
 /// Judge one mode.
 pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
     let mut checks = Checks { void: void(run, mode), ..Checks::default() };
-    if let Some(gateway) = &run.gateway
-        && let Some(first) = gateway.unsupported.first()
-    {
-        checks.open(
-            &mode.step.scenario.requirements,
-            format!(
-                "the mock gateway does not imitate `{first}` ({} such settings); use --gateway litellm",
-                gateway.unsupported.len()
-            ),
-        );
-    }
     let all: Vec<Figures> = mode.step.routes.iter().map(|route| figures(mode, route)).collect();
     let mut routes = Vec::new();
     for figures in &all {
@@ -30,13 +19,25 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
         let chain: Vec<String> = route
             .map(|route| [vec![route.model.clone()], route.fallbacks.clone()].concat())
             .unwrap_or_default();
-        check_served(&mut checks, figures);
-        check_order(&mut checks, figures, &chain);
-        let failover = check_failover(&mut checks, mode, figures);
-        let failback = check_failback(&mut checks, mode, figures);
+        let mut own = Checks::default();
+        check_served(&mut own, figures);
+        check_order(&mut own, figures, &chain);
+        let mut failover = check_failover(&mut own, mode, figures);
+        let mut failback = check_failback(&mut own, mode, figures);
         if figures.planned.fails_over && failover.is_none() && checks.void.is_empty() {
-            checks.open(&[Requirement::NFR123], format!("{}: failover was not seen", figures.planned.route));
+            own.open(&[Requirement::NFR123], format!("{}: failover was not seen", figures.planned.route));
         }
+        if let Some(doubt) = unimitated(run, &figures.planned.route) {
+            own.doubt(doubt);
+            if let Some(failover) = &mut failover {
+                (failover.request_verdict, failover.service_verdict) =
+                    (Verdict::Inconclusive, Verdict::Inconclusive);
+            }
+            if let Some(verdict) = failback.as_mut().and_then(|failback| failback.verdict.as_mut()) {
+                *verdict = Verdict::Inconclusive;
+            }
+        }
+        checks.add(own);
         routes.push(RouteResult {
             route: figures.planned.route.clone(),
             model: figures.planned.model.clone(),
@@ -77,6 +78,20 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
         findings: story::findings(&all),
         routes,
     }
+}
+
+/// Why what this route was answered does not tell what LiteLLM would answer, if so.
+fn unimitated(run: &RunFacts, route: &str) -> Option<String> {
+    let settings = run.gateway.iter().flat_map(|gateway| &gateway.unsupported);
+    let mut bearing = settings.filter(|setting| setting.bears_on(route));
+    let first = &bearing.next()?.setting;
+    let more = match bearing.count() {
+        0 => String::new(),
+        more => format!(" and {more} more such settings"),
+    };
+    Some(format!(
+        "{route}: the mock gateway does not imitate `{first}`{more}, which may change its answers: run it with --gateway litellm"
+    ))
 }
 
 fn reasons(checks: &Checks) -> Vec<String> {

@@ -32,15 +32,23 @@ fn a_litellm_that_is_none_refuses_the_run() {
 }
 
 #[test]
-fn a_setting_that_the_mock_does_not_imitate_is_inconclusive() {
+fn a_setting_that_the_mock_does_not_imitate_leaves_open_what_depends_on_it() {
     let place = Place::new();
     let tuned = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mocks/litellm/tuned.yaml");
-    let edits = [("router_settings:\n", "router_settings:\n  enable_pre_call_checks: true\n")];
+    let edits = [
+        ("model_info: { id: cloud-qwen3-coder }", "  rpm: 100000\n    model_info: { id: cloud-qwen3-coder }"),
+        ("router_settings:\n", "litellm_settings: { json_logs: true }\nrouter_settings:\n"),
+    ];
     let config = place.edited("litellm.yaml", &tuned, &edits);
     let config = config.to_str().expect("UTF-8");
     let more = ["--litellm-config", config];
-    place.run(&[fixture("normal.yaml")], &fixture("environment.yaml"), &more).expect(3);
+    let ended = place.run(&[fixture("normal.yaml")], &fixture("environment.yaml"), &more).expect(3);
     let result = place.run_dir().assert_sound();
     assert_eq!((&result["ended"], &result["verdict"]), (&json!("completed"), &json!("inconclusive")));
-    assert!(reasons(&result).contains("enable_pre_call_checks"), "{}", reasons(&result));
+    let reasons = reasons(&result);
+    assert!(reasons.contains("coder: the mock gateway does not imitate `model_list[2].litellm_params.rpm`"));
+    assert!(!reasons.contains("agent:") && !reasons.contains("json_logs"), "{reasons}");
+    for setting in ["model_list[2].litellm_params.rpm", "litellm_settings.json_logs"] {
+        assert!(ended.stderr.contains(setting), "named at the start: {}", ended.stderr);
+    }
 }

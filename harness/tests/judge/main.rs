@@ -5,6 +5,7 @@
 mod evidence;
 mod failover;
 mod faults;
+mod imitation;
 mod journal;
 mod laws;
 mod plan;
