@@ -158,7 +158,11 @@ fn document(name: &str, text: &str, labels: &Labels, ids: &mut BTreeMap<String, 
         "other"
     };
     facts.insert(format!("{name} (spacing)"), spacing.into());
-    facts.insert(format!("{name} (order)"), labels.normal(&order.join(" ")));
+    // Those come out of a set, in no order.
+    let (mut unordered, order): (Vec<String>, Vec<String>) =
+        order.into_iter().partition(|path| path.contains("/provider_specific_fields/"));
+    unordered.sort();
+    facts.insert(format!("{name} (order)"), labels.normal(&[order, unordered].concat().join(" ")));
 }
 
 fn leaves(value: &Value, path: String, visit: &mut dyn FnMut(&str, &Value)) {

@@ -14,27 +14,10 @@ mod pair;
 mod run;
 mod upstream;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use harness::gateway::litellm::find::{FindOptions, find};
 use tokio::sync::OnceCell;
-
-/// Arguments after `--`: this program was started by one of its tests, to play a part.
-fn part() -> Option<Vec<OsString>> {
-    let mut args = std::env::args_os().skip_while(|arg| arg != "--");
-    args.next()?;
-    Some(args.collect())
-}
-
-/// Not a test by itself: the guard, when started as such.
-#[test]
-#[expect(clippy::exit, reason = "the guard's exit code is this process's exit code")]
-fn play_guard() {
-    if let Some(command) = part() {
-        std::process::exit(harness::gateway::litellm::supervise::supervise(command).into());
-    }
-}
 
 /// The LiteLLM to compare with.
 async fn litellm() -> PathBuf {

@@ -317,7 +317,9 @@ fn healthy_body(script: &Script) -> Value {
         Provider::HostedVllm => {
             json!({ "id": "chatcmpl-upstream", "object": "chat.completion", "created": 1_700_000_000,
             "model": "Qwen3", "choices": [{ "index": 0, "logprobs": null, "finish_reason": "stop", "stop_reason": null,
-                "message": { "role": "assistant", "content": content, "tool_calls": [], "reasoning_content": null } }],
+                "message": { "role": "assistant", "content": content, "refusal": null, "annotations": null, "audio": null,
+                    "function_call": null, "tool_calls": [], "reasoning_content": null }, "token_ids": null }],
+            "service_tier": null, "system_fingerprint": null, "prompt_logprobs": null, "kv_transfer_params": null,
             "usage": { "prompt_tokens": 11, "total_tokens": 18, "completion_tokens": 7, "prompt_tokens_details": null } })
         }
     }
