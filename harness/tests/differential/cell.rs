@@ -58,6 +58,17 @@ impl Deployment {
 }
 
 impl Cell {
+    /// Its name for a person: of a drawn cell, what it consists of.
+    pub(crate) fn title(&self) -> String {
+        if !self.name.starts_with("cell-") {
+            return self.name.clone();
+        }
+        let member = |d: &Deployment| format!("{} {} {}", d.role, d.provider.prefix(), d.fault.name());
+        let members: Vec<String> = self.deployments.iter().map(member).collect();
+        let kind = if self.streaming { "stream" } else { "whole" };
+        format!("{}: {kind}; {}", self.name, members.join(", "))
+    }
+
     /// The group of a role.
     pub(crate) fn group(&self, role: &str) -> String {
         format!("{}.{role}", self.name)
@@ -112,11 +123,21 @@ impl Cell {
         self.fallbacks.iter().map(list).collect()
     }
 
+    /// Whether none of its requests waits for anything: all its time is the gateway's own.
+    pub(crate) fn is_busy(&self) -> bool {
+        let is_quick = |d: &Deployment| match d.fault {
+            Fault::Stall | Fault::Blackhole | Fault::Slow | Fault::StallBefore | Fault::StallAfter => false,
+            Fault::Healthy | Fault::EarlyEnd | Fault::ErrorLater | Fault::CutAfter => true,
+            Fault::Status { status: 400..=404, .. } => true,
+            _ => self.retries == 0,
+        };
+        self.deployments.iter().all(is_quick)
+    }
+
     /// Its request.
     pub(crate) fn ask(&self) -> Ask {
-        let mut ask = Ask::chat_with(&self.group(&self.deployments[0].role), self.streaming, &self.body);
-        ask.headers.extend(self.headers.iter().cloned());
-        ask
+        let ask = Ask::chat_with(&self.group(&self.deployments[0].role), self.streaming, &self.body);
+        self.headers.iter().fold(ask, |ask, (name, value)| ask.header(name, value))
     }
 
     /// What its names stand for in the replies of one gateway, given each deployment's port. Members of one group

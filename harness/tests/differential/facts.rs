@@ -106,6 +106,11 @@ fn header(name: &str, value: &str, reply: &Reply, labels: &Labels) -> String {
     if name == "content-length" && reply.end == End::Clean && value == reply.body.len().to_string() {
         return "<length of body>".into();
     }
+    // LiteLLM would compress a long whole reply.
+    let by_length = if reply.body.len() >= 500 { "Origin, Accept-Encoding" } else { "Origin" };
+    if name == "vary" && value == by_length {
+        return "<by length of body>".into();
+    }
     labels.normal(value)
 }
 

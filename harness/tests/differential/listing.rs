@@ -7,9 +7,12 @@ use crate::run::Outcome;
 /// Cells that are named for one difference; the rest is a number.
 const NAMED: usize = 6;
 
+/// A fact, and what the real one and the mock one say of it.
+type Key<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
+
 /// All differences of `outcomes`; empty without any.
 pub(crate) fn listing(outcomes: &[Outcome]) -> String {
-    let mut groups: BTreeMap<(&str, Option<&str>, Option<&str>), Vec<String>> = BTreeMap::new();
+    let mut groups: BTreeMap<Key<'_>, Vec<String>> = BTreeMap::new();
     for outcome in outcomes {
         for difference in &outcome.differences {
             let key = (difference.fact.as_str(), difference.real.as_deref(), difference.mock.as_deref());
@@ -28,6 +31,33 @@ pub(crate) fn listing(outcomes: &[Outcome]) -> String {
             mock.unwrap_or("(absent)"),
             named.join(", "),
         ));
+    }
+    text
+}
+
+/// What happened in a cell, request by request, at both gateways.
+pub(crate) fn transcript(outcome: &Outcome) -> String {
+    let mut text = format!("{}/{}\n", outcome.settings, outcome.cell.name);
+    for (index, exchange) in outcome.exchanges.iter().enumerate() {
+        let sides =
+            [("real", &exchange.real, exchange.real_took), ("mock", &exchange.mock, exchange.mock_took)];
+        for (side, facts, took) in sides {
+            let fact = |name: &str| facts.get(name).map_or("-", String::as_str);
+            let attempts =
+                outcome.cell.roles().into_iter().map(|role| fact(&format!("attempts at {role}")).to_owned());
+            text.push_str(&format!(
+                "  #{} {side} {} by {} fallbacks {} attempts {} {:.2} s {} {} cooled {}\n",
+                index + 1,
+                fact("status"),
+                fact("header x-litellm-model-group"),
+                fact("header x-litellm-attempted-fallbacks"),
+                attempts.collect::<Vec<_>>().join("+"),
+                took.as_secs_f64(),
+                fact("events"),
+                fact("body /error/message"),
+                fact("header retry-after"),
+            ));
+        }
     }
     text
 }

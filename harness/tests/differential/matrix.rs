@@ -16,17 +16,20 @@ pub(crate) fn settings() -> Vec<Settings> {
     vec![
         named("stock", json!({ "timeout": 1 })),
         named("tuned", json!({ "timeout": 1.6, "num_retries": 0, "allowed_fails": 0, "max_fallbacks": 1 })),
-        named("tuned-nested", json!({ "timeout": 1.6, "num_retries": 0, "allowed_fails": 0 })),
-        named("allowed-fails-0", json!({ "timeout": 1, "allowed_fails": 0, "cooldown_time": 30 })),
+        named(
+            "tuned-nested",
+            json!({ "timeout": 1.6, "num_retries": 0, "allowed_fails": 0, "cooldown_time": 60 }),
+        ),
+        named("allowed-fails-0", json!({ "timeout": 1, "allowed_fails": 0, "cooldown_time": 300 })),
         named(
             "retry-policy",
             json!({ "timeout": 1, "retry_policy": { "TimeoutErrorRetries": 0,
             "InternalServerErrorRetries": 1, "RateLimitErrorRetries": 1, "AuthenticationErrorRetries": 1 } }),
         ),
-        Settings { group_size: 2, ..named("two-deployments", json!({ "timeout": 1 })) },
+        Settings { group_size: 2, ..named("two-deployments", json!({ "timeout": 1, "cooldown_time": 300 })) },
         named(
             "fails-policy",
-            json!({ "timeout": 1, "num_retries": 0, "cooldown_time": 2, "max_fallbacks": 1,
+            json!({ "timeout": 1, "num_retries": 0, "cooldown_time": 60, "max_fallbacks": 1,
             "allowed_fails_policy": { "TimeoutErrorAllowedFails": 1, "InternalServerErrorAllowedFails": 0,
             "RateLimitErrorAllowedFails": 1 } }),
         ),

@@ -19,11 +19,13 @@ pub(crate) const REQUESTS: usize = 5;
 /// Requests whose latency is compared.
 const TIMED: [usize; 3] = [1, 2, 5];
 /// Between the starts of two cells.
-const STAGGER: Duration = Duration::from_millis(400);
-/// Cells that are repeated because they differed run this many at a time.
-const REPEATED_AT_ONCE: usize = 3;
+const STAGGER: Duration = Duration::from_millis(100);
+/// What a cell takes of the slots when all its requests are answered at once, and LiteLLM is kept busy.
+const BUSY_SLOTS: u32 = 4;
+/// Slots for cells that are repeated because they differed.
+const REPEATED_AT_ONCE: usize = 4;
 /// More cells than that do not differ by noise, and are not repeated.
-const REPEATED_MAX: usize = 24;
+const REPEATED_MAX: usize = 40;
 
 /// One request at both gateways.
 #[derive(Debug, Clone)]
@@ -32,8 +34,6 @@ pub(crate) struct Exchange {
     pub(crate) mock: Facts,
     pub(crate) real_took: Duration,
     pub(crate) mock_took: Duration,
-    /// The most backoff sleeps in it.
-    pub(crate) sleeps: u32,
 }
 
 /// What came of a cell.
@@ -47,15 +47,15 @@ pub(crate) struct Outcome {
     pub(crate) repeated: bool,
 }
 
-/// Runs `cells` under `settings`, `at_once` at a time, and those that differ once more in a fresh pair.
+/// Runs `cells` under `settings`, in `slots` slots, and those that differ once more in a fresh pair.
 pub(crate) async fn run(
     bin: &Path,
     settings: &Settings,
     cells: Vec<Cell>,
-    at_once: usize,
+    slots: usize,
     seed: u64,
 ) -> Vec<Outcome> {
-    let mut outcomes = run_once(bin, settings, cells, at_once, seed).await;
+    let mut outcomes = run_once(bin, settings, cells, slots, seed).await;
     let apart: Vec<Cell> =
         outcomes.iter().filter(|o| !o.differences.is_empty()).map(|o| o.cell.clone()).collect();
     if !apart.is_empty() && apart.len() <= REPEATED_MAX {
@@ -77,7 +77,7 @@ async fn run_once(
     bin: &Path,
     settings: &Settings,
     cells: Vec<Cell>,
-    at_once: usize,
+    slots: usize,
     seed: u64,
 ) -> Vec<Outcome> {
     let warm = warm_cells();
@@ -85,11 +85,12 @@ async fn run_once(
     let pair = Arc::new(Pair::start(bin, settings, &all, seed).await);
     assert!(pair.unsupported().is_empty(), "the mock does not act upon {:?}", pair.unsupported());
     warm_up(&pair, &warm).await;
-    let slots = Arc::new(Semaphore::new(at_once));
+    let slots = Arc::new(Semaphore::new(slots));
     let mut starts = tokio::time::interval(STAGGER);
     let mut running = JoinSet::new();
     for (index, cell) in cells.into_iter().enumerate() {
-        let slot = Arc::clone(&slots).acquire_owned().await.expect("never closed");
+        let weight = if cell.is_busy() { BUSY_SLOTS } else { 1 };
+        let slot = Arc::clone(&slots).acquire_many_owned(weight).await.expect("never closed");
         starts.tick().await;
         let (pair, settings) = (Arc::clone(&pair), settings.name.clone());
         running.spawn(async move {
@@ -136,7 +137,8 @@ async fn warm_up(pair: &Pair, cells: &[Cell]) {
     }
 }
 
-async fn one(pair: &Pair, settings: String, cell: Cell) -> Outcome {
+/// One cell at both gateways.
+pub(crate) async fn one(pair: &Pair, settings: String, cell: Cell) -> Outcome {
     let (real, mock) = tokio::join!(series(pair, Side::Real, &cell), series(pair, Side::Mock, &cell));
     let mut exchanges = Vec::new();
     let mut apart = Vec::new();
@@ -157,7 +159,6 @@ async fn one(pair: &Pair, settings: String, cell: Cell) -> Outcome {
             mock: mock.facts,
             real_took: real.took,
             mock_took: mock.took,
-            sleeps,
         });
     }
     Outcome { settings, cell, exchanges, differences: apart, repeated: false }

@@ -24,6 +24,9 @@ const HELD_WITHIN: Duration = Duration::from_secs(120);
 /// How long [`Fault::Slow`] takes.
 const SLOW: Duration = Duration::from_secs(3);
 
+/// Between some content and the cut after it.
+const CUT_PAUSE: Duration = Duration::from_millis(250);
+
 /// What an upstream is to do.
 #[derive(Debug, Clone)]
 pub(crate) struct Script {
@@ -199,7 +202,12 @@ async fn broken_reply(stream: &mut TcpStream, script: &Script, streaming: bool) 
     let pieces = pieces(script);
     let (bytes, reusable) = match (script.fault, streaming) {
         (Fault::CutBefore, true) => (stream_head(script), false),
-        (Fault::CutAfter, true) => (stream_head(script) + &chunk(&pieces[0]), false),
+        (Fault::CutAfter, true) => {
+            stream.write_all((stream_head(script) + &chunk(&pieces[0])).as_bytes()).await?;
+            // LiteLLM loses content that arrives in one go with the end of its connection.
+            closed_within(stream, CUT_PAUSE).await;
+            return Ok(false);
+        }
         (Fault::StallAfter, true) => {
             stream.write_all((stream_head(script) + &chunk(&pieces[0])).as_bytes()).await?;
             closed_within(stream, HELD_WITHIN).await;

@@ -130,7 +130,7 @@ impl World {
                         Upstream::Hangs => {
                             self.now += timeout;
                             let failure = Failure::with_status(ErrorClass::Timeout, 408);
-                            Event::Failed(Failure { timed_out: true, ..failure })
+                            Event::Failed(Failure { seen_in: SeenIn::Timer, ..failure })
                         }
                     }
                 }
