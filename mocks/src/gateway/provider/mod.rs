@@ -292,3 +292,6 @@ fn describe(error: &TransportError) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;
