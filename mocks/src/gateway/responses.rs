@@ -171,7 +171,11 @@ fn served_body(shared: &Arc<Shared>, asked: &Asked, reply: Reply) -> Response<Bo
             json_reply(200, &body)
         }
         Content::Stream { first, rest } => {
-            let model = if fell_back { reply.served.group } else { asked.model.clone() };
+            let model = match reply.served.chunks_name {
+                Some(name) => name,
+                None if fell_back => reply.served.group,
+                None => asked.model.clone(),
+            };
             let created = super::unix_seconds();
             let ids = shared.ids.clone();
             let blames = reply.served.unfailed.then(|| (Arc::clone(shared), reply.served.deployment));

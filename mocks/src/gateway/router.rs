@@ -84,6 +84,9 @@ pub struct Served {
     pub attempted_fallbacks: u32,
     /// Nothing has failed in this request so far: a failure that its stream still meets is its first, and counts.
     pub unfailed: bool,
+    /// What the chunks name as their model where it is not the server: the fallback that accepted the stream first
+    /// and then broke it. LiteLLM settles the name when it gets the stream, not when it gets a chunk.
+    pub chunks_name: Option<String>,
 }
 
 /// The model name that nothing in the configuration answers to.
@@ -141,6 +144,8 @@ pub struct RequestWalk {
     /// Depth at which an accepted stream broke; 0 before that.
     base_depth: u32,
     broken_stream: Option<Served>,
+    /// [`Served::chunks_name`].
+    chunks_name: Option<String>,
     attempted: BTreeSet<(String, Option<i64>)>,
     run: GroupRun,
     /// The first failure of a request is counted where it happens, no later one is.
@@ -176,6 +181,7 @@ impl RequestWalk {
             loops: Vec::new(),
             base_depth: 0,
             broken_stream: None,
+            chunks_name: None,
             attempted: BTreeSet::new(),
             run,
             first_failure_seen: false,
@@ -269,7 +275,11 @@ impl RequestWalk {
                 if !std::mem::replace(&mut self.first_failure_seen, true) {
                     self.stray = Some(failure.clone());
                 }
-                self.broken_stream = Some(self.attribution());
+                let accepted = self.attribution();
+                if self.broken_stream.is_none() && accepted.attempted_fallbacks > 0 {
+                    self.chunks_name = Some(accepted.group.clone());
+                }
+                self.broken_stream = Some(accepted);
                 if ends_open_stream(&failure) {
                     let broken_stream = self.broken_stream.take();
                     return Step::Done(Action::Answer(Answer::Failed {
@@ -300,6 +310,7 @@ impl RequestWalk {
             // Each loop writes its own depth into the header on the way out, the outermost last.
             attempted_fallbacks: self.loops.first().map_or(self.base_depth, |outermost| outermost.depth),
             unfailed: !self.first_failure_seen,
+            chunks_name: self.chunks_name.clone(),
         }
     }
 

@@ -305,6 +305,24 @@ fn an_accepted_stream_that_breaks_goes_on_without_retry() {
 }
 
 #[test]
+fn chunks_name_the_fallback_that_accepted_the_stream_first() {
+    let named = |kimi: Upstream, minimax: Upstream| {
+        let mut world = World::new(chain(json!({})), [kimi, minimax, Upstream::Serves, Upstream::Serves], 1);
+        let run = world.request("kimi", true, RequestOverrides::default());
+        assert_eq!(run.served_by().0, VLLM);
+        let Answer::Served(served) = run.answer else { panic!("failed") };
+        served.chunks_name
+    };
+    assert_eq!(named(fails(401), Upstream::BreaksStreams).as_deref(), Some("minimax"));
+    assert_eq!(
+        named(Upstream::BreaksStreams, Upstream::BreaksStreams),
+        None,
+        "asked for, so no fallback then"
+    );
+    assert_eq!(named(Upstream::BreaksStreams, fails(401)), None);
+}
+
+#[test]
 fn an_error_inside_an_accepted_stream_is_counted_against_the_next_deployment() {
     // As a hosted_vllm error event does: a class that cools, unlike a broken connection.
     let broken = Upstream::BreaksStreamsWith(Failure::with_status(ErrorClass::InternalServer, 500));
