@@ -181,7 +181,7 @@ fn configurations_of_other_programs_are_read_as_json() {
     );
     fs::write(&path, "a: 1\na: 2\n").unwrap();
     let problem = input::read_yaml_value(&path).unwrap_err();
-    assert_eq!((problem.line, problem.column), (Some(2), Some(1)), "{problem}");
+    assert_eq!((problem.0[0].line, problem.0[0].column), (Some(2), Some(1)), "{problem}");
 }
 
 #[test]
