@@ -127,6 +127,8 @@ fn by_name<V, N>(
     names: impl Fn(&V) -> Option<N>,
 ) -> Option<BTreeMap<String, Option<N>>> {
     let entries = &written.there()?.value.0;
+    // That there are none has been said.
+    (!entries.is_empty()).then_some(())?;
     Some(entries.iter().map(|(name, value)| (name.value.clone(), value.as_ref().and_then(&names))).collect())
 }
 

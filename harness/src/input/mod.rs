@@ -105,7 +105,12 @@ fn check_from(root: &Path, paths: &[PathBuf], environment: Option<&str>) -> Chec
     findings.add(problems);
     let mut scenarios: Vec<Scenario> = Vec::new();
     let mut taken: BTreeMap<String, String> = BTreeMap::new();
+    let nothing_known = Names::default();
     for file in wanted {
+        // A scenario of ours is right in itself. Whether it fits can wait until the environment is right too:
+        // a person repairs that first, and would have to look for its problems among the others.
+        let waits = environment.is_none() && matches!(file, files::Wanted::BuiltIn(_));
+        let names = if waits { &nothing_known } else { &names };
         scenarios.extend(findings.of(file.read(), |check, document| {
             let file = ScenarioFile::read(&tree::parse(check)?, check)?;
             if let Some(name) = file.scenario.there()
@@ -117,7 +122,7 @@ fn check_from(root: &Path, paths: &[PathBuf], environment: Option<&str>) -> Chec
                     "give each scenario a name of its own",
                 );
             }
-            scenario::check::scenario(check, &file, &names, document.source.clone())
+            scenario::check::scenario(check, &file, names, document.source.clone())
         }));
     }
     Checked { environment, names, scenarios, findings: findings.all() }

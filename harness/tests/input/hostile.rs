@@ -98,7 +98,7 @@ fn large_files_are_refused_by_size() {
 
 #[test]
 fn other_than_text_is_refused() {
-    assert_eq!(refused(b"scenario: \xff\xfe\n"), "not UTF-8: byte 10 is no text");
+    assert_eq!(refused(b"scenario: \xff\xfe\n"), "not UTF-8: the byte 0xff is no text here");
     assert!(!refused(b"scenario: \0\n").is_empty());
     assert_eq!(refused(b""), "the file is empty");
     assert_eq!(refused(b"\xef\xbb\xbf"), "the file is empty");
