@@ -130,7 +130,7 @@ impl Read for KeyWritten {
         if matches!(node.content, Content::Scalar(_) | Content::List(_)) && !node.is_null() {
             check.secret_problem(
                 node.place,
-                "a key must not stand in this file",
+                "the gateway's key must not stand in this file",
                 "name the environment variable that holds it: `key: { env: LITELLM_MASTER_KEY }`",
             );
             return None;
@@ -189,7 +189,7 @@ impl Read for Fault {
         if matches!(node.content, Content::Mapping(_)) {
             check.problem(
                 node.place,
-                "a fault with more to say about it: this version runs the embedded world only",
+                "a fault is one word here: this version runs the embedded world only",
                 "write `blackhole`, `refuse`, `stall` or `nothing`",
             );
             return None;

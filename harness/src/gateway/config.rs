@@ -11,6 +11,9 @@ use sha2::{Digest, Sha256};
 
 pub(crate) mod check;
 mod fallbacks;
+mod known;
+mod models;
+mod settings;
 mod values;
 
 pub use check::LoadedBy;

@@ -28,6 +28,8 @@ use crate::scenario::{self, Scenario};
 /// Nobody reads more at once, whatever the number of files.
 const PROBLEMS_MAX: usize = 1000;
 
+const EMPTY: &str = "see docs/scenario-format.md for what belongs here";
+
 /// Files without problems.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
@@ -97,7 +99,7 @@ fn check_from(root: &Path, paths: &[PathBuf], environment: Option<&str>) -> Chec
     let mut findings = Findings::default();
     let mut names = Names::default();
     let environment = findings.of(files::environment(root, environment), |check, document| {
-        let file = EnvironmentFile::read(&tree::parse(check)?, check)?;
+        let file = EnvironmentFile::read(&tree::parse(check, EMPTY)?, check)?;
         names = Names::of_file(&file);
         environment::check::environment(check, &file, document.source.clone())
     });
@@ -112,7 +114,7 @@ fn check_from(root: &Path, paths: &[PathBuf], environment: Option<&str>) -> Chec
         let waits = environment.is_none() && matches!(file, files::Wanted::BuiltIn(_));
         let names = if waits { &nothing_known } else { &names };
         scenarios.extend(findings.of(file.read(), |check, document| {
-            let file = ScenarioFile::read(&tree::parse(check)?, check)?;
+            let file = ScenarioFile::read(&tree::parse(check, EMPTY)?, check)?;
             if let Some(name) = file.scenario.there()
                 && let Some(other) = taken.insert(name.value.clone(), document.source.name.clone())
             {
@@ -199,7 +201,7 @@ pub fn read_yaml_value(path: &Path) -> Result<(serde_json::Value, String), Probl
 /// What is wrong with it, with its position.
 pub fn parse_yaml_value(name: &str, text: &str) -> Result<serde_json::Value, Problems> {
     let mut check = Checker::new(name, text);
-    let value = tree::parse(&mut check).map(|node| json::value(&node));
+    let value = tree::parse(&mut check, "write what belongs here").map(|node| json::value(&node));
     match value.filter(|_| check.is_clean()) {
         Some(value) => Ok(value),
         None => Err(Problems(check.finish())),

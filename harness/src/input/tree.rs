@@ -143,8 +143,9 @@ impl Stop {
     }
 }
 
-/// The tree of the checker's file; `None` where there is none, which has been said.
-pub(crate) fn parse(check: &mut Checker<'_>) -> Option<Node> {
+/// The tree of the checker's file; `None` where there is none, which has been said. `beginning` says what to write
+/// in an empty one.
+pub(crate) fn parse(check: &mut Checker<'_>, beginning: &str) -> Option<Node> {
     let text = check.text();
     let mut composer = Composer {
         events: Parser::new_from_str_with_options(text, options()),
@@ -157,7 +158,7 @@ pub(crate) fn parse(check: &mut Checker<'_>) -> Option<Node> {
     match composer.document() {
         Ok(Some(node)) if !node.is_null() => Some(node),
         Ok(_) => {
-            check.whole("the file is empty", "see docs/scenario-format.md for what belongs here");
+            check.whole("the file is empty", beginning);
             None
         }
         Err(stop) => {

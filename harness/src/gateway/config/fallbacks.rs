@@ -35,12 +35,14 @@ pub(super) fn lists(reader: &mut Reader<'_, '_>, key: &str, node: &Node, groups:
             }
         };
         if entries.len() != 1 {
-            let message = format!("an entry of `{key}` has {} groups; LiteLLM takes one", entries.len());
+            let count =
+                if entries.is_empty() { "no group".to_owned() } else { format!("{} groups", entries.len()) };
+            let message = format!("an entry of `{key}` has {count}; LiteLLM takes one");
             reader.check.problem(item.place, &message, SHAPE);
         }
         for entry in entries {
             known_group(reader, &entry.key, groups);
-            let targets = targets(reader, &entry.key.value, &entry.value, groups);
+            let targets = targets(reader, &entry.key.value, &entry.key.value, &entry.value, groups);
             if let Some(first) = chains.add(&entry.key, targets) {
                 let group = &entry.key.value;
                 reader.check.problem(
@@ -57,17 +59,22 @@ pub(super) fn lists(reader: &mut Reader<'_, '_>, key: &str, node: &Node, groups:
 /// Checks a value like `["vllm-qwen"]`, for whatever group fails.
 pub(super) fn default_list(reader: &mut Reader<'_, '_>, node: &Node, groups: &Groups) {
     if !node.is_null() {
-        targets(reader, ANY, node, groups);
+        targets(reader, "default_fallbacks", ANY, node, groups);
     }
 }
 
-/// The groups that take over from `group`.
-fn targets(reader: &mut Reader<'_, '_>, group: &str, node: &Node, groups: &Groups) -> Vec<At<String>> {
-    let what = if group == ANY { "a list of fallbacks".to_owned() } else { format!("fallbacks of {group}") };
-    let Some(items) = reader.list(&what, node, "write `[vllm-qwen, ollama-qwen]`") else {
+/// The groups that take over from `group`, written at `key`.
+fn targets(
+    reader: &mut Reader<'_, '_>,
+    key: &str,
+    group: &str,
+    node: &Node,
+    groups: &Groups,
+) -> Vec<At<String>> {
+    let Some(items) = reader.list(key, node, "write `[vllm-qwen, ollama-qwen]`") else {
         return Vec::new();
     };
-    let targets: Vec<At<String>> = items.iter().filter_map(|item| reader.text("a fallback", item)).collect();
+    let targets: Vec<At<String>> = items.iter().filter_map(|item| reader.text("fallback", item)).collect();
     for target in &targets {
         if target.value == group {
             reader.check.problem(

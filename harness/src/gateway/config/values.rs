@@ -172,25 +172,29 @@ impl Reader<'_, '_> {
 
     /// Text that must stand in the file itself; says what else it is.
     pub(super) fn text(&mut self, key: &str, node: &Node) -> Option<At<String>> {
-        let hint = "write it out";
         match json::value(node) {
             Value::String(text) if text.starts_with(ENVIRONMENT_PREFIX) => {
                 let message = format!("`{key}` must stand in the file itself, not in a variable");
-                self.check.problem(node.place, &message, hint);
+                self.check.problem(node.place, &message, "write it out");
                 None
             }
             Value::String(text) if !text.is_empty() => Some(At { value: text, place: node.place }),
             value @ (Value::Bool(_) | Value::Number(_)) => {
                 let Content::Scalar(scalar) = &node.content else { return None };
+                let as_what = if value.is_number() { "a number".to_owned() } else { value.to_string() };
                 self.check.problem(
                     node.place,
-                    &format!("`{key}` is text, and LiteLLM reads `{}` as {value}", scalar.text),
+                    &format!("`{key}` is text, and LiteLLM reads `{}` as {as_what}", scalar.text),
                     format!("put it in quotes: `\"{}\"`", scalar.text),
                 );
                 None
             }
+            Value::String(_) => {
+                self.check.problem(node.place, &format!("`{key}` is empty"), "write a name");
+                None
+            }
             _ => {
-                self.wrong(node, &format!("`{key}` is text"), hint);
+                self.wrong(node, &format!("`{key}` is a name"), "write a name");
                 None
             }
         }
@@ -215,11 +219,19 @@ impl Reader<'_, '_> {
 
     /// The value is not shown in the message: it may be anything.
     pub(super) fn wrong(&mut self, node: &Node, what: &str, hint: &str) {
-        if node.is_null() {
-            self.check.problem(node.place, &format!("{what}, and here it is empty"), hint);
-        } else if !matches!(node.content, Content::Broken) {
-            self.check.problem(node.place, &format!("{what}, not {}", node.kind()), hint);
-        }
+        let message = match (&node.content, json::value(node)) {
+            (Content::Broken, _) => return,
+            (_, Value::Null) => format!("{what}, and here it is empty"),
+            (Content::Scalar(scalar), Value::Bool(value)) => {
+                format!("{what}, and LiteLLM reads `{}` as {value}", scalar.text)
+            }
+            (_, Value::String(text)) if text.starts_with(ENVIRONMENT_PREFIX) => {
+                format!("{what}, and what the variable holds is none")
+            }
+            (_, Value::String(_)) => format!("{what}, not text"),
+            _ => format!("{what}, not {}", node.kind()),
+        };
+        self.check.problem(node.place, &message, hint);
     }
 }
 
