@@ -7,7 +7,7 @@ use super::{FaultKind, Profile};
 use crate::input::at::{At, Entries, FromText, Items, Key, Text, one_of};
 use crate::input::checker::Checker;
 use crate::input::read::Read;
-use crate::input::tree::{Content, Node};
+use crate::input::tree::{Content, Entry, Node};
 use crate::units::{Period, Rate};
 
 /// What `ready_within` is where it is left out.
@@ -136,11 +136,18 @@ impl Read for KeyWritten {
             return None;
         }
         // Whoever writes a key here writes it in all sorts of ways.
-        for entry in node.entries().iter().filter(|entry| entry.key.value != "env") {
-            check.hide(entry.value.place);
+        let named =
+            |entry: &&Entry| entry.key.value == "env" && matches!(entry.value.content, Content::Scalar(_));
+        for entry in node.entries().iter().filter(|entry| !named(entry)) {
+            check.hide_all(&entry.value);
         }
         let keys = check.keys(node, &["env"])?;
-        Some(Self { env: keys.required(check, "env", "env: LITELLM_MASTER_KEY") })
+        let env = if keys.strange {
+            keys.optional(check, "env")
+        } else {
+            keys.required(check, "env", "env: LITELLM_MASTER_KEY")
+        };
+        Some(Self { env })
     }
 }
 
@@ -194,7 +201,7 @@ impl Read for Fault {
             );
             return None;
         }
-        let scalar = check.scalar(node, "a fault")?;
+        let scalar = check.scalar(node, "one word")?;
         match one_of("fault", &scalar.text, &FAULTS) {
             Ok(kind) => Some(Self(kind)),
             Err((message, hint)) => {

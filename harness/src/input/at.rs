@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::checker::nearest_of;
 use super::problem::Place;
-use crate::units::{PERIOD_PATTERN, Period, RATE_PATTERN, Rate};
+use crate::units::{PERIOD_PATTERN, Period, PeriodError, RATE_PATTERN, Rate, RateError};
 
 /// A value and where it is written.
 #[derive(Clone, Debug)]
@@ -145,8 +145,12 @@ pub(crate) trait FromText: Sized {
 
 impl FromText for Period {
     fn read(text: &str) -> Result<Self, (String, String)> {
-        text.parse().map_err(|error: crate::units::PeriodError| {
-            (format!("`{text}`: {error}"), "write a period like `300ms`, `5s`, `15m` or `1h`".to_owned())
+        text.parse().map_err(|error: PeriodError| {
+            let hint = match error {
+                PeriodError::NoUnit => format!("write `{text}s` if seconds are meant"),
+                _ => "write a period like `300ms`, `5s`, `15m` or `1h`".to_owned(),
+            };
+            (format!("`{text}`: {error}"), hint)
         })
     }
     fn schema(_: &mut SchemaGenerator) -> Schema {
@@ -156,8 +160,14 @@ impl FromText for Period {
 
 impl FromText for Rate {
     fn read(text: &str) -> Result<Self, (String, String)> {
-        text.parse().map_err(|error: crate::units::RateError| {
-            (format!("`{text}`: {error}"), "write a rate like `4/s`, `30/m` or `100/h`".to_owned())
+        text.parse().map_err(|error: RateError| {
+            let number = text.parse::<u32>().is_ok_and(|number| number > 0);
+            let hint = if number {
+                format!("write `{text}/s` if that many a second are meant")
+            } else {
+                "write a rate like `4/s`, `30/m` or `100/h`".to_owned()
+            };
+            (format!("`{text}`: {error}"), hint)
         })
     }
     fn schema(_: &mut SchemaGenerator) -> Schema {

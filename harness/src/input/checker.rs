@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::at::{At, FromText, Text};
 use super::problem::{Place, Problem};
+use super::tree::{Content, Node};
 use crate::units::Period;
 
 /// Longer than any mode, wait or restart makes sense.
@@ -21,6 +22,8 @@ pub(crate) struct Checker<'a> {
     /// Line -> column from which on nothing of it is shown.
     hidden: BTreeMap<usize, usize>,
     words_for_key: fn(&str) -> Option<(String, String)>,
+    /// What is being read, in the words of a person.
+    subject: String,
 }
 
 #[derive(Default)]
@@ -49,6 +52,7 @@ impl<'a> Checker<'a> {
             warnings: Findings::default(),
             hidden: BTreeMap::new(),
             words_for_key: |_| None,
+            subject: "the file".to_owned(),
         }
     }
 
@@ -59,6 +63,18 @@ impl<'a> Checker<'a> {
 
     pub(super) fn words_for_key(&self, key: &str) -> Option<(String, String)> {
         (self.words_for_key)(key)
+    }
+
+    /// Reads a part of what is being read, which is called `subject` in messages.
+    pub(super) fn part<T>(&mut self, subject: String, read: impl FnOnce(&mut Self) -> T) -> T {
+        let whole = std::mem::replace(&mut self.subject, subject);
+        let value = read(self);
+        self.subject = whole;
+        value
+    }
+
+    pub(crate) fn subject(&self) -> &str {
+        &self.subject
     }
 
     pub(crate) fn text(&self) -> &'a str {
@@ -85,6 +101,16 @@ impl<'a> Checker<'a> {
     pub(crate) fn hide(&mut self, place: Place) {
         let column = self.hidden.entry(place.line).or_insert(place.column);
         *column = place.column.min(*column);
+    }
+
+    /// [`Self::hide`] for all that stands in a value.
+    pub(crate) fn hide_all(&mut self, node: &Node) {
+        match &node.content {
+            Content::Scalar(_) => self.hide(node.place),
+            Content::List(items) => items.iter().for_each(|item| self.hide_all(item)),
+            Content::Mapping(entries) => entries.iter().for_each(|entry| self.hide_all(&entry.value)),
+            Content::Broken => {}
+        }
     }
 
     /// Something is doubtful at a place.

@@ -21,8 +21,8 @@ impl Read for String {
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
         let scalar = check.scalar(node, "text")?;
         if scalar.truth().is_some() || scalar.is_number() {
-            let hint = format!("put it in quotes: `\"{}\"`", scalar.text);
-            check.problem(node.place, &format!("expected text, found {}", node.kind()), hint);
+            let message = format!("{} is text, not {}", check.subject(), node.kind());
+            check.problem(node.place, &message, format!("put it in quotes: `\"{}\"`", scalar.text));
             return None;
         }
         Some(scalar.text.clone())
@@ -33,8 +33,9 @@ impl Read for bool {
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
         let scalar = check.scalar(node, "`true` or `false`")?;
         if scalar.truth().is_none() {
-            let hint = if scalar.plain { "write `true` or `false`" } else { "leave the quotes out" };
-            check.problem(node.place, "this is not `true` or `false`", hint);
+            let quoted = !scalar.plain && matches!(scalar.text.as_str(), "true" | "false");
+            let hint = if quoted { "leave the quotes out" } else { "write `true` or `false`" };
+            check.problem(node.place, &format!("{} is `true` or `false`, not text", check.subject()), hint);
         }
         scalar.truth()
     }
@@ -44,7 +45,8 @@ impl<T: FromText> Read for Text<T> {
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
         let scalar = check.scalar(node, "a single value")?;
         if T::NUMBER && !scalar.plain {
-            check.problem(node.place, "expected a number, found text", "leave the quotes out");
+            let message = format!("{} is a number, not text", check.subject());
+            check.problem(node.place, &message, "leave the quotes out");
             return None;
         }
         Some(Self::new(scalar.text.clone()))
@@ -63,15 +65,21 @@ impl<T: Read> Read for Items<T> {
             check.wrong_kind(node, "a list", hint);
             return None;
         };
-        let items: Vec<T> = list.iter().filter_map(|item| T::read(item, check)).collect();
+        let subject = format!("an entry of {}", check.subject());
+        let items: Vec<T> =
+            check.part(subject, |check| list.iter().filter_map(|item| T::read(item, check)).collect());
         Some(Self { complete: items.len() == list.len(), empty: list.is_empty(), items })
     }
 }
 
 impl<V: Read> Read for Entries<V> {
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
-        let entries = check.mapping(node)?;
-        Some(Self(entries.iter().map(|entry| (entry.key.clone(), V::read(&entry.value, check))).collect()))
+        let entries = check.mapping(node)?.iter();
+        let read = entries.map(|entry| {
+            let value = check.part(format!("`{}`", entry.key.value), |check| V::read(&entry.value, check));
+            (entry.key.clone(), value)
+        });
+        Some(Self(read.collect()))
     }
 }
 
@@ -79,25 +87,36 @@ impl<V: Read> Read for Entries<V> {
 pub(crate) struct Keys<'n> {
     place: Place,
     found: Vec<(&'static str, &'n Node)>,
+    /// It has keys that mean nothing, also not when misspelt; that has been said.
+    pub(crate) strange: bool,
 }
 
 impl Keys<'_> {
     /// The value of a key that must be there, like in `example`.
     pub(crate) fn required<T: Read>(&self, check: &mut Checker<'_>, key: &str, example: &str) -> Key<T> {
-        match self.optional(check, key) {
-            Key::Absent => {
-                check.problem(self.place, &format!("`{key}` is missing here"), format!("add `{example}`"));
-                Key::Broken
-            }
-            value => value,
+        let node = self.found.iter().find(|(name, _)| *name == key).map(|(_, node)| node);
+        if node.is_some_and(|node| !node.is_null()) {
+            return self.optional(check, key);
         }
+        match node {
+            Some(node) => {
+                let hint = format!("write it like `{example}`");
+                check.problem(node.place, &format!("`{key}` is empty"), hint);
+            }
+            None => {
+                check.problem(self.place, &format!("`{key}` is missing here"), format!("add `{example}`"));
+            }
+        }
+        Key::Broken
     }
 
     /// The value of a key that may be there.
     pub(crate) fn optional<T: Read>(&self, check: &mut Checker<'_>, key: &str) -> Key<T> {
         match self.found.iter().find(|(name, _)| *name == key) {
             None => Key::Absent,
-            Some((_, node)) => T::read(node, check).map_or(Key::Broken, Key::There),
+            Some((_, node)) => {
+                check.part(format!("`{key}`"), |check| T::read(node, check)).map_or(Key::Broken, Key::There)
+            }
         }
     }
 }
@@ -107,7 +126,7 @@ impl Checker<'_> {
     pub(crate) fn keys<'n>(&mut self, node: &'n Node, known: &[&'static str]) -> Option<Keys<'n>> {
         let entries = self.mapping(node)?;
         let mut found: Vec<(&'static str, &'n Node)> = Vec::new();
-        let mut strange = Vec::new();
+        let (mut strange, mut unmeant) = (Vec::new(), false);
         for entry in entries {
             match known.iter().find(|name| **name == entry.key.value) {
                 Some(name) => found.push((name, &entry.value)),
@@ -122,11 +141,12 @@ impl Checker<'_> {
             });
             self.problem(key.place, &message, hint);
             let absent = known.iter().filter(|name| found.iter().all(|(found, _)| found != *name));
-            if let Some(meant) = nearest(&key.value, absent.copied(), MISSPELT) {
-                found.push((meant, &entry.value));
+            match nearest(&key.value, absent.copied(), MISSPELT) {
+                Some(meant) => found.push((meant, &entry.value)),
+                None => unmeant = true,
             }
         }
-        Some(Keys { place: node.place, found })
+        Some(Keys { place: node.place, found, strange: unmeant })
     }
 
     /// The entries of a mapping.
@@ -152,9 +172,11 @@ impl Checker<'_> {
     /// A value of the wrong kind, which is not shown since it may be anything.
     pub(crate) fn wrong_kind(&mut self, node: &Node, expected: &str, hint: &str) {
         if node.is_null() {
-            self.problem(node.place, "the value is empty", "write a value, or leave the key out");
+            let message = format!("{} is empty", self.subject());
+            self.problem(node.place, &message, "write a value, or leave it out");
         } else if !matches!(node.content, Content::Broken) {
-            self.problem(node.place, &format!("expected {expected}, found {}", node.kind()), hint);
+            let message = format!("{} is {expected}, not {}", self.subject(), node.kind());
+            self.problem(node.place, &message, hint);
         }
     }
 }

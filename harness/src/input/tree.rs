@@ -281,7 +281,7 @@ impl<'a> Composer<'a, '_> {
             }
             _ => return Ok(Node::broken(place)),
         };
-        let node = if self.has_strange_tag(tag.as_deref(), place) { Node::broken(place) } else { node };
+        let node = if self.has_strange_tag(tag.as_deref(), span) { Node::broken(place) } else { node };
         if anchor > 0 {
             let size = Size::of(&node);
             self.anchors.insert(anchor, Rc::new(Anchored { node: node.clone(), size }));
@@ -393,11 +393,11 @@ impl<'a> Composer<'a, '_> {
     }
 
     /// Tags choose types of a program; here a value's type is given by its key.
-    fn has_strange_tag(&mut self, tag: Option<&Tag>, place: Place) -> bool {
+    fn has_strange_tag(&mut self, tag: Option<&Tag>, span: Span) -> bool {
         let strange = tag.filter(|tag| tag.core_suffix().is_none() && !is_bare(tag));
         if let Some(tag) = strange {
             self.check.problem(
-                place,
+                place_of(span.tag_span().unwrap_or(span)),
                 &format!("the tag `{}{}` means nothing here", tag.original_handle(), tag.suffix()),
                 "write the value without a tag (`!name`)",
             );

@@ -47,13 +47,16 @@ fn words(kind: &ErrorKind) -> (String, &'static str) {
             "there should be a comma or a closing bracket here",
             "check commas, brackets and quotes here and just before",
         ),
-        Kind::SimpleKeyExpected | Kind::ExpectedBlockMappingKey | Kind::InvalidSimpleKey => (
-            "there should be `key: value` here",
-            "check that the line has its colon, a blank after it, and the indentation of its neighbours",
+        Kind::SimpleKeyExpected | Kind::InvalidSimpleKey => {
+            ("there should be `key: value` here", "check that the line has its colon and a blank after it")
+        }
+        Kind::ExpectedBlockMappingKey => (
+            "this line does not go with those above it",
+            "give keys that belong together the same indentation, and check the line for its colon",
         ),
         Kind::MappingValueNotAllowed | Kind::MappingKeyNotAllowed | Kind::InvalidColonPlacement => (
             "a colon is not possible here",
-            "put text that holds `: ` in quotes, and check the indentation of this line",
+            "put text that holds `: ` in quotes; check the indentation, and that brackets above are closed",
         ),
         Kind::InvalidMappingValueWhitespace | Kind::FlowMappingValueAdjacentCollection => {
             ("there is no blank after the colon", "write `key: value`")
