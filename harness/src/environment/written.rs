@@ -130,7 +130,7 @@ impl Read for KeyWritten {
         if matches!(node.content, Content::Scalar(_) | Content::List(_)) && !node.is_null() {
             check.secret_problem(
                 node.place,
-                "the gateway's key must not stand in this file",
+                "`key` must not hold the key itself",
                 "name the environment variable that holds it: `key: { env: LITELLM_MASTER_KEY }`",
             );
             return None;

@@ -4,8 +4,10 @@
 
 mod fail;
 mod hostile;
+mod litellm;
 mod load;
 mod schemas;
+mod shape;
 mod units;
 
 use std::path::{Path, PathBuf};
