@@ -13,6 +13,9 @@ const PERIOD_MAX: Period = Period::from_secs(24 * 3600);
 /// Nobody reads more at once, and drawing each takes time that a hostile file could multiply.
 const FINDINGS_MAX: usize = 100;
 
+/// Comparing more names than this takes time that a hostile file could multiply.
+const COMPARED_MAX: usize = 500;
+
 /// Problems and warnings of one file so far.
 pub(crate) struct Checker<'a> {
     file: &'a str,
@@ -222,7 +225,7 @@ pub(crate) fn nearest<'n>(
     // Comparing takes the product of both lengths.
     known
         .into_iter()
-        .take(1000)
+        .take(COMPARED_MAX)
         .filter(|name| written.len() <= 100 && name.len() <= 100)
         .map(|name| (similarity(&written, &name.to_lowercase()), name))
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
@@ -244,9 +247,7 @@ fn similarity(a: &str, b: &str) -> f64 {
 
 /// Help for a name that is not known: the nearest one, and all of them.
 pub(crate) fn nearest_of<'n>(what: &str, written: &str, known: impl IntoIterator<Item = &'n str>) -> String {
-    let mut known: Vec<&str> = known.into_iter().collect();
-    let mut seen = std::collections::BTreeSet::new();
-    known.retain(|name| seen.insert(*name));
+    let known: Vec<&str> = known.into_iter().take(COMPARED_MAX).collect();
     if known.is_empty() {
         return format!("there is no {what} to choose from");
     }

@@ -12,6 +12,8 @@ use miette::{
 const SHOWN_CHARS: usize = 160;
 /// A longer message or hint is cut.
 const WORDS_CHARS: usize = 600;
+/// A longer name in them too.
+const NAME_CHARS: usize = 100;
 /// Stands for what may be a secret.
 const HIDDEN: &str = "***";
 
@@ -253,7 +255,16 @@ fn printable(text: &str) -> String {
 
 /// Printable, and cut where a file put far too much into a name.
 fn short(text: &str) -> String {
-    match text.char_indices().nth(WORDS_CHARS) {
+    // What is quoted stands in every second part.
+    let parts = text.split('`').enumerate();
+    let parts: Vec<String> = parts
+        .map(|(index, part)| if index % 2 == 1 { cut(part, NAME_CHARS) } else { printable(part) })
+        .collect();
+    cut(&parts.join("`"), WORDS_CHARS)
+}
+
+fn cut(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
         Some((at, _)) => printable(&text[..at]) + "...",
         None => printable(text),
     }

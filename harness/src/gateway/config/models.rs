@@ -55,7 +55,7 @@ fn against_environment(reader: &mut Reader<'_, '_>, list: Place, groups: &[At<St
         reader.check.problem(
             group.place,
             &format!("no component of the environment serves the alias `{}`", group.value),
-            nearest_of("alias", &group.value, known.take(100)),
+            nearest_of("alias", &group.value, known),
         );
         // One mistake: the name that was meant is not missing as well.
         if let Some(meant) = nearest(&group.value, missing.keys().copied(), MISSPELT) {
