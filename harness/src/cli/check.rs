@@ -30,7 +30,10 @@ fn load(
 ) -> Result<(Loaded, Option<ConfigSource>), ExitStatus> {
     let mut checked = input::check(&files.paths, Some(&files.env));
     let config = loaded_by.and_then(|loaded_by| {
-        let config = ConfigSource::check(files.litellm_config.as_deref(), &checked.names, loaded_by);
+        let path = files.litellm_config.as_deref();
+        // Whether the built-in one fits can wait until the environment is right.
+        let waits = path.is_none() && checked.environment.is_none();
+        let config = ConfigSource::check(path, (!waits).then_some(&checked.names), loaded_by);
         checked.findings.0.extend(config.findings.0);
         config.source
     });

@@ -66,7 +66,7 @@ impl ConfigSource {
     /// # Errors
     /// Never for the file that is shipped; a test reads it.
     pub fn tuned() -> Result<Self, Problems> {
-        Self::check(None, &Names::default(), LoadedBy::Any).source()
+        Self::check(None, None, LoadedBy::Any).source()
     }
 
     /// A file, without an environment that it must fit.
@@ -74,12 +74,12 @@ impl ConfigSource {
     /// # Errors
     /// What is wrong with it, with its position.
     pub fn read(path: &Path) -> Result<Self, Problems> {
-        Self::check(Some(path), &Names::default(), LoadedBy::Any).source()
+        Self::check(Some(path), None, LoadedBy::Any).source()
     }
 
     /// A file, or the built-in configuration, checked against what is known of an environment.
     #[must_use]
-    pub fn check(path: Option<&Path>, names: &Names, loaded_by: LoadedBy) -> CheckedConfig {
+    pub fn check(path: Option<&Path>, names: Option<&Names>, loaded_by: LoadedBy) -> CheckedConfig {
         let (name, text) = match path {
             None => (TUNED_NAME.to_owned(), TUNED.to_owned()),
             Some(path) => match crate::input::read_document(path) {
@@ -87,7 +87,8 @@ impl ConfigSource {
                 Err(problem) => return CheckedConfig { source: None, findings: problem.into() },
             },
         };
-        let (value, findings) = config::check::read(&name, &text, names, loaded_by);
+        let (value, findings) =
+            config::check::read(&name, &text, names.unwrap_or(&Names::default()), loaded_by);
         CheckedConfig { source: value.map(|value| Self { name, value }), findings: Problems(findings) }
     }
 }

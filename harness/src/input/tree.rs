@@ -327,6 +327,9 @@ impl<'a> Composer<'a, '_> {
             } else if let Some(line) = seen.get(&text) {
                 let message = format!("key `{text}` is written twice, first on line {line}");
                 self.check.problem(key.place, &message, "keep one of the two");
+                // Which of the two is meant is not known, so nothing must be concluded from the first alone.
+                let value = Node::broken(key.place);
+                entries.push(Entry { key: At { value: text, place: key.place }, value });
             } else {
                 seen.insert(text.clone(), key.place.line);
                 entries.push(Entry { key: At { value: text, place: key.place }, value });

@@ -10,7 +10,7 @@ use harness::input::{self, Style};
 /// of LiteLLM that the mock gateway is to load in the local environment.
 fn rendered(path: &Path, name: &str) -> String {
     if name.starts_with("litellm-") {
-        let config = ConfigSource::check(Some(path), &input::check(&[], None).names, LoadedBy::Mock);
+        let config = ConfigSource::check(Some(path), Some(&input::check(&[], None).names), LoadedBy::Mock);
         assert!(config.source.is_none(), "{name}: {}", config.findings);
         return config.findings.render(Style::Plain);
     }

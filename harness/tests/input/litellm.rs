@@ -19,7 +19,7 @@ fn checked(text: &str, loaded_by: LoadedBy) -> CheckedConfig {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.yaml");
     fs::write(&path, text).unwrap();
-    ConfigSource::check(Some(&path), &local(), loaded_by)
+    ConfigSource::check(Some(&path), Some(&local()), loaded_by)
 }
 
 const MODELS: &str = "\
@@ -35,7 +35,7 @@ model_list:
 fn shipped_configurations_have_no_problem() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mocks/litellm");
     for path in [None, Some(folder.join("tuned.yaml")), Some(folder.join("stock.yaml"))] {
-        let config = ConfigSource::check(path.as_deref(), &local(), LoadedBy::Mock);
+        let config = ConfigSource::check(path.as_deref(), Some(&local()), LoadedBy::Mock);
         assert!(config.findings.0.is_empty(), "{}", config.findings);
         assert!(config.source.is_some());
     }

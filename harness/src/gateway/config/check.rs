@@ -138,7 +138,7 @@ fn sections<'n>(reader: &mut Reader<'_, '_>, root: &'n Node) -> BTreeMap<&'stati
     for entry in root.entries() {
         let key = &entry.key;
         if let Some(name) = SECTIONS.iter().find(|name| **name == key.value) {
-            found.insert(*name, entry);
+            found.entry(*name).or_insert(entry);
         } else if key.value == "include" && !entry.value.is_null() {
             reader.check.problem(
                 key.place,
