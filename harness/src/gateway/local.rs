@@ -42,13 +42,19 @@ impl Choice {
     }
 }
 
-/// A LiteLLM configuration as a person gave it.
-#[derive(Clone, Debug, PartialEq)]
+/// A LiteLLM configuration as a person gave it; it may hold keys.
+#[derive(Clone, PartialEq)]
 pub struct ConfigSource {
     /// Path, or `built-in:mocks/litellm/tuned.yaml`.
     pub name: String,
     /// Its content.
     pub value: serde_json::Value,
+}
+
+impl std::fmt::Debug for ConfigSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConfigSource").field("name", &self.name).field("value", &"***").finish()
+    }
 }
 
 /// A LiteLLM configuration as far as it could be read, with everything that is wrong with it.

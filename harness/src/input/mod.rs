@@ -3,6 +3,7 @@
 
 pub(crate) mod at;
 pub(crate) mod checker;
+pub(crate) mod compose;
 mod files;
 pub(crate) mod json;
 pub(crate) mod problem;
@@ -99,7 +100,7 @@ fn check_from(root: &Path, paths: &[PathBuf], environment: Option<&str>) -> Chec
     let mut findings = Findings::default();
     let mut names = Names::default();
     let environment = findings.of(files::environment(root, environment), |check, document| {
-        let file = EnvironmentFile::read(&tree::parse(check, EMPTY)?, check)?;
+        let file = EnvironmentFile::read(&compose::parse(check, EMPTY)?, check)?;
         names = Names::of_file(&file);
         environment::check::environment(check, &file, document.source.clone())
     });
@@ -114,7 +115,7 @@ fn check_from(root: &Path, paths: &[PathBuf], environment: Option<&str>) -> Chec
         let waits = environment.is_none() && matches!(file, files::Wanted::BuiltIn(_));
         let names = if waits { &nothing_known } else { &names };
         scenarios.extend(findings.of(file.read(), |check, document| {
-            let file = ScenarioFile::read(&tree::parse(check, EMPTY)?, check)?;
+            let file = ScenarioFile::read(&compose::parse(check, EMPTY)?, check)?;
             if let Some(name) = file.scenario.there()
                 && let Some(other) = taken.insert(name.value.clone(), document.source.name.clone())
             {
@@ -201,7 +202,7 @@ pub fn read_yaml_value(path: &Path) -> Result<(serde_json::Value, String), Probl
 /// What is wrong with it, with its position.
 pub fn parse_yaml_value(name: &str, text: &str) -> Result<serde_json::Value, Problems> {
     let mut check = Checker::new(name, text);
-    let value = tree::parse(&mut check, "write what belongs here").map(|node| json::value(&node));
+    let value = compose::parse(&mut check, "write what belongs here").map(|node| json::value(&node));
     match value.filter(|_| check.is_clean()) {
         Some(value) => Ok(value),
         None => Err(Problems(check.finish())),

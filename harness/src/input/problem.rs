@@ -296,7 +296,7 @@ impl<'a> Lines<'a> {
     }
 
     /// A line by its number from 1, without its end.
-    fn line(&self, number: usize) -> &'a str {
+    pub(super) fn line(&self, number: usize) -> &'a str {
         let start = |number: usize| {
             let at = self.starts.get(number.checked_sub(1)?)?;
             usize::try_from(*at).ok()

@@ -2,26 +2,39 @@
 
 use granit_parser::{ErrorKind, ScanError};
 
+use super::compose::Stop;
+use super::problem::Lines;
 use super::problem::Place;
-use super::tree::Stop;
 
 /// What is wrong with a text that is no YAML, and what to do about it.
-pub(super) fn explain(error: &ScanError) -> Stop {
+pub(super) fn explain(error: &ScanError, text: &str) -> Stop {
     let marker = error.marker();
-    let place = Place { line: marker.line().max(1), column: marker.col() + 1, chars: 1 };
+    let mut place = Place { line: marker.line().max(1), column: marker.col() + 1, chars: 1 };
+    // The parser notices a tab when it is past it.
+    let before = marker.col().checked_sub(1).and_then(|at| Lines::new(text).line(place.line).chars().nth(at));
+    if is_about_tabs(error.kind()) && before == Some('\t') {
+        place.column -= 1;
+    }
     let (message, hint) = words(error.kind());
     Stop { place, message, hint: hint.to_owned() }
+}
+
+fn is_about_tabs(kind: &ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::TabNotAllowed
+            | ErrorKind::TabInBlockIndentation
+            | ErrorKind::TabInIndentation
+            | ErrorKind::TabAtBlockScalarStart
+            | ErrorKind::TabInPlainScalar
+    )
 }
 
 /// Message and help. What is not named here cannot be made by mistake, or not easily.
 fn words(kind: &ErrorKind) -> (String, &'static str) {
     use ErrorKind as Kind;
     let (message, hint) = match kind {
-        Kind::TabNotAllowed
-        | Kind::TabInBlockIndentation
-        | Kind::TabInIndentation
-        | Kind::TabAtBlockScalarStart
-        | Kind::TabInPlainScalar => ("there is a tab where YAML wants blanks", "indent with blanks only"),
+        kind if is_about_tabs(kind) => ("there is a tab where YAML wants blanks", "indent with blanks only"),
         Kind::UnclosedQuotedScalar | Kind::DocumentIndicatorInQuotedScalar => {
             ("this quote is never closed", "add the closing quote")
         }

@@ -11,9 +11,9 @@ use super::{SECTIONS, Upstream, models, settings};
 use crate::environment::Names;
 use crate::input::Problem;
 use crate::input::checker::{Checker, MISSPELT, nearest};
-use crate::input::json;
 use crate::input::problem::Place;
-use crate::input::tree::{self, Content, Entry, Node};
+use crate::input::tree::{Content, Entry, Node};
+use crate::input::{compose, json};
 
 /// Which gateway will load the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(crate) fn read(
     loaded_by: LoadedBy,
 ) -> (Option<serde_json::Value>, Vec<Problem>) {
     let mut check = Checker::new(name, text);
-    let root = tree::parse(&mut check, "begin it with `model_list:`, the models of the gateway");
+    let root = compose::parse(&mut check, "begin it with `model_list:`, the models of the gateway");
     let value = root.and_then(|root| {
         let mut reader = Reader { check: &mut check, lookup: &|name| std::env::var(name).ok() };
         file(&mut reader, &root, names, loaded_by);

@@ -120,10 +120,9 @@ pub(super) const LITELLM_SETTINGS: [&str; 7] = [
     "drop_params",
 ];
 
-/// Classes of errors that a policy can name, before `Retries` or `AllowedFails`.
-pub(super) const CLASSES: [&str; 9] = [
+/// Classes of errors that either policy can name, before `Retries` or `AllowedFails`.
+pub(super) const CLASSES: [&str; 8] = [
     "AuthenticationError",
-    "BadGatewayError",
     "BadRequestError",
     "ContentPolicyViolationError",
     "InternalServerError",

@@ -102,13 +102,15 @@ pub(super) fn general_settings(reader: &mut Reader<'_, '_>, node: &Node) {
 
 /// Checks numbers by class of error.
 pub(super) fn policy(reader: &mut Reader<'_, '_>, key: &str, node: &Node, suffix: &str) {
+    let retries = suffix == "Retries";
+    let of_one_policy = if retries { "Default" } else { "BadGatewayError" };
+    let classes = || CLASSES.into_iter().chain([of_one_policy]);
     for entry in reader.mapping(key, node) {
         let name = entry.key.value.as_str();
-        let default = suffix == "Retries" && name == "DefaultRetries";
-        if default || name.strip_suffix(suffix).is_some_and(|class| CLASSES.contains(&class)) {
+        if name.strip_suffix(suffix).is_some_and(|written| classes().any(|class| class == written)) {
             reader.count(name, &entry.value);
         } else {
-            let known: Vec<String> = CLASSES.iter().map(|class| format!("{class}{suffix}")).collect();
+            let known: Vec<String> = classes().map(|class| format!("{class}{suffix}")).collect();
             let hint = nearest_of("class", name, known.iter().map(String::as_str));
             let message = format!("LiteLLM knows no class of errors `{name}` and ignores it");
             reader.check.warning(entry.key.place, &message, hint);
