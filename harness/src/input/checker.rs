@@ -162,6 +162,17 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// [`nearest_of`], as long as anybody is to read it: a hostile file could multiply the time that it takes.
+    pub(crate) fn hint<'n>(
+        &self,
+        what: &str,
+        written: &str,
+        known: impl IntoIterator<Item = &'n str>,
+    ) -> String {
+        let full = self.problems.kept.len() >= FINDINGS_MAX;
+        if full { String::new() } else { nearest_of(what, written, known) }
+    }
+
     /// Notes an unknown name, with the nearest of those that exist.
     pub(crate) fn unknown<'n>(
         &mut self,
@@ -169,11 +180,7 @@ impl<'a> Checker<'a> {
         written: &At<String>,
         known: impl IntoIterator<Item = &'n str>,
     ) {
-        if self.problems.kept.len() >= FINDINGS_MAX {
-            // Only counted: looking for the nearest takes time that a hostile file could multiply.
-            return self.problem(written.place, "", "");
-        }
-        let hint = nearest_of(what, &written.value, known);
+        let hint = self.hint(what, &written.value, known);
         self.problem(written.place, &format!("unknown {what} `{}`", written.value), hint);
     }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span, StrInput, StructureStyle, Tag};
 
 use super::at::At;
-use super::checker::{Checker, nearest_of};
+use super::checker::Checker;
 use super::files::MAX_BYTES;
 use super::problem::Place;
 use super::tree::{Content, Entry, Node, Scalar};
@@ -167,7 +167,7 @@ impl<'a> Composer<'a, '_> {
             Event::MappingStart(style, anchor, tag) => (anchor, tag, self.mapping(place, style, depth)?),
             Event::Alias(anchor) => return self.alias(anchor, place, depth),
             Event::UnresolvedAlias(name) => {
-                let hint = nearest_of("anchor", &name, self.names.iter().map(String::as_str));
+                let hint = self.check.hint("anchor", &name, self.names.iter().map(String::as_str));
                 self.check.problem(place, &format!("`*{name}` stands for nothing above it"), hint);
                 return Ok(Node::broken(place));
             }

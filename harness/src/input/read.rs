@@ -1,7 +1,7 @@
 //! From the tree to what a file says. Whatever has the wrong shape is said and left out, and the rest is read on.
 
 use super::at::{At, Entries, FromText, Items, Key, Text};
-use super::checker::{Checker, MISSPELT, nearest, nearest_of};
+use super::checker::{Checker, MISSPELT, nearest};
 use super::problem::Place;
 use super::tree::{Content, Node, Scalar};
 
@@ -136,7 +136,7 @@ impl Checker<'_> {
         for entry in strange {
             let key = &entry.key;
             let (message, hint) = self.words_for_key(&key.value).unwrap_or_else(|| {
-                let hint = nearest_of("key", &key.value, known.iter().copied());
+                let hint = self.hint("key", &key.value, known.iter().copied());
                 (format!("unknown key `{}`", key.value), hint)
             });
             self.problem(key.place, &message, hint);

@@ -9,7 +9,7 @@ use super::written::{
 use super::{Answer, ComponentState, Expectation, Recovery, Scenario, Source, Traffic};
 use crate::environment::{self, Names};
 use crate::input::at::{At, Entries, Items, Key, Text};
-use crate::input::checker::{Checker, nearest_of};
+use crate::input::checker::Checker;
 use crate::input::problem::Place;
 use crate::units::Period;
 
@@ -106,10 +106,11 @@ fn gone(
     }
     if let Some(own) = names.aliases_of(component) {
         for alias in items.iter().filter(|alias| !own.contains(&alias.value)) {
+            let hint = check.hint("alias", &alias.value, own.iter().map(String::as_str));
             check.problem(
                 alias.place,
                 &format!("component `{component}` has no alias `{}`", alias.value),
-                nearest_of("alias", &alias.value, own.iter().take(20).map(String::as_str)),
+                hint,
             );
         }
     }

@@ -94,6 +94,11 @@ fn hostile() -> Vec<(&'static str, String, &'static str)> {
             ),
             "fallbacks go round in a circle",
         ),
+        (
+            "aliases",
+            format!("a: &a [&b x]\nb: [{}]\n", repeated(48_000, |i| format!("*x{i}, "))),
+            "stands for nothing above it",
+        ),
         ("litellm-bomb", format!("{bomb}model_list: *a9\n"), beyond),
     ]
 }

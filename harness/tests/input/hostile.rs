@@ -200,4 +200,37 @@ proptest! {
             prop_assert!(!problems.render(input::Style::Plain).is_empty());
         }
     }
+
+    /// Whatever bytes a file has, and whatever kind of file it is taken for.
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'\n'), Just(b':'), Just(b' ')], 0..80)) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("any.yaml");
+        fs::write(&path, &bytes).unwrap();
+        let shown = [
+            input::load(std::slice::from_ref(&path), None).map(|_| ()),
+            input::load(&[], path.to_str()).map(|_| ()),
+            ConfigSource::read(&path).map(|_| ()),
+        ];
+        for result in shown {
+            let drives = result.is_err_and(|problems| problems.render(input::Style::Plain).contains('\u{1b}'));
+            prop_assert!(!drives, "drives the terminal");
+        }
+    }
+
+    /// A right LiteLLM file with one piece replaced.
+    #[test]
+    fn no_change_of_a_right_configuration_panics(at in 0_usize..6000, length in 0_usize..20, piece in "\\PC{0,12}") {
+        let right = include_str!("../../../mocks/litellm/tuned.yaml");
+        let mut chars: Vec<char> = right.chars().collect();
+        let from = at.min(chars.len());
+        let to = (from + length).min(chars.len());
+        chars.splice(from..to, piece.chars());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("changed.yaml");
+        fs::write(&path, chars.iter().collect::<String>()).unwrap();
+        if let Err(problems) = ConfigSource::read(&path) {
+            prop_assert!(!problems.render(input::Style::Plain).is_empty());
+        }
+    }
 }

@@ -51,11 +51,11 @@ fn against_environment(reader: &mut Reader<'_, '_>, list: Place, groups: &[At<St
         if !seen.insert(group.value.as_str()) {
             continue;
         }
-        let known = aliases.keys().map(String::as_str);
+        let hint = reader.check.hint("alias", &group.value, aliases.keys().map(String::as_str));
         reader.check.problem(
             group.place,
             &format!("no component of the environment serves the alias `{}`", group.value),
-            nearest_of("alias", &group.value, known),
+            hint,
         );
         // One mistake: the name that was meant is not missing as well.
         if let Some(meant) = nearest(&group.value, missing.keys().copied(), MISSPELT) {
