@@ -32,11 +32,10 @@ pub(super) const OTHER_SECTIONS: [&str; 24] = [
 ];
 
 /// What `router_settings` may hold; LiteLLM warns of anything else and ignores it.
-pub(super) const ROUTER_SETTINGS: [&str; 56] = [
+pub(super) const ROUTER_SETTINGS: [&str; 50] = [
     "alerting_config",
     "allowed_fails",
     "allowed_fails_policy",
-    "assistants_config",
     "background_health_check_model_groups",
     "cache_kwargs",
     "cache_responses",
@@ -60,12 +59,10 @@ pub(super) const ROUTER_SETTINGS: [&str; 56] = [
     "guardrail_list",
     "health_check_ignore_transient_errors",
     "health_check_staleness_threshold",
-    "ignore_invalid_deployments",
     "max_fallbacks",
     "model_group_affinity_config",
     "model_group_alias",
     "model_group_retry_policy",
-    "model_list",
     "num_retries",
     "optional_pre_call_checks",
     "plugins",
@@ -78,17 +75,14 @@ pub(super) const ROUTER_SETTINGS: [&str; 56] = [
     "redis_url",
     "retry_after",
     "retry_policy",
-    "router_general_settings",
     "routing_groups",
     "routing_strategy",
     "routing_strategy_args",
-    "search_tools",
     "set_verbose",
     "stream_timeout",
     "tag_filtering_match_any",
     "tag_routing_prefix",
     "timeout",
-    "auto_router_capability_limit",
 ];
 
 /// Keys of the other mappings that bear on routing, for whoever misspells one.
