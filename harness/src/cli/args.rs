@@ -87,6 +87,9 @@ pub struct FileArguments {
     /// Environment: a name or a file.
     #[arg(long, value_name = "NAME|FILE", default_value = "local")]
     pub env: String,
+    /// Local runs: a LiteLLM config.yaml that either gateway loads [default: the tuned one built in].
+    #[arg(long, value_name = "FILE")]
+    pub litellm_config: Option<PathBuf>,
 }
 
 /// `harness run`.
@@ -98,9 +101,6 @@ pub struct RunArguments {
     /// Local runs: the mock gateway, or a real LiteLLM process [default: mock].
     #[arg(long, value_enum)]
     pub gateway: Option<GatewayKind>,
-    /// Local runs: a LiteLLM config.yaml that either gateway loads [default: the tuned one built in].
-    #[arg(long, value_name = "FILE")]
-    pub litellm_config: Option<PathBuf>,
     /// Local runs: which LiteLLM executable.
     #[arg(long, value_name = "FILE", conflicts_with = "install_litellm")]
     pub litellm_bin: Option<PathBuf>,

@@ -5,17 +5,18 @@ use serde_json::json;
 use super::args::{FileArguments, MockArguments};
 use super::exit::ExitStatus;
 use super::{check, printer};
+use crate::gateway::config::LoadedBy;
 use crate::gateway::local::Choice;
 use crate::run::{ServeOptions, Stop, serve};
 
 pub(super) fn mock(arguments: &MockArguments) -> ExitStatus {
-    let files = FileArguments { paths: Vec::new(), env: arguments.env.clone() };
-    let loaded = match check::loaded(&files) {
-        Ok(loaded) => loaded,
-        Err(status) => return status,
+    let files = FileArguments {
+        paths: Vec::new(),
+        env: arguments.env.clone(),
+        litellm_config: arguments.litellm_config.clone(),
     };
-    let config = match check::config(arguments.litellm_config.as_deref()) {
-        Ok(config) => config,
+    let (loaded, config) = match check::loaded_with_config(&files, LoadedBy::Mock) {
+        Ok(loaded) => loaded,
         Err(status) => return status,
     };
     let stop = Stop::default();

@@ -7,6 +7,7 @@ use super::args::{GatewayKind, RunArguments};
 use super::exit::ExitStatus;
 use super::progress::Progress;
 use super::{check, printer};
+use crate::gateway::config::LoadedBy;
 use crate::gateway::litellm::find::FindOptions;
 use crate::gateway::local::Choice;
 use crate::report::{TerminalStyle, terminal};
@@ -14,12 +15,12 @@ use crate::run::{RunError, RunOptions, Stop};
 use crate::verdict::result::RunResult;
 
 pub(super) fn run(arguments: RunArguments, quiet: bool) -> ExitStatus {
-    let loaded = match check::loaded(&arguments.files) {
-        Ok(loaded) => loaded,
-        Err(status) => return status,
+    let loaded_by = match arguments.gateway {
+        None | Some(GatewayKind::Mock) => LoadedBy::Mock,
+        Some(GatewayKind::Litellm) => LoadedBy::Any,
     };
-    let config = match check::config(arguments.litellm_config.as_deref()) {
-        Ok(config) => config,
+    let (loaded, config) = match check::loaded_with_config(&arguments.files, loaded_by) {
+        Ok(loaded) => loaded,
         Err(status) => return status,
     };
     let gateway = match gateway(&arguments, loaded.environment.gateway.url.as_deref()) {
@@ -71,7 +72,9 @@ pub(super) fn run(arguments: RunArguments, quiet: bool) -> ExitStatus {
 fn gateway(arguments: &RunArguments, url: Option<&str>) -> Result<Choice, &'static str> {
     let names_litellm = arguments.litellm_bin.is_some() || arguments.install_litellm;
     match (url, arguments.gateway) {
-        (Some(_), gateway) if gateway.is_some() || names_litellm || arguments.litellm_config.is_some() => {
+        (Some(_), gateway)
+            if gateway.is_some() || names_litellm || arguments.files.litellm_config.is_some() =>
+        {
             Err(
                 "the environment names a gateway that already runs (`gateway.url`), so --gateway and --litellm-... have no meaning",
             )

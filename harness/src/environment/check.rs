@@ -2,40 +2,53 @@
 
 use std::collections::BTreeMap;
 
-use super::written::{CeilingsWritten, ComponentWritten, EnvironmentFile, GatewayWritten, RouteWritten};
+use super::names::Names;
+use super::written::{
+    CeilingsWritten, ComponentWritten, EnvironmentFile, GatewayWritten, READY_WITHIN, RouteWritten,
+};
 use super::{Ceilings, Component, Environment, Gateway, Kind, Route};
-use crate::input::at::{At, Entries, Text};
+use crate::input::at::{At, Entries, Items, Key, Text};
 use crate::input::checker::Checker;
 use crate::scenario::Source;
-use crate::units::{Period, Rate};
+use crate::units::Rate;
 
 /// Probes faster than this are a load test, which this is not.
 const RATE_MAX: f64 = 1000.0;
 
-/// The environment as written; meaningful only if `check` has found no problem.
-pub(crate) fn environment(check: &mut Checker<'_>, file: &EnvironmentFile, source: Source) -> Environment {
-    check.name("the name of an environment", &file.environment);
-    let gateway = gateway(check, &file.gateway);
-    let components = components(check, &file.components);
-    let routes = routes(check, &file.routes, &components);
-    Environment {
-        name: file.environment.value.clone(),
-        kind: Kind::Embedded { profile: file.embedded.profile },
-        gateway,
-        components,
-        routes,
-        source,
+/// The environment as written; `None` where something is wrong with it, which `check` has.
+pub(crate) fn environment(
+    check: &mut Checker<'_>,
+    file: &EnvironmentFile,
+    source: Source,
+) -> Option<Environment> {
+    if let Some(name) = file.environment.there() {
+        check.name("the name of an environment", name);
     }
+    let profile = file.embedded.there().and_then(|embedded| check.value(embedded.profile.there()?));
+    let gateway = file.gateway.there().map(|written| gateway(check, written)).unwrap_or_default();
+    let components = file.components.there().map(|written| components(check, written));
+    let names = Names::of_file(file);
+    let routes = file.routes.there().map(|written| routes(check, written, &names));
+    let environment = Environment {
+        name: file.environment.there()?.value.clone(),
+        kind: Kind::Embedded { profile: profile? },
+        gateway,
+        components: components?,
+        routes: routes?,
+        source,
+    };
+    check.is_clean().then_some(environment)
 }
 
 fn gateway(check: &mut Checker<'_>, written: &GatewayWritten) -> Gateway {
-    if let Some(url) = &written.url {
+    if let Some(url) = written.url.there() {
         match reqwest::Url::parse(&url.value) {
-            Ok(parsed) if !parsed.username().is_empty() || parsed.password().is_some() => check.problem(
-                url.place,
-                "the URL holds a user name or password",
-                "leave them out; name the variable that holds the key in `key: { env: NAME }`",
-            ),
+            Ok(parsed) if !parsed.username().is_empty() || parsed.password().is_some() => check
+                .secret_problem(
+                    url.place,
+                    "the URL holds a user name or password",
+                    "leave them out; name the variable that holds the key in `key: { env: NAME }`",
+                ),
             Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => {}
             _ => check.problem(
                 url.place,
@@ -44,20 +57,20 @@ fn gateway(check: &mut Checker<'_>, written: &GatewayWritten) -> Gateway {
             ),
         }
     }
-    if let Some(key) = &written.key {
-        let name = &key.env.value;
-        let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !letters {
+    let key = written.key.there().and_then(|key| key.env.there());
+    if let Some(env) = key {
+        let capitals = env.value.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+        if env.value.is_empty() || env.value.starts_with(|c: char| c.is_ascii_digit()) || !capitals {
             check.secret_problem(
-                key.env.place,
-                "this is not the name of an environment variable",
+                env.place,
+                "this is not the name of an environment variable (capital letters, digits, underscores)",
                 "write the name of the variable that holds the key, like `LITELLM_MASTER_KEY`, never the key itself",
             );
         }
     }
     Gateway {
-        url: written.url.as_ref().map(|url| url.value.clone()),
-        key_env: written.key.as_ref().map(|key| key.env.value.clone()),
+        url: written.url.there().map(|url| url.value.clone()),
+        key_env: key.map(|env| env.value.clone()),
     }
 }
 
@@ -76,50 +89,68 @@ fn components(
     let mut components = BTreeMap::new();
     for (name, component) in &written.value.0 {
         check.name("the name of a component", name);
-        if component.aliases.value.is_empty() {
-            check.problem(
-                component.aliases.place,
-                "a component serves at least one alias",
-                "name its aliases",
-            );
+        let Some(component) = component else { continue };
+        if let Some(aliases) = component.aliases.there() {
+            own_aliases(check, name, aliases, &mut owners);
         }
-        for alias in &component.aliases.value {
-            if alias.value.is_empty() || alias.value.contains(|c: char| c.is_whitespace() || c.is_control()) {
-                check.problem(alias.place, "an alias is one word", "write it as in the gateway's model list");
-            }
-            if let Some(owner) = owners.insert(&alias.value, &name.value) {
-                let message = if owner == name.value {
-                    format!("alias `{}` is written twice", alias.value)
-                } else {
-                    format!("alias `{}` already belongs to component `{owner}`", alias.value)
-                };
-                check.problem(alias.place, &message, "each alias belongs to one component only");
-            }
+        if let Some(component) = one_component(check, component) {
+            components.insert(name.value.clone(), component);
         }
-        let ready_within =
-            check.period("ready_within", &component.ready_within).unwrap_or(Period::from_secs(30));
-        let component = Component {
-            aliases: component.aliases.value.iter().map(|alias| alias.value.clone()).collect(),
-            down: component.down,
-            ready_within,
-            ceilings: ceilings(check, &component.ceilings),
-        };
-        components.insert(name.value.clone(), component);
     }
     components
 }
 
+fn own_aliases<'w>(
+    check: &mut Checker<'_>,
+    name: &'w At<String>,
+    aliases: &'w At<Items<At<String>>>,
+    owners: &mut BTreeMap<&'w str, &'w str>,
+) {
+    if aliases.value.empty {
+        check.problem(aliases.place, "a component serves at least one alias", "name its aliases");
+    }
+    for alias in &aliases.value.items {
+        if alias.value.is_empty() || alias.value.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            check.problem(alias.place, "an alias is one word", "write it as in the gateway's model list");
+        }
+        if let Some(owner) = owners.insert(&alias.value, &name.value) {
+            let message = if owner == name.value {
+                format!("alias `{}` is written twice", alias.value)
+            } else {
+                format!("alias `{}` already belongs to component `{owner}`", alias.value)
+            };
+            check.problem(alias.place, &message, "each alias belongs to one component only");
+        }
+    }
+}
+
+/// `None` where a value cannot be read.
+fn one_component(check: &mut Checker<'_>, written: &ComponentWritten) -> Option<Component> {
+    let ready_within = match &written.ready_within {
+        Key::There(period) => check.period("ready_within", period),
+        Key::Absent | Key::Broken => Some(READY_WITHIN),
+    };
+    let ceilings = written.ceilings.there().map(|written| ceilings(check, written)).unwrap_or_default();
+    let aliases = &written.aliases.there()?.value;
+    Some(Component {
+        aliases: aliases.items.iter().map(|alias| alias.value.clone()).collect(),
+        down: written.down.there()?.value.0,
+        ready_within: ready_within?,
+        ceilings,
+    })
+}
+
 fn ceilings(check: &mut Checker<'_>, written: &CeilingsWritten) -> Ceilings {
-    if let (Some(cost), None) = (&written.cost_usd, &written.usd_per_million_tokens) {
+    if let (Some(place), true) = (written.cost_usd.place(), written.usd_per_million_tokens.is_absent()) {
         check.problem(
-            cost.place,
+            place,
             "a cost without a price cannot be kept",
             "add `usd_per_million_tokens: ...` to these ceilings",
         );
     }
-    let mut whole = |number: &Option<At<Text<u64>>>| {
-        let number = number.as_ref()?;
-        let value = check.scalar(number)?;
+    let mut whole = |number: &Key<At<Text<u64>>>| {
+        let number = number.there()?;
+        let value = check.value(number)?;
         if value == 0 {
             check.problem(
                 number.place,
@@ -130,17 +161,16 @@ fn ceilings(check: &mut Checker<'_>, written: &CeilingsWritten) -> Ceilings {
         Some(value)
     };
     let (requests, tokens) = (whole(&written.requests), whole(&written.tokens));
-    let mut dollars =
-        |number: &Option<At<Text<f64>>>| number.as_ref().and_then(|number| check.scalar(number));
+    let mut dollars = |number: &Key<At<Text<f64>>>| check.value(number.there()?);
     let (cost_usd, usd_per_million_tokens) =
         (dollars(&written.cost_usd), dollars(&written.usd_per_million_tokens));
-    let rate = written.rate.as_ref().and_then(|written| rate(check, written));
+    let rate = written.rate.there().and_then(|written| rate(check, written));
     Ceilings { requests, tokens, cost_usd, usd_per_million_tokens, rate }
 }
 
 /// Reads a rate that probes can be sent at.
 pub(crate) fn rate(check: &mut Checker<'_>, written: &At<Text<Rate>>) -> Option<Rate> {
-    let rate = check.scalar(written)?;
+    let rate = check.value(written)?;
     if rate.per_second() > RATE_MAX {
         check.problem(written.place, "a rate above 1000/s is not for this program", "write at most `1000/s`");
         return None;
@@ -151,34 +181,43 @@ pub(crate) fn rate(check: &mut Checker<'_>, written: &At<Text<Rate>>) -> Option<
 fn routes(
     check: &mut Checker<'_>,
     written: &At<Entries<RouteWritten>>,
-    components: &BTreeMap<String, Component>,
+    names: &Names,
 ) -> BTreeMap<String, Route> {
     if written.value.0.is_empty() {
         check.problem(written.place, "there are no routes", "name what callers ask for, with its model");
     }
-    let aliases: Vec<&str> =
-        components.values().flat_map(|component| &component.aliases).map(String::as_str).collect();
     let mut routes = BTreeMap::new();
     for (name, route) in &written.value.0 {
         check.name("the name of a route", name);
-        for alias in std::iter::once(&route.model).chain(&route.fallbacks) {
-            if !aliases.contains(&alias.value.as_str()) {
-                check.unknown("alias", alias, aliases.iter().copied());
-            }
+        if let Some(route) = route.as_ref().and_then(|route| one_route(check, route, names)) {
+            routes.insert(name.value.clone(), route);
         }
-        for own in route.fallbacks.iter().filter(|alias| alias.value == route.model.value) {
-            check.problem(
-                own.place,
-                &format!("`{}` cannot be its own fallback", own.value),
-                "name only the aliases that take over from `model`",
-            );
-        }
-        check.no_repeats("fallback", route.fallbacks.iter().map(|alias| (alias.value.as_str(), alias.place)));
-        let route = Route {
-            model: route.model.value.clone(),
-            fallbacks: route.fallbacks.iter().map(|alias| alias.value.clone()).collect(),
-        };
-        routes.insert(name.value.clone(), route);
     }
     routes
+}
+
+/// `None` where a value cannot be read.
+fn one_route(check: &mut Checker<'_>, written: &RouteWritten, names: &Names) -> Option<Route> {
+    let model = written.model.there();
+    let fallbacks = written.fallbacks.there().map_or(&[][..], |fallbacks| &fallbacks.items);
+    for alias in model.into_iter().chain(fallbacks) {
+        if let Some(known) = names.aliases().filter(|_| !names.may_have_alias(&alias.value)) {
+            check.unknown("alias", alias, known.keys().map(String::as_str));
+        }
+    }
+    // Once: a second mention of the model is this mistake and no other.
+    let own = |alias: &&At<String>| model.is_some_and(|model| model.value == alias.value);
+    for alias in fallbacks.iter().filter(own) {
+        check.problem(
+            alias.place,
+            &format!("`{}` cannot be its own fallback", alias.value),
+            "name only the aliases that take over from `model`",
+        );
+    }
+    let others = fallbacks.iter().filter(|alias| !own(alias));
+    check.no_repeats("fallback", others.map(|alias| (alias.value.as_str(), alias.place)));
+    Some(Route {
+        model: model?.value.clone(),
+        fallbacks: fallbacks.iter().map(|alias| alias.value.clone()).collect(),
+    })
 }

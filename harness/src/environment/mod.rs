@@ -1,6 +1,7 @@
 //! An environment: where the same scenarios run, and how a component is taken down there.
 
 pub(crate) mod check;
+mod names;
 pub(crate) mod written;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::names::Names;
 use crate::scenario::Source;
 use crate::units::{Period, Rate};
 

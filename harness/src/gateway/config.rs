@@ -9,6 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+pub(crate) mod check;
+mod fallbacks;
+mod known;
+mod models;
+mod settings;
+mod values;
+
+pub use check::LoadedBy;
+
 /// What LiteLLM resolves from its own environment when it reads a configuration.
 pub const ENVIRONMENT_PREFIX: &str = "os.environ/";
 

@@ -6,16 +6,18 @@ use std::path::Path;
 use mocks::gateway::config::Unsupported;
 use thiserror::Error;
 
-use super::config::{ConfigError, LocalConfig, Upstream, localize, resolve_environment};
+use super::config::{self, ConfigError, LoadedBy, LocalConfig, Upstream, localize, resolve_environment};
 use super::litellm::find::{FindError, FindOptions, find};
 use super::litellm::process::{
     LiteLlm, LogLevel, READY_WITHIN, StartError, StartOptions, StopError, own_guard,
 };
 use super::secret::Secret;
-use crate::environment::Environment;
+use crate::environment::{Environment, Names};
+use crate::input::Problems;
 
 /// The configuration that local runs use unless told otherwise.
 const TUNED: &str = include_str!("../../../mocks/litellm/tuned.yaml");
+const TUNED_NAME: &str = "built-in:mocks/litellm/tuned.yaml";
 
 /// Which gateway to run.
 #[derive(Clone, Debug)]
@@ -41,8 +43,8 @@ impl Choice {
     }
 }
 
-/// A LiteLLM configuration as a person gave it.
-#[derive(Clone, Debug, PartialEq)]
+/// A LiteLLM configuration as a person gave it; it may hold keys.
+#[derive(Clone, PartialEq)]
 pub struct ConfigSource {
     /// Path, or `built-in:mocks/litellm/tuned.yaml`.
     pub name: String,
@@ -50,23 +52,57 @@ pub struct ConfigSource {
     pub value: serde_json::Value,
 }
 
+impl std::fmt::Debug for ConfigSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConfigSource").field("name", &self.name).field("value", &"***").finish()
+    }
+}
+
+/// A LiteLLM configuration as far as it could be read, with everything that is wrong with it.
+#[derive(Clone, Debug)]
+pub struct CheckedConfig {
+    /// `None` where something is wrong with it.
+    pub source: Option<ConfigSource>,
+    /// Problems and warnings, in the order of lines.
+    pub findings: Problems,
+}
+
 impl ConfigSource {
-    /// The built-in configuration.
+    /// The built-in configuration, for an environment that fits it.
     ///
     /// # Errors
     /// Never for the file that is shipped; a test reads it.
-    pub fn tuned() -> Result<Self, crate::input::Problem> {
-        let name = "built-in:mocks/litellm/tuned.yaml";
-        Ok(Self { name: name.into(), value: crate::input::parse_yaml_value(name, TUNED)? })
+    pub fn tuned() -> Result<Self, Problems> {
+        Self::check(None, None, LoadedBy::Any).source()
     }
 
-    /// A file.
+    /// A file, without an environment that it must fit.
     ///
     /// # Errors
     /// What is wrong with it, with its position.
-    pub fn read(path: &Path) -> Result<Self, crate::input::Problem> {
-        let (value, _) = crate::input::read_yaml_value(path)?;
-        Ok(Self { name: path.display().to_string(), value })
+    pub fn read(path: &Path) -> Result<Self, Problems> {
+        Self::check(Some(path), None, LoadedBy::Any).source()
+    }
+
+    /// A file, or the built-in configuration, checked against what is known of an environment.
+    #[must_use]
+    pub fn check(path: Option<&Path>, names: Option<&Names>, loaded_by: LoadedBy) -> CheckedConfig {
+        let (name, text) = match path {
+            None => (TUNED_NAME.to_owned(), TUNED.to_owned()),
+            Some(path) => match crate::input::read_document(path) {
+                Ok(document) => (document.source.name, document.text),
+                Err(problem) => return CheckedConfig { source: None, findings: problem.into() },
+            },
+        };
+        let (value, findings) =
+            config::check::read(&name, &text, names.unwrap_or(&Names::default()), loaded_by);
+        CheckedConfig { source: value.map(|value| Self { name, value }), findings: Problems(findings) }
+    }
+}
+
+impl CheckedConfig {
+    fn source(self) -> Result<ConfigSource, Problems> {
+        self.source.ok_or(self.findings)
     }
 }
 

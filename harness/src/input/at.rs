@@ -1,17 +1,14 @@
-//! Parts of files as written: values with their places, ordered mappings, and scalars kept as text so
+//! Parts of files as written: values with their places, keys that may be absent, and scalars kept as text so
 //! that one bad value does not hide the others.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde::{Serialize, Serializer};
-use serde_saphyr::{Location, Spanned};
 
+use super::checker::nearest_of;
 use super::problem::Place;
-use crate::units::{PERIOD_PATTERN, Period, RATE_PATTERN, Rate};
+use crate::units::{PERIOD_PATTERN, Period, PeriodError, RATE_PATTERN, Rate, RateError};
 
 /// A value and where it is written.
 #[derive(Clone, Debug)]
@@ -20,83 +17,95 @@ pub(crate) struct At<T> {
     pub(crate) place: Place,
 }
 
-impl<T> At<T> {
-    /// A default: written nowhere.
-    pub(crate) fn nowhere(value: T) -> Self {
-        Self { value, place: Place::default() }
+/// The value of a key.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Key<T> {
+    /// Not written, and need not be.
+    #[default]
+    Absent,
+    /// Something is wrong with it, or it is missing; that has been said.
+    Broken,
+    /// As it should be.
+    There(T),
+}
+
+impl<T> Key<T> {
+    pub(crate) fn there(&self) -> Option<&T> {
+        if let Self::There(value) = self { Some(value) } else { None }
+    }
+
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
     }
 }
 
-/// The place that the parser reports.
-pub(crate) fn place_of(location: Location) -> Place {
-    let small = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    Place {
-        line: small(location.line()),
-        column: small(location.column()),
-        chars: small(location.span().len()),
+impl<T> Key<At<T>> {
+    /// Where the value is written, if it is.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.there().map(|at| at.place)
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Spanned { value, referenced, .. } = Spanned::deserialize(deserializer)?;
-        Ok(Self { value, place: place_of(referenced) })
-    }
-}
-
-/// Only for defaults in the JSON Schema.
-impl<T: Serialize> Serialize for At<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.value.serialize(serializer)
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for At<T> {
-    fn inline_schema() -> bool {
-        T::inline_schema()
-    }
-    fn schema_name() -> Cow<'static, str> {
-        T::schema_name()
-    }
-    fn schema_id() -> Cow<'static, str> {
-        T::schema_id()
-    }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
-    }
-}
-
-/// A mapping with free keys, in the order of the file.
+/// A list in the order of the file.
 #[derive(Clone, Debug)]
-pub(crate) struct Entries<V>(pub(crate) Vec<(At<String>, V)>);
+pub(crate) struct Items<T> {
+    /// Those that could be read.
+    pub(crate) items: Vec<T>,
+    /// All of them could.
+    pub(crate) complete: bool,
+    /// Nothing is written in it.
+    pub(crate) empty: bool,
+}
 
-impl<V> Default for Entries<V> {
-    fn default() -> Self {
-        Self(Vec::new())
+/// A mapping with free keys, in the order of the file; `None` for a value that could not be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Entries<V>(pub(crate) Vec<(At<String>, Option<V>)>);
+
+/// A scalar kept as text, to be read as a `T` once all of the file's problems can be collected.
+#[derive(Clone, Debug)]
+pub(crate) struct Text<T> {
+    pub(crate) text: String,
+    what: PhantomData<T>,
+}
+
+impl<T> Text<T> {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), what: PhantomData }
     }
 }
 
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entry<V>(PhantomData<V>);
-
-        impl<'de, V: Deserialize<'de>> Visitor<'de> for Entry<V> {
-            type Value = Entries<V>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a mapping")
+/// Passes the schema of what is inside on.
+macro_rules! schema_of_inside {
+    ($outside:ident) => {
+        impl<T: JsonSchema> JsonSchema for $outside<T> {
+            fn inline_schema() -> bool {
+                T::inline_schema()
             }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<V>, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
+            fn schema_name() -> Cow<'static, str> {
+                T::schema_name()
+            }
+            fn schema_id() -> Cow<'static, str> {
+                T::schema_id()
+            }
+            fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+                T::json_schema(generator)
             }
         }
+    };
+}
 
-        deserializer.deserialize_map(Entry(PhantomData))
+schema_of_inside!(At);
+schema_of_inside!(Key);
+
+impl<T: JsonSchema> JsonSchema for Items<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        Vec::<T>::schema_name()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Vec::<T>::json_schema(generator)
     }
 }
 
@@ -112,88 +121,85 @@ impl<V: JsonSchema> JsonSchema for Entries<V> {
     }
 }
 
-/// A scalar kept as text, to be read as a `T` once all of the file's problems can be collected.
-#[derive(Clone, Debug)]
-pub(crate) struct Text<T> {
-    pub(crate) text: String,
-    what: PhantomData<T>,
-}
-
-impl<T> Text<T> {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), what: PhantomData }
-    }
-}
-
-impl<'de, T> Deserialize<'de> for Text<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self::new)
-    }
-}
-
-impl<T: Scalar> Serialize for Text<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.text.parse::<u64>() {
-            Ok(number) => serializer.serialize_u64(number),
-            Err(_) => serializer.serialize_str(&self.text),
-        }
-    }
-}
-
-impl<T: Scalar> JsonSchema for Text<T> {
+impl<T: FromText> JsonSchema for Text<T> {
     fn inline_schema() -> bool {
         true
     }
     fn schema_name() -> Cow<'static, str> {
         "scalar".into()
     }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        T::schema()
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::schema(generator)
     }
 }
 
 /// What a scalar can be read as.
-pub(crate) trait Scalar: Sized {
+pub(crate) trait FromText: Sized {
+    /// To YAML it is a number, so it must not stand in quotes.
+    const NUMBER: bool = false;
     /// The value, or a message and what to write instead.
     fn read(text: &str) -> Result<Self, (String, String)>;
     /// The shape, for editors.
-    fn schema() -> Schema;
+    fn schema(generator: &mut SchemaGenerator) -> Schema;
 }
 
-impl Scalar for Period {
+impl FromText for Period {
     fn read(text: &str) -> Result<Self, (String, String)> {
-        text.parse().map_err(|error: crate::units::PeriodError| {
-            (format!("`{text}`: {error}"), "write a period like `300ms`, `5s`, `15m` or `1h`".to_owned())
+        text.parse().map_err(|error: PeriodError| {
+            let hint = match error {
+                PeriodError::NoUnit => format!("write `{text}s` if seconds are meant"),
+                _ => "write a period like `300ms`, `5s`, `15m` or `1h`".to_owned(),
+            };
+            (format!("`{text}`: {error}"), hint)
         })
     }
-    fn schema() -> Schema {
+    fn schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": PERIOD_PATTERN, "examples": ["300ms", "5s", "15m", "1h"] })
     }
 }
 
-impl Scalar for Rate {
+impl FromText for Rate {
     fn read(text: &str) -> Result<Self, (String, String)> {
-        text.parse().map_err(|error: crate::units::RateError| {
-            (format!("`{text}`: {error}"), "write a rate like `4/s`, `30/m` or `100/h`".to_owned())
+        text.parse().map_err(|error: RateError| {
+            let number = text.parse::<u32>().is_ok_and(|number| number > 0);
+            let hint = if number {
+                format!("write `{text}/s` if that many a second are meant")
+            } else {
+                "write a rate like `4/s`, `30/m` or `100/h`".to_owned()
+            };
+            (format!("`{text}`: {error}"), hint)
         })
     }
-    fn schema() -> Schema {
+    fn schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": RATE_PATTERN, "examples": ["4/s", "30/m", "100/h"] })
     }
 }
 
-impl Scalar for u64 {
+impl FromText for u64 {
+    const NUMBER: bool = true;
     fn read(text: &str) -> Result<Self, (String, String)> {
-        text.parse().map_err(|_| {
-            (format!("`{text}` is not a whole number"), "write a whole number, zero or more".to_owned())
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if digits && text.len() > 1 && text.starts_with('0') {
+            let short = text.trim_start_matches('0');
+            let short = if short.is_empty() { "0" } else { short };
+            return Err((
+                format!("`{text}` begins with a zero, which some programs read in base eight"),
+                format!("write `{short}`"),
+            ));
+        }
+        let number = if digits { text.parse().ok() } else { None };
+        number.ok_or_else(|| {
+            let what = if digits { "is too large" } else { "is not a whole number" };
+            (format!("`{text}` {what}"), "write a whole number, zero or more".to_owned())
         })
     }
-    fn schema() -> Schema {
+    fn schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "integer", "minimum": 0 })
     }
 }
 
-impl Scalar for f64 {
+impl FromText for f64 {
+    const NUMBER: bool = true;
     fn read(text: &str) -> Result<Self, (String, String)> {
         text.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0).ok_or_else(|| {
             (
@@ -202,7 +208,19 @@ impl Scalar for f64 {
             )
         })
     }
-    fn schema() -> Schema {
+    fn schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "number", "exclusiveMinimum": 0 })
     }
+}
+
+/// Reads one of a list of words.
+pub(crate) fn one_of<T: Copy>(
+    what: &str,
+    text: &str,
+    known: &[(&'static str, T)],
+) -> Result<T, (String, String)> {
+    known.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
+        let names = known.iter().map(|(name, _)| *name);
+        (format!("unknown {what} `{text}`"), nearest_of(what, text, names))
+    })
 }

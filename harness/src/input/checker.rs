@@ -1,60 +1,133 @@
 //! Collects everything that is wrong with one file.
 
-use super::at::{At, Scalar, Text};
+use std::collections::BTreeMap;
+
+use super::at::{At, FromText, Text};
 use super::problem::{Place, Problem};
+use super::tree::{Content, Node};
 use crate::units::Period;
 
 /// Longer than any mode, wait or restart makes sense.
 const PERIOD_MAX: Period = Period::from_secs(24 * 3600);
 
 /// Nobody reads more at once, and drawing each takes time that a hostile file could multiply.
-const PROBLEMS_MAX: usize = 100;
+const FINDINGS_MAX: usize = 100;
+
+/// Comparing more names than this takes time that a hostile file could multiply.
+const COMPARED_MAX: usize = 500;
 
 /// Problems and warnings of one file so far.
 pub(crate) struct Checker<'a> {
     file: &'a str,
     text: &'a str,
-    problems: Vec<Problem>,
-    warnings: Vec<Problem>,
-    /// Found when there were already [`PROBLEMS_MAX`].
+    problems: Findings,
+    warnings: Findings,
+    /// Line -> column from which on nothing of it is shown.
+    hidden: BTreeMap<usize, usize>,
+    words_for_key: fn(&str) -> Option<(String, String)>,
+    /// What is being read, in the words of a person.
+    subject: String,
+}
+
+#[derive(Default)]
+struct Findings {
+    kept: Vec<(Place, String, String)>,
+    /// Found when there were already [`FINDINGS_MAX`].
     more: usize,
+}
+
+impl Findings {
+    fn add(&mut self, place: Place, message: &str, hint: String) {
+        if self.kept.len() < FINDINGS_MAX {
+            self.kept.push((place, message.to_owned(), hint));
+        } else {
+            self.more += 1;
+        }
+    }
 }
 
 impl<'a> Checker<'a> {
     pub(crate) fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, problems: Vec::new(), warnings: Vec::new(), more: 0 }
+        Self {
+            file,
+            text,
+            problems: Findings::default(),
+            warnings: Findings::default(),
+            hidden: BTreeMap::new(),
+            words_for_key: |_| None,
+            subject: "the file".to_owned(),
+        }
+    }
+
+    /// With more to say about some unknown keys than that they are unknown.
+    pub(crate) fn set_words_for_keys(&mut self, words: fn(&str) -> Option<(String, String)>) {
+        self.words_for_key = words;
+    }
+
+    pub(super) fn words_for_key(&self, key: &str) -> Option<(String, String)> {
+        (self.words_for_key)(key)
+    }
+
+    /// Reads a part of what is being read, which is called `subject` in messages.
+    pub(super) fn part<T>(&mut self, subject: String, read: impl FnOnce(&mut Self) -> T) -> T {
+        let whole = std::mem::replace(&mut self.subject, subject);
+        let value = read(self);
+        self.subject = whole;
+        value
+    }
+
+    pub(crate) fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
     }
 
     /// Something is wrong at a place.
     pub(crate) fn problem(&mut self, place: Place, message: &str, hint: impl Into<String>) {
-        if !self.is_full() {
-            self.problems.push(Problem::at(self.file, self.text, place, message, Some(hint.into())));
-        }
+        self.problems.add(place, message, hint.into());
+    }
+
+    /// Something is wrong with the file as a whole.
+    pub(crate) fn whole(&mut self, message: &str, hint: &str) {
+        self.problem(Place::default(), message, hint);
     }
 
     /// Something is wrong with a value that may be a secret, which is not shown.
     pub(crate) fn secret_problem(&mut self, place: Place, message: &str, hint: &str) {
-        if !self.is_full() {
-            let problem = Problem::at(self.file, self.text, place, message, Some(hint.to_owned()));
-            self.problems.push(problem.hiding_the_value());
-        }
+        self.hide(place);
+        self.problem(place, message, hint);
     }
 
-    /// Counts what is not kept.
-    fn is_full(&mut self) -> bool {
-        let full = self.problems.len() >= PROBLEMS_MAX;
-        self.more += usize::from(full);
-        full
+    /// What stands here may be a secret: no problem of this file shows it.
+    pub(crate) fn hide(&mut self, place: Place) {
+        let column = self.hidden.entry(place.line).or_insert(place.column);
+        *column = place.column.min(*column);
+    }
+
+    /// [`Self::hide`] for all that stands in a value.
+    pub(crate) fn hide_all(&mut self, node: &Node) {
+        match &node.content {
+            Content::Scalar(_) => self.hide(node.place),
+            Content::List(items) => items.iter().for_each(|item| self.hide_all(item)),
+            Content::Mapping(entries) => entries.iter().for_each(|entry| self.hide_all(&entry.value)),
+            Content::Broken => {}
+        }
     }
 
     /// Something is doubtful at a place.
     pub(crate) fn warning(&mut self, place: Place, message: &str, hint: impl Into<String>) {
-        self.warnings
-            .push(Problem::at(self.file, self.text, place, message, Some(hint.into())).into_warning());
+        self.warnings.add(place, message, hint.into());
+    }
+
+    /// Nothing is wrong so far.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.problems.kept.is_empty()
     }
 
     /// Reads a scalar, noting what is wrong with it.
-    pub(crate) fn scalar<T: Scalar>(&mut self, written: &At<Text<T>>) -> Option<T> {
+    pub(crate) fn value<T: FromText>(&mut self, written: &At<Text<T>>) -> Option<T> {
         match T::read(&written.value.text) {
             Ok(value) => Some(value),
             Err((message, hint)) => {
@@ -66,7 +139,7 @@ impl<'a> Checker<'a> {
 
     /// Reads a period longer than nothing and no longer than a day.
     pub(crate) fn period(&mut self, what: &str, written: &At<Text<Period>>) -> Option<Period> {
-        let period = self.scalar(written)?;
+        let period = self.value(written)?;
         if period.0.is_zero() {
             self.problem(written.place, &format!("`{what}` cannot be zero"), "write a period like `5s`");
             return None;
@@ -79,16 +152,25 @@ impl<'a> Checker<'a> {
     }
 
     /// Checks a name: `[a-z0-9-]+`, at most 63 characters.
-    pub(crate) fn name(&mut self, what: &str, written: &At<String>) -> bool {
-        let good = is_name(&written.value);
-        if !good {
+    pub(crate) fn name(&mut self, what: &str, written: &At<String>) {
+        if !is_name(&written.value) {
             self.problem(
                 written.place,
                 &format!("`{}` cannot be {what}", written.value),
                 "use lower-case letters, digits and hyphens, at most 63 of them",
             );
         }
-        good
+    }
+
+    /// [`nearest_of`], as long as anybody is to read it: a hostile file could multiply the time that it takes.
+    pub(crate) fn hint<'n>(
+        &self,
+        what: &str,
+        written: &str,
+        known: impl IntoIterator<Item = &'n str>,
+    ) -> String {
+        let full = self.problems.kept.len() >= FINDINGS_MAX;
+        if full { String::new() } else { nearest_of(what, written, known) }
     }
 
     /// Notes an unknown name, with the nearest of those that exist.
@@ -98,7 +180,7 @@ impl<'a> Checker<'a> {
         written: &At<String>,
         known: impl IntoIterator<Item = &'n str>,
     ) {
-        let hint = nearest_of(what, &written.value, known);
+        let hint = self.hint(what, &written.value, known);
         self.problem(written.place, &format!("unknown {what} `{}`", written.value), hint);
     }
 
@@ -113,14 +195,24 @@ impl<'a> Checker<'a> {
     }
 
     /// All that was found, problems and warnings, in the order of lines.
-    pub(crate) fn finish(mut self) -> (Vec<Problem>, Vec<Problem>) {
-        self.problems.sort_by_key(|problem| (problem.line, problem.column));
-        self.warnings.sort_by_key(|problem| (problem.line, problem.column));
-        if self.more > 0 {
-            let message = format!("{} more problems in this file", self.more);
-            self.problems.push(Problem::of_file(self.file, message, "repair those above first"));
+    pub(crate) fn finish(self) -> Vec<Problem> {
+        let lines = super::problem::Lines::new(self.text);
+        let drawn = |(place, message, hint): &(Place, String, String)| {
+            let hidden = self.hidden.get(&place.line).copied();
+            Problem::at(self.file, &lines, *place, message, hint, hidden)
+        };
+        let mut all: Vec<Problem> = self.problems.kept.iter().map(drawn).collect();
+        all.extend(self.warnings.kept.iter().map(|finding| drawn(finding).into_warning()));
+        all.sort_by_key(|problem| (problem.line, problem.column));
+        if self.warnings.more > 0 {
+            let message = format!("{} more warnings about this file", self.warnings.more);
+            all.push(Problem::of_file(self.file, message, "look at those above first").into_warning());
         }
-        (self.problems, self.warnings)
+        if self.problems.more > 0 {
+            let message = format!("{} more problems in this file", self.problems.more);
+            all.push(Problem::of_file(self.file, message, "repair those above first"));
+        }
+        all
     }
 }
 
@@ -130,22 +222,45 @@ pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 63 && text.bytes().all(allowed)
 }
 
+/// The name that is most like what is written, if one is.
+pub(crate) fn nearest<'n>(
+    written: &str,
+    known: impl IntoIterator<Item = &'n str>,
+    least: f64,
+) -> Option<&'n str> {
+    let written = written.to_lowercase();
+    // Comparing takes the product of both lengths.
+    known
+        .into_iter()
+        .take(COMPARED_MAX)
+        .filter(|name| written.len() <= 100 && name.len() <= 100)
+        .map(|name| (similarity(&written, &name.to_lowercase()), name))
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .filter(|(similarity, _)| *similarity >= least)
+        .map(|(_, name)| name)
+}
+
+/// Names at least this much alike may be the same one misspelt.
+pub(crate) const SIMILAR: f64 = 0.75;
+/// Names at least this much alike are.
+pub(crate) const MISSPELT: f64 = 0.87;
+
+fn similarity(a: &str, b: &str) -> f64 {
+    let alike = strsim::jaro_winkler(a, b);
+    // Two letters in the wrong order weigh too much in a short word.
+    let one_slip = a.len().min(b.len()) >= 3 && strsim::osa_distance(a, b) == 1;
+    if one_slip { alike.max(0.9) } else { alike }
+}
+
 /// Help for a name that is not known: the nearest one, and all of them.
 pub(crate) fn nearest_of<'n>(what: &str, written: &str, known: impl IntoIterator<Item = &'n str>) -> String {
-    let mut known: Vec<&str> = known.into_iter().collect();
-    let mut seen = std::collections::BTreeSet::new();
-    known.retain(|name| seen.insert(*name));
+    let known: Vec<&str> = known.into_iter().take(COMPARED_MAX).collect();
+    if known.is_empty() {
+        return format!("there is no {what} to choose from");
+    }
     let list = known.iter().take(50).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    // Comparing takes the product of both lengths.
-    let nearest = known
-        .iter()
-        .filter(|name| written.len() <= 100 && name.len() <= 100)
-        .map(|name| (strsim::jaro_winkler(&written.to_lowercase(), &name.to_lowercase()), name))
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .filter(|(similarity, _)| *similarity >= 0.75);
-    match (nearest, known.is_empty()) {
-        (_, true) => format!("there is no {what} to choose from"),
-        (Some((_, name)), _) => format!("did you mean `{name}`? possible: {list}"),
-        (None, _) => format!("possible: {list}"),
+    match nearest(written, known.iter().copied(), SIMILAR) {
+        Some(name) => format!("did you mean `{name}`? possible: {list}"),
+        None => format!("possible: {list}"),
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::checker::nearest_of;
-use super::problem::Problem;
+use super::problem::{Lines, Place, Problem};
 use crate::scenario::Source;
 
 /// No honest file is larger.
@@ -38,7 +38,7 @@ macro_rules! built_in {
     };
 }
 
-pub(super) const SCENARIOS: [BuiltIn; 5] = [
+pub(super) static SCENARIOS: [BuiltIn; 5] = [
     built_in!("normal", "normal.yaml"),
     built_in!("cloud-down", "cloud-down.yaml"),
     built_in!("gaming", "gaming.yaml"),
@@ -61,12 +61,27 @@ fn document(name: &str, text: String) -> Document {
     Document { source: Source { name: name.to_owned(), sha256 }, text }
 }
 
-/// The scenario files that are meant; problems with single files do not hide the others.
-pub(super) fn scenarios(root: &Path, paths: &[PathBuf]) -> (Vec<Document>, Vec<Problem>) {
+/// A file that is meant.
+pub(super) enum Wanted {
+    BuiltIn(&'static BuiltIn),
+    File(PathBuf),
+}
+
+impl Wanted {
+    pub(super) fn read(&self) -> Result<Document, Problem> {
+        match self {
+            Self::BuiltIn(file) => Ok(file.document()),
+            Self::File(path) => read(path),
+        }
+    }
+}
+
+/// The scenario files that are meant, and what is wrong with directories.
+pub(super) fn scenarios(root: &Path, paths: &[PathBuf]) -> (Vec<Wanted>, Vec<Problem>) {
     let default = root.join("scenarios");
     let paths = match paths {
         [] if default.is_dir() => std::slice::from_ref(&default),
-        [] => return (SCENARIOS.iter().map(BuiltIn::document).collect(), Vec::new()),
+        [] => return (SCENARIOS.iter().map(Wanted::BuiltIn).collect(), Vec::new()),
         paths => paths,
     };
     let (mut files, mut problems) = (Vec::new(), Vec::new());
@@ -83,21 +98,14 @@ pub(super) fn scenarios(root: &Path, paths: &[PathBuf]) -> (Vec<Document>, Vec<P
     }
     let mut seen = std::collections::BTreeSet::new();
     files.retain(|file| seen.insert(fs::canonicalize(file).unwrap_or_else(|_| file.clone())));
-    let mut documents = Vec::new();
-    for file in files {
-        match read(&file) {
-            Ok(document) => documents.push(document),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    (documents, problems)
+    (files.into_iter().map(Wanted::File).collect(), problems)
 }
 
 /// A directory's own YAML files, sorted by name.
 fn own_files(directory: &Path) -> Result<Vec<PathBuf>, Problem> {
     let shown = directory.display().to_string();
     let listing = fs::read_dir(directory).map_err(|error| {
-        Problem::of_file(&shown, format!("cannot be listed: {error}"), "check its permissions")
+        Problem::of_file(&shown, format!("cannot be listed: {}", words(&error)), "check its permissions")
     })?;
     let mut files: Vec<PathBuf> = listing
         .filter_map(Result::ok)
@@ -157,34 +165,68 @@ pub(super) fn environment(root: &Path, wanted: Option<&str>) -> Result<Document,
 }
 
 /// A file's text, UTF-8 and at most [`MAX_BYTES`] long, without byte order mark.
-pub(super) fn read(path: &Path) -> Result<Document, Problem> {
+pub(crate) fn read(path: &Path) -> Result<Document, Problem> {
     let shown = path.display().to_string();
     let cannot = |error: std::io::Error| {
         let hint = "check the path and its permissions";
         match error.kind() {
             std::io::ErrorKind::NotFound => Problem::of_file(&shown, "no such file or directory", hint),
-            _ => Problem::of_file(&shown, format!("cannot be read: {error}"), hint),
+            _ => Problem::of_file(&shown, format!("cannot be read: {}", words(&error)), hint),
         }
     };
+    let check_kind = |metadata: &fs::Metadata| match metadata.file_type() {
+        kind if kind.is_file() => Ok(()),
+        kind if kind.is_dir() => {
+            Err(Problem::of_file(&shown, "a directory, not a file", "name a YAML file in it"))
+        }
+        _ => Err(Problem::of_file(&shown, "not a regular file", "name a YAML file")),
+    };
     let too_large = || Problem::of_file(&shown, "larger than 1 MiB", "this is not a file for this program");
-    // Asked before opening: opening a pipe would wait for its writer.
-    let metadata = fs::metadata(path).map_err(cannot)?;
-    if !metadata.is_file() {
-        return Err(Problem::of_file(&shown, "not a regular file", "name a YAML file"));
-    }
+    // Asked before opening, since opening alone moves some devices.
+    check_kind(&fs::metadata(path).map_err(cannot)?)?;
+    let file = open(path).map_err(cannot)?;
+    // And again, since another file may have taken its place.
+    let metadata = file.metadata().map_err(cannot)?;
+    check_kind(&metadata)?;
     if metadata.len() > MAX_BYTES as u64 {
         return Err(too_large());
     }
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
-        .map_err(cannot)?;
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() > MAX_BYTES {
         return Err(too_large());
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Problem::of_file(&shown, format!("not UTF-8: byte {at} is no text"), "save it as UTF-8")
-    })?;
-    Ok(document(&shown, text))
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(document(&shown, text)),
+        Err(error) => Err(not_utf8(&shown, error.as_bytes(), error.utf8_error().valid_up_to())),
+    }
+}
+
+/// Opens without waiting for the other end of a pipe.
+fn open(path: &Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = rustix::fs::OFlags::NONBLOCK.bits();
+    File::options().read(true).custom_flags(i32::try_from(flags).unwrap_or_default()).open(path)
+}
+
+/// The system's words without its number.
+fn words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+fn not_utf8(file: &str, bytes: &[u8], at: usize) -> Problem {
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Problem::of_file(file, "this is UTF-16, not UTF-8", "save it as UTF-8");
+    }
+    // As long as nothing before the fault is replaced, its place is that in the bytes.
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let before = String::from_utf8_lossy(&bytes[..at]);
+    let before = before.strip_prefix('\u{feff}').unwrap_or(&before);
+    let lines = Lines::new(before);
+    let (line, column) = lines.end();
+    let place = Place { line, column, chars: 1 };
+    let message = format!("not UTF-8: the byte 0x{:02x} is no text here", bytes[at]);
+    Problem::at(file, &Lines::new(text), place, &message, "save the file as UTF-8", None)
 }

@@ -1,24 +1,35 @@
 //! Reads scenario and environment files: which are meant, what they say, and everything that is wrong
-//! with them.
+//! with them. What reads the files of LiteLLM stands on the same ground.
 
 pub(crate) mod at;
 pub(crate) mod checker;
+pub(crate) mod compose;
 mod files;
+pub(crate) mod json;
 pub(crate) mod problem;
+pub(crate) mod read;
 mod schema;
-pub(crate) mod yaml;
+pub(crate) mod tree;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub(crate) use files::Document;
 pub use problem::{Problem, Problems, Style};
 pub use schema::{FileKind, schema};
 
 use self::checker::Checker;
+use self::read::Read;
 use crate::environment::written::EnvironmentFile;
-use crate::environment::{self, Environment};
+use crate::environment::{self, Environment, Names};
 use crate::scenario::written::ScenarioFile;
 use crate::scenario::{self, Scenario};
+
+/// Nobody reads more at once, whatever the number of files.
+const PROBLEMS_MAX: usize = 1000;
+
+const EMPTY: &str = "see docs/scenario-format.md for what belongs here";
 
 /// Files without problems.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +42,34 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
+/// Files as far as they could be read, with everything that is wrong with them.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// Where the scenarios run; `None` where something is wrong with its file.
+    pub environment: Option<Environment>,
+    /// What other files may refer to, as far as it is known.
+    pub names: Names,
+    /// Those with which nothing is wrong.
+    pub scenarios: Vec<Scenario>,
+    /// Problems and warnings, in the order of files and lines.
+    pub findings: Problems,
+}
+
+impl Checked {
+    /// The files.
+    ///
+    /// # Errors
+    /// All problems and warnings, if there is a problem.
+    pub fn loaded(self) -> Result<Loaded, Problems> {
+        match self.environment {
+            Some(environment) if self.findings.0.iter().all(Problem::is_warning) => {
+                Ok(Loaded { environment, scenarios: self.scenarios, warnings: self.findings.0 })
+            }
+            _ => Err(self.findings),
+        }
+    }
+}
+
 /// Reads the files that a command line names, relative to the working directory.
 ///
 /// Without paths: the directory `scenarios` if there is one, else the built-in five. A directory means
@@ -38,7 +77,7 @@ pub struct Loaded {
 /// `.yaml` or `.yml`) or a name in `scenarios/environments/`; `local`, the default, is also built in.
 ///
 /// # Errors
-/// All problems of all files at once.
+/// All problems of all files at once, and the warnings with them.
 pub fn load(paths: &[PathBuf], environment: Option<&str>) -> Result<Loaded, Problems> {
     load_from(Path::new(""), paths, environment)
 }
@@ -46,57 +85,99 @@ pub fn load(paths: &[PathBuf], environment: Option<&str>) -> Result<Loaded, Prob
 /// [`load`], relative to `root`.
 ///
 /// # Errors
-/// All problems of all files at once.
+/// All problems of all files at once, and the warnings with them.
 pub fn load_from(root: &Path, paths: &[PathBuf], environment: Option<&str>) -> Result<Loaded, Problems> {
-    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
-    let environment =
-        match files::environment(root, environment).map_err(Problems::from).and_then(read_environment) {
-            Ok(environment) => Some(environment),
-            Err(found) => {
-                problems.extend(found.0);
+    check_from(root, paths, environment).loaded()
+}
+
+/// [`load`] for whoever has more files to check than these.
+#[must_use]
+pub fn check(paths: &[PathBuf], environment: Option<&str>) -> Checked {
+    check_from(Path::new(""), paths, environment)
+}
+
+fn check_from(root: &Path, paths: &[PathBuf], environment: Option<&str>) -> Checked {
+    let mut findings = Findings::default();
+    let mut names = Names::default();
+    let environment = findings.of(files::environment(root, environment), |check, document| {
+        let file = EnvironmentFile::read(&compose::parse(check, EMPTY)?, check)?;
+        names = Names::of_file(&file);
+        environment::check::environment(check, &file, document.source.clone())
+    });
+    let (wanted, problems) = files::scenarios(root, paths);
+    findings.add(problems);
+    let mut scenarios: Vec<Scenario> = Vec::new();
+    let mut taken: BTreeMap<String, String> = BTreeMap::new();
+    let nothing_known = Names::default();
+    for file in wanted {
+        // A scenario of ours is right in itself. Whether it fits can wait until the environment is right too:
+        // a person repairs that first, and would have to look for its problems among the others.
+        let waits = environment.is_none() && matches!(file, files::Wanted::BuiltIn(_));
+        let names = if waits { &nothing_known } else { &names };
+        scenarios.extend(findings.of(file.read(), |check, document| {
+            let file = ScenarioFile::read(&compose::parse(check, EMPTY)?, check)?;
+            if let Some(name) = file.scenario.there()
+                && let Some(other) = taken.insert(name.value.clone(), document.source.name.clone())
+            {
+                check.problem(
+                    name.place,
+                    &format!("scenario `{}` is already in {other}", name.value),
+                    "give each scenario a name of its own",
+                );
+            }
+            scenario::check::scenario(check, &file, names, document.source.clone())
+        }));
+    }
+    Checked { environment, names, scenarios, findings: findings.all() }
+}
+
+/// What was found in all files so far.
+#[derive(Default)]
+struct Findings {
+    kept: Vec<Problem>,
+    /// Found when there were already [`PROBLEMS_MAX`].
+    more: usize,
+}
+
+impl Findings {
+    fn add(&mut self, found: Vec<Problem>) {
+        let room = PROBLEMS_MAX.saturating_sub(self.kept.len());
+        self.more += found.len().saturating_sub(room);
+        self.kept.extend(found.into_iter().take(room));
+    }
+
+    /// What `read` makes of a file, with the findings added to these.
+    fn of<T>(
+        &mut self,
+        document: Result<Document, Problem>,
+        read: impl FnOnce(&mut Checker<'_>, &Document) -> Option<T>,
+    ) -> Option<T> {
+        match document {
+            Ok(document) => {
+                let mut check = Checker::new(&document.source.name, &document.text);
+                let value = read(&mut check, &document);
+                self.add(check.finish());
+                value
+            }
+            Err(problem) => {
+                self.add(vec![problem]);
                 None
             }
-        };
-    let (documents, unreadable) = files::scenarios(root, paths);
-    problems.extend(unreadable);
-    let mut scenarios: Vec<Scenario> = Vec::new();
-    let mut names: BTreeMap<String, String> = BTreeMap::new();
-    for document in documents {
-        let file = &document.source.name;
-        let written: ScenarioFile = match yaml::parse(file, &document.text) {
-            Ok(written) => written,
-            Err(problem) => {
-                problems.push(problem);
-                continue;
-            }
-        };
-        let mut check = Checker::new(file, &document.text);
-        let scenario =
-            scenario::check::scenario(&mut check, &written, environment.as_ref(), document.source.clone());
-        if let Some(other) = names.insert(scenario.name.clone(), file.clone()) {
-            check.problem(
-                written.scenario.place,
-                &format!("scenario `{}` is already in {other}", scenario.name),
-                "give each scenario a name of its own",
-            );
         }
-        scenarios.push(scenario);
-        let (found, doubts) = check.finish();
-        problems.extend(found);
-        warnings.extend(doubts);
     }
-    match environment {
-        Some(environment) if problems.is_empty() => Ok(Loaded { environment, scenarios, warnings }),
-        _ => Err(Problems(problems)),
+
+    fn all(mut self) -> Problems {
+        if self.more > 0 {
+            let message = format!("{} more problems in these files", self.more);
+            self.kept.push(Problem::of_file("all files", message, "repair those above first"));
+        }
+        Problems(self.kept)
     }
 }
 
-fn read_environment(document: files::Document) -> Result<Environment, Problems> {
-    let written: EnvironmentFile = yaml::parse(&document.source.name, &document.text)?;
-    let mut check = Checker::new(&document.source.name, &document.text);
-    let environment = environment::check::environment(&mut check, &written, document.source.clone());
-    let (problems, _) = check.finish();
-    if problems.is_empty() { Ok(environment) } else { Err(Problems(problems)) }
+/// Reads a file that is not one of ours.
+pub(crate) fn read_document(path: &Path) -> Result<Document, Problem> {
+    files::read(path)
 }
 
 /// Names of the scenarios that are part of the program, in the order in which they are read.
@@ -104,21 +185,26 @@ pub fn builtin() -> impl Iterator<Item = &'static str> {
     files::SCENARIOS.iter().map(|file| file.name)
 }
 
-/// Reads a YAML file of another program (a LiteLLM configuration) as JSON, with the limits and
-/// diagnostics of our own files; also gives its text.
+/// Reads a YAML file of another program (a LiteLLM configuration) as JSON, as that program reads it but with the
+/// limits and diagnostics of our own files; also gives its text.
 ///
 /// # Errors
 /// What keeps it from being read.
-pub fn read_yaml_value(path: &Path) -> Result<(serde_json::Value, String), Problem> {
+pub fn read_yaml_value(path: &Path) -> Result<(serde_json::Value, String), Problems> {
     let document = files::read(path)?;
-    let value = yaml::parse(&document.source.name, &document.text)?;
+    let value = parse_yaml_value(&document.source.name, &document.text)?;
     Ok((value, document.text))
 }
 
-/// Reads YAML text of another program as JSON, with the limits and diagnostics of our own files.
+/// Reads YAML text of another program as JSON, as [`read_yaml_value`] does.
 ///
 /// # Errors
 /// What is wrong with it, with its position.
-pub fn parse_yaml_value(name: &str, text: &str) -> Result<serde_json::Value, Problem> {
-    yaml::parse(name, text)
+pub fn parse_yaml_value(name: &str, text: &str) -> Result<serde_json::Value, Problems> {
+    let mut check = Checker::new(name, text);
+    let value = compose::parse(&mut check, "write what belongs here").map(|node| json::value(&node));
+    match value.filter(|_| check.is_clean()) {
+        Some(value) => Ok(value),
+        None => Err(Problems(check.finish())),
+    }
 }

@@ -12,6 +12,8 @@ use miette::{
 const SHOWN_CHARS: usize = 160;
 /// A longer message or hint is cut.
 const WORDS_CHARS: usize = 600;
+/// A longer name in them too.
+const NAME_CHARS: usize = 100;
 /// Stands for what may be a secret.
 const HIDDEN: &str = "***";
 
@@ -63,20 +65,18 @@ impl Problem {
         }
     }
 
-    /// A problem at a place of `text`.
-    pub(crate) fn at(file: &str, text: &str, place: Place, message: &str, hint: Option<String>) -> Self {
-        let mut problem = Self {
-            file: printable(file),
-            line: None,
-            column: None,
-            message: short(message),
-            hint: hint.map(|hint| short(&hint)),
-            source_line: None,
-            severity: Severity::Error,
-            caret: (0, 0),
-        };
+    /// A problem at a place of a text; what stands from the column `hidden` on may be a secret.
+    pub(crate) fn at(
+        file: &str,
+        lines: &Lines<'_>,
+        place: Place,
+        message: &str,
+        hint: &str,
+        hidden: Option<usize>,
+    ) -> Self {
+        let mut problem = Self::of_file(file, message, hint);
         if place.line > 0 {
-            let (line, caret) = shown_line(text, place);
+            let (line, caret) = shown_line(lines.line(place.line), place, hidden);
             let counted = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
             let small = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
             problem.line = Some(counted(place.line));
@@ -85,16 +85,6 @@ impl Problem {
             problem.source_line = Some(line);
         }
         problem
-    }
-
-    /// The same with nothing shown of the line from the caret on, which may be a secret.
-    pub(crate) fn hiding_the_value(mut self) -> Self {
-        if let Some(line) = &mut self.source_line {
-            line.truncate(usize::from(self.caret.0));
-            line.push_str(HIDDEN);
-            self.caret.1 = 3;
-        }
-        self
     }
 
     /// The same as a warning.
@@ -265,26 +255,79 @@ fn printable(text: &str) -> String {
 
 /// Printable, and cut where a file put far too much into a name.
 fn short(text: &str) -> String {
-    match text.char_indices().nth(WORDS_CHARS) {
+    // What is quoted stands in every second part.
+    let parts = text.split('`').enumerate();
+    let parts: Vec<String> = parts
+        .map(|(index, part)| if index % 2 == 1 { cut(part, NAME_CHARS) } else { printable(part) })
+        .collect();
+    cut(&parts.join("`"), WORDS_CHARS)
+}
+
+fn cut(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
         Some((at, _)) => printable(&text[..at]) + "...",
         None => printable(text),
     }
 }
 
-/// The line at `place` as it may be shown, and the byte range of the caret in it.
-fn shown_line(text: &str, place: Place) -> (String, (usize, usize)) {
-    let line = text.lines().nth(place.line - 1).unwrap_or_default();
+/// The lines of a text, as YAML counts them: they end in LF, CRLF or CR.
+pub(crate) struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<u32>,
+}
+
+impl<'a> Lines<'a> {
+    /// Of a text that is far shorter than 4 GiB.
+    pub(crate) fn new(text: &'a str) -> Self {
+        let bytes = text.as_bytes();
+        let ends = (0..bytes.len()).filter(|&at| match bytes[at] {
+            b'\n' => true,
+            b'\r' => bytes.get(at + 1) != Some(&b'\n'),
+            _ => false,
+        });
+        let starts = std::iter::once(0).chain(ends.map(|at| at + 1));
+        Self { text, starts: starts.filter_map(|at| u32::try_from(at).ok()).collect() }
+    }
+
+    /// Line and column of the end of the text.
+    pub(crate) fn end(&self) -> (usize, usize) {
+        let number = self.starts.len();
+        (number, self.line(number).chars().count() + 1)
+    }
+
+    /// A line by its number from 1, without its end.
+    pub(super) fn line(&self, number: usize) -> &'a str {
+        let start = |number: usize| {
+            let at = self.starts.get(number.checked_sub(1)?)?;
+            usize::try_from(*at).ok()
+        };
+        let from = start(number).unwrap_or(self.text.len());
+        let to = start(number + 1).unwrap_or(self.text.len());
+        self.text[from..to].trim_end_matches(['\r', '\n'])
+    }
+}
+
+/// A line as it may be shown, and the byte range of the caret in it.
+fn shown_line(line: &str, place: Place, hidden: Option<usize>) -> (String, (usize, usize)) {
     let chars: Vec<char> = line.chars().map(|c| if c == '\t' { ' ' } else { c }).collect();
-    let start = place.column.saturating_sub(1).min(chars.len());
+    let mut start = place.column.saturating_sub(1).min(chars.len());
+    let mut length = place.chars.max(1);
     let from = if chars.len() > SHOWN_CHARS { start.saturating_sub(SHOWN_CHARS / 2) } else { 0 };
     let to = chars.len().min(from + SHOWN_CHARS);
     let mut shown = printable(&chars[from..to].iter().collect::<String>());
-    if let Some(secret) = secret_in(line) {
-        // Counted in characters, since what is replaced may change its length.
-        let keep = line[..secret].chars().count().saturating_sub(from);
-        if let Some((at, _)) = shown.char_indices().nth(keep) {
+    // Counted in characters, since what is replaced may change its length.
+    let secret = secret_in(line).map(|at| line[..at].chars().count());
+    if let Some(keep) = secret.into_iter().chain(hidden.map(|column| column.saturating_sub(1))).min()
+        && keep < to
+    {
+        let keep = keep.max(from);
+        if let Some((at, _)) = shown.char_indices().nth(keep - from) {
             shown.truncate(at);
-            shown.push_str(HIDDEN);
+        }
+        shown.push_str(HIDDEN);
+        if start >= keep {
+            start = keep;
+            length = HIDDEN.len();
         }
     }
     if shown.is_empty() {
@@ -292,9 +335,9 @@ fn shown_line(text: &str, place: Place) -> (String, (usize, usize)) {
     }
     let offsets: Vec<usize> = shown.char_indices().map(|(at, _)| at).chain([shown.len()]).collect();
     let last = offsets.len() - 1;
-    let first = (start - from).min(last - 1);
-    let end = first.saturating_add(place.chars.max(1)).min(last);
-    (shown, (offsets[first], offsets[end] - offsets[first]))
+    let first = start.saturating_sub(from).min(last);
+    let end = first.saturating_add(length).min(last);
+    (shown, (offsets[first], offsets[end].saturating_sub(offsets[first]).max(1)))
 }
 
 /// Where a line seems to hold a secret: the value of a key whose name says so, a word like `sk-...`, or a URL

@@ -1,14 +1,15 @@
 //! What must hold of a scenario file beyond its shape.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::written::{
-    ComponentStateWritten, ExpectationWritten, RecoveryWritten, ScenarioFile, TrafficWritten,
+    ComponentStateWritten, ERRORS, ExpectationWritten, FORMS, MAX_TOKENS, RecoveryWritten, ScenarioFile,
+    TIMEOUT, TrafficWritten, WITHIN,
 };
-use super::{Answer, ComponentState, Expectation, Forms, Recovery, Scenario, Source, Traffic};
-use crate::environment::{self, Environment};
-use crate::input::at::At;
-use crate::input::checker::{Checker, nearest_of};
+use super::{Answer, ComponentState, Expectation, Recovery, Scenario, Source, Traffic};
+use crate::environment::{self, Names};
+use crate::input::at::{At, Entries, Items, Key, Text};
+use crate::input::checker::Checker;
 use crate::input::problem::Place;
 use crate::units::Period;
 
@@ -20,37 +21,50 @@ const MAX_TOKENS_MAX: u64 = 4096;
 const STEADY_FOR: Period = Period::from_secs(5);
 const STEADY_PROBES: f64 = 10.0;
 
-/// The scenario as written; meaningful only if `check` has found no problem. Without an environment
-/// (its file has problems of its own) names are not looked up.
+/// The scenario as written; `None` where something is wrong with it, which `check` has. Names are looked up
+/// as far as those of the environment are known.
 pub(crate) fn scenario(
     check: &mut Checker<'_>,
     file: &ScenarioFile,
-    world: Option<&Environment>,
+    names: &Names,
     source: Source,
-) -> Scenario {
-    check.name("the name of a scenario", &file.scenario);
-    title(check, &file.title);
-    let requirements = file.requirements.iter().filter_map(|written| check.scalar(written)).collect();
+) -> Option<Scenario> {
+    if let Some(name) = file.scenario.there() {
+        check.name("the name of a scenario", name);
+    }
+    if let Some(text) = file.title.there() {
+        title(check, text);
+    }
+    let requirements = file.requirements.there().map_or(&[][..], |requirements| &requirements.items);
     check.no_repeats(
         "requirement",
-        file.requirements.iter().map(|written| (written.value.text.as_str(), written.place)),
+        requirements.iter().map(|written| (written.value.text.as_str(), written.place)),
     );
-    let components = components(check, file, world);
-    let traffic = traffic(check, file, world);
-    let mode = Mode { world, components: &components, traffic: &traffic, written: file };
+    let requirements = requirements.iter().filter_map(|written| check.value(written)).collect();
+    let components = file.components.there().map(|written| components(check, written, names));
+    let traffic = file.traffic.there().map(|written| traffic(check, written, names));
+    let (components, traffic) = (components.unwrap_or_default(), traffic.unwrap_or_default());
+    let mode = Mode {
+        names,
+        components: &components,
+        probed: traffic.iter().map(|traffic| (traffic.route.as_str(), traffic)).collect(),
+        routes: file.traffic.there().and_then(|traffic| routes_of(&traffic.value, names)),
+        written: file,
+    };
     let expect = mode.expectations(check);
     let recover = mode.recoveries(check);
     mode.warn_of_short_holds(check, &expect);
-    Scenario {
-        name: file.scenario.value.clone(),
-        title: file.title.value.clone(),
+    let scenario = Scenario {
+        name: file.scenario.there()?.value.clone(),
+        title: file.title.there()?.value.clone(),
         requirements,
         components,
         traffic,
         expect,
         recover,
         source,
-    }
+    };
+    check.is_clean().then_some(scenario)
 }
 
 fn title(check: &mut Checker<'_>, title: &At<String>) {
@@ -62,91 +76,114 @@ fn title(check: &mut Checker<'_>, title: &At<String>) {
 
 fn components(
     check: &mut Checker<'_>,
-    file: &ScenarioFile,
-    world: Option<&Environment>,
+    written: &Entries<ComponentStateWritten>,
+    names: &Names,
 ) -> BTreeMap<String, ComponentState> {
     let mut states = BTreeMap::new();
-    for (name, state) in &file.components.0 {
-        let known = world.and_then(|world| world.components.get(&name.value));
-        if let (Some(world), None) = (world, known) {
-            check.unknown("component", name, world.components.keys().map(String::as_str));
+    for (name, state) in &written.0 {
+        if let Some(known) = names.components().filter(|_| !names.may_have_component(&name.value)) {
+            check.unknown("component", name, known);
         }
-        let state = match &state.value {
-            ComponentStateWritten::Down => ComponentState::Down,
-            ComponentStateWritten::Gone(aliases) => {
-                if aliases.value.is_empty() {
-                    check.problem(aliases.place, "`gone` names no alias", "name the aliases that are gone");
-                }
-                for alias in aliases
-                    .value
-                    .iter()
-                    .filter(|alias| known.is_some_and(|component| !component.aliases.contains(&alias.value)))
-                {
-                    let own = known.iter().flat_map(|component| &component.aliases).map(String::as_str);
-                    check.problem(
-                        alias.place,
-                        &format!("component `{}` has no alias `{}`", name.value, alias.value),
-                        nearest_of("alias", &alias.value, own),
-                    );
-                }
-                check.no_repeats(
-                    "alias",
-                    aliases.value.iter().map(|alias| (alias.value.as_str(), alias.place)),
-                );
-                ComponentState::Gone(aliases.value.iter().map(|alias| alias.value.clone()).collect())
-            }
+        let state = match state {
+            None => continue,
+            Some(ComponentStateWritten::Down) => ComponentState::Down,
+            Some(ComponentStateWritten::Gone(aliases)) => gone(check, &name.value, &aliases.0, names),
         };
         states.insert(name.value.clone(), state);
     }
     states
 }
 
-fn traffic(check: &mut Checker<'_>, file: &ScenarioFile, world: Option<&Environment>) -> Vec<Traffic> {
-    let written = &file.traffic.value;
-    if written.is_empty() {
+fn gone(
+    check: &mut Checker<'_>,
+    component: &str,
+    aliases: &At<Items<At<String>>>,
+    names: &Names,
+) -> ComponentState {
+    let items = &aliases.value.items;
+    if aliases.value.empty {
+        check.problem(aliases.place, "`gone` names no alias", "name the aliases that are gone");
+    }
+    if let Some(own) = names.aliases_of(component) {
+        for alias in items.iter().filter(|alias| !own.contains(&alias.value)) {
+            let hint = check.hint("alias", &alias.value, own.iter().map(String::as_str));
+            check.problem(
+                alias.place,
+                &format!("component `{component}` has no alias `{}`", alias.value),
+                hint,
+            );
+        }
+    }
+    check.no_repeats("alias", items.iter().map(|alias| (alias.value.as_str(), alias.place)));
+    ComponentState::Gone(items.iter().map(|alias| alias.value.clone()).collect())
+}
+
+fn traffic(check: &mut Checker<'_>, written: &At<Items<TrafficWritten>>, names: &Names) -> Vec<Traffic> {
+    if written.value.empty {
         check.problem(
-            file.traffic.place,
+            written.place,
             "there is no traffic, nothing would be measured",
             "probe at least one route",
         );
     }
-    if let Some(world) = world {
-        for entry in written.iter().filter(|entry| !world.routes.contains_key(&entry.route.value)) {
-            check.unknown("route", &entry.route, world.routes.keys().map(String::as_str));
+    let items = &written.value.items;
+    let routes = || items.iter().filter_map(|entry| entry.route.there());
+    for route in routes() {
+        if let Some(known) = names.routes().filter(|_| !names.may_have_route(&route.value)) {
+            check.unknown("route", route, known);
         }
     }
-    check.no_repeats(
-        "traffic on route",
-        written.iter().map(|entry| (entry.route.value.as_str(), entry.route.place)),
-    );
-    written.iter().filter_map(|entry| one_traffic(check, entry)).collect()
+    check.no_repeats("traffic on route", routes().map(|route| (route.value.as_str(), route.place)));
+    items.iter().filter_map(|entry| one_traffic(check, entry)).collect()
+}
+
+/// A period that may be left out.
+fn period_or(
+    check: &mut Checker<'_>,
+    what: &str,
+    written: &Key<At<Text<Period>>>,
+    default: Period,
+) -> Option<Period> {
+    match written {
+        Key::Absent => Some(default),
+        Key::Broken => None,
+        Key::There(written) => check.period(what, written),
+    }
 }
 
 /// `None` where a value cannot be read.
 fn one_traffic(check: &mut Checker<'_>, written: &TrafficWritten) -> Option<Traffic> {
-    let rate = environment::check::rate(check, &written.rate);
-    let hold = check.period("for", &written.hold);
-    if let (Some(rate), Some(hold)) = (rate, hold)
+    let rate = written.rate.there().and_then(|rate| environment::check::rate(check, rate));
+    let hold = written.hold.there().and_then(|hold| check.period("for", hold));
+    if let (Some(rate), Some(hold), Some(place)) = (rate, hold, written.rate.place())
         && rate.per_second() * hold.0.as_secs_f64() < 1.0
     {
         check.problem(
-            written.rate.place,
+            place,
             &format!("at {rate} not one probe is sent in {hold}"),
             "raise `rate` or lengthen `for`",
         );
     }
-    let stream: Option<Forms> = check.scalar(&written.stream);
-    let timeout = check.period("timeout", &written.timeout);
-    let max_tokens = check.scalar(&written.max_tokens);
+    let stream = match &written.stream {
+        Key::Absent => Some(FORMS),
+        Key::Broken => None,
+        Key::There(stream) => check.value(stream),
+    };
+    let timeout = period_or(check, "timeout", &written.timeout, TIMEOUT);
+    let max_tokens = match &written.max_tokens {
+        Key::Absent => Some(MAX_TOKENS),
+        Key::Broken => None,
+        Key::There(tokens) => check.value(tokens),
+    };
     if max_tokens.is_some_and(|tokens| tokens == 0 || tokens > MAX_TOKENS_MAX) {
         check.problem(
-            written.max_tokens.place,
+            written.max_tokens.place().unwrap_or_default(),
             "`max_tokens` is out of range",
             "a probe is one short chat: write 1 to 4096",
         );
     }
     Some(Traffic {
-        route: written.route.value.clone(),
+        route: written.route.there()?.value.clone(),
         rate: rate?,
         hold: hold?,
         stream: stream?,
@@ -155,20 +192,32 @@ fn one_traffic(check: &mut Checker<'_>, written: &TrafficWritten) -> Option<Traf
     })
 }
 
+/// The routes that have traffic; `None` where that is not certain, because an entry could not be read or names
+/// a route that is not there.
+fn routes_of<'w>(written: &'w Items<TrafficWritten>, names: &Names) -> Option<BTreeSet<&'w str>> {
+    let known = |entry: &'w TrafficWritten| {
+        entry.route.there().map(|route| route.value.as_str()).filter(|route| names.may_have_route(route))
+    };
+    written.items.iter().map(known).collect::<Option<_>>().filter(|_| written.complete && !written.empty)
+}
+
 /// What expectations are checked against.
 struct Mode<'a> {
-    world: Option<&'a Environment>,
+    names: &'a Names,
     components: &'a BTreeMap<String, ComponentState>,
-    traffic: &'a [Traffic],
+    /// Traffic by route, as far as it could be read.
+    probed: BTreeMap<&'a str, &'a Traffic>,
+    routes: Option<BTreeSet<&'a str>>,
     written: &'a ScenarioFile,
 }
 
 impl Mode<'_> {
     fn expectations(&self, check: &mut Checker<'_>) -> BTreeMap<String, Expectation> {
         let mut expect = BTreeMap::new();
-        for (route, written) in &self.written.expect.0 {
+        for (route, written) in self.written.expect.there().into_iter().flat_map(|entries| &entries.0) {
             self.has_traffic(check, route, "an expectation");
-            if let Some(expectation) = self.expectation(check, route, written) {
+            let expectation = written.as_ref().and_then(|written| self.expectation(check, route, written));
+            if let Some(expectation) = expectation {
                 expect.insert(route.value.clone(), expectation);
             }
         }
@@ -184,27 +233,30 @@ impl Mode<'_> {
     ) -> Option<Expectation> {
         let ExpectationWritten { served_by, error, within: within_written, errors, lost_in_flight } =
             &written.value;
-        let within = check.period("within", within_written);
-        let timeout =
-            self.traffic.iter().find(|traffic| traffic.route == route.value).map(|traffic| traffic.timeout);
+        let within = period_or(check, "within", within_written, WITHIN);
+        let timeout = self.probed.get(route.value.as_str()).map(|traffic| traffic.timeout);
         if let (Some(within), Some(timeout)) = (within, timeout)
             && within > timeout
         {
-            let place = if within_written.place.line > 0 { within_written.place } else { route.place };
             check.problem(
-                place,
+                within_written.place().unwrap_or(route.place),
                 &format!("`within` {within} is longer than the probes' timeout {timeout}"),
                 "no probe lives that long: shorten `within` or lengthen `timeout`",
             );
         }
-        if let (Some(errors), Some(_)) = (errors, error) {
-            check.problem(errors.place, "`errors` has no meaning beside `error: true`", "leave `errors` out");
+        if let (Some(place), Some(At { value: true, .. })) = (errors.place(), error.there()) {
+            check.problem(place, "`errors` has no meaning beside `error: true`", "leave `errors` out");
         }
-        let answer = self.answer(check, route, written.place, served_by.as_ref(), error.as_ref());
-        let errors = errors.as_ref().map_or(Some(0), |errors| check.scalar(errors));
+        let answer = self.answer(check, route, written.place, served_by, error);
+        let errors = match errors {
+            Key::Absent => Some(ERRORS),
+            Key::Broken => None,
+            Key::There(errors) => check.value(errors),
+        };
         let lost_in_flight = match lost_in_flight {
-            Some(written) => Some(check.scalar(written)?),
-            None => None,
+            Key::Absent => None,
+            Key::Broken => return None,
+            Key::There(lost) => Some(check.value(lost)?),
         };
         Some(Expectation { answer: answer?, within: within?, errors: errors?, lost_in_flight })
     }
@@ -214,20 +266,24 @@ impl Mode<'_> {
         check: &mut Checker<'_>,
         route: &At<String>,
         place: Place,
-        served_by: Option<&At<String>>,
-        error: Option<&At<bool>>,
+        served_by: &Key<At<String>>,
+        error: &Key<At<bool>>,
     ) -> Option<Answer> {
-        if let Some(error) = error.filter(|error| !error.value) {
-            check.problem(error.place, "`error: false` says nothing", "write `served_by: ALIAS` instead");
+        if let Some(error) = error.there().filter(|error| !error.value) {
+            let hint =
+                if served_by.is_absent() { "write `served_by: ALIAS` instead" } else { "leave it out" };
+            check.problem(error.place, "`error: false` says nothing", hint);
+            return None;
         }
         match (served_by, error) {
-            (Some(alias), None) => {
-                self.on_route(check, route, alias);
-                self.is_up(check, alias);
+            (Key::There(alias), Key::Absent) => {
+                if self.on_route(check, route, alias) {
+                    self.is_up(check, alias);
+                }
                 Some(Answer::ServedBy(alias.value.clone()))
             }
-            (None, Some(_)) => Some(Answer::Error),
-            (Some(_), Some(error)) => {
+            (Key::Absent, Key::There(_)) => Some(Answer::Error),
+            (Key::There(_), Key::There(error)) => {
                 check.problem(
                     error.place,
                     "`served_by` and `error` exclude each other",
@@ -235,22 +291,28 @@ impl Mode<'_> {
                 );
                 None
             }
-            (None, None) => {
+            (Key::Absent, Key::Absent) => {
                 check.problem(
-                    if place.line > 0 { place } else { route.place },
+                    place,
                     &format!("the expectation of `{}` does not say who answers", route.value),
                     "add `served_by: ALIAS` or `error: true`",
                 );
                 None
             }
+            (Key::Broken, _) | (_, Key::Broken) => None,
         }
     }
 
     fn recoveries(&self, check: &mut Checker<'_>) -> BTreeMap<String, Recovery> {
         let mut recover = BTreeMap::new();
-        for (route, written) in &self.written.recover.0 {
-            let RecoveryWritten { served_by, within } = &written.value;
-            if self.components.is_empty() {
+        // Where `components` is broken, what it says is not known.
+        let nothing_down = match &self.written.components {
+            Key::Absent => true,
+            Key::Broken => false,
+            Key::There(entries) => entries.0.is_empty(),
+        };
+        for (route, written) in self.written.recover.there().into_iter().flat_map(|entries| &entries.0) {
+            if nothing_down {
                 check.problem(
                     route.place,
                     "nothing is down in this scenario that could recover",
@@ -258,9 +320,13 @@ impl Mode<'_> {
                 );
             }
             self.has_traffic(check, route, "a recovery");
-            self.on_route(check, route, served_by);
-            if let Some(within) = check.period("within", within) {
-                recover.insert(route.value.clone(), Recovery { served_by: served_by.value.clone(), within });
+            let Some(RecoveryWritten { served_by, within }) = written else { continue };
+            if let Some(alias) = served_by.there() {
+                self.on_route(check, route, alias);
+            }
+            let within = within.there().and_then(|within| check.period("within", within));
+            if let (Some(within), Some(alias)) = (within, served_by.there()) {
+                recover.insert(route.value.clone(), Recovery { served_by: alias.value.clone(), within });
             }
         }
         recover
@@ -268,45 +334,36 @@ impl Mode<'_> {
 
     /// Without probes nothing can be judged.
     fn has_traffic(&self, check: &mut Checker<'_>, route: &At<String>, what: &str) {
-        let written = &self.written.traffic.value;
-        if written.iter().any(|entry| entry.route.value == route.value) {
-            return;
-        }
-        if let Some(world) = self.world.filter(|world| !world.routes.contains_key(&route.value)) {
-            check.unknown("route", route, world.routes.keys().map(String::as_str));
-            return;
-        }
-        check.problem(
-            route.place,
-            &format!("{what} of `{}`, but no traffic probes that route", route.value),
-            format!("add `- {{ route: {}, rate: 2/s, for: 12s }}` to `traffic`", route.value),
-        );
-    }
-
-    fn on_route(&self, check: &mut Checker<'_>, route: &At<String>, alias: &At<String>) {
-        let Some(world) = self.world else { return };
-        if !world.components.values().any(|component| component.aliases.contains(&alias.value)) {
-            let known =
-                world.components.values().flat_map(|component| &component.aliases).map(String::as_str);
-            check.unknown("alias", alias, known);
-            return;
-        }
-        let Some(on_route) = world.routes.get(&route.value) else { return };
-        if on_route.model != alias.value && !on_route.fallbacks.contains(&alias.value) {
-            let order: Vec<&str> =
-                std::iter::once(&on_route.model).chain(&on_route.fallbacks).map(String::as_str).collect();
+        if let Some(known) = self.names.routes().filter(|_| !self.names.may_have_route(&route.value)) {
+            check.unknown("route", route, known);
+        } else if self.routes.as_ref().is_some_and(|probed| !probed.contains(route.value.as_str())) {
             check.problem(
-                alias.place,
-                &format!("`{}` is not on the route `{}` of this environment", alias.value, route.value),
-                format!("the route's order is: {}", order.join(", ")),
+                route.place,
+                &format!("{what} of `{}`, but no traffic probes that route", route.value),
+                format!("add `- {{ route: {}, rate: 2/s, for: 12s }}` to `traffic`", route.value),
             );
         }
     }
 
+    /// Whether the alias may be on the route, as far as is known.
+    fn on_route(&self, check: &mut Checker<'_>, route: &At<String>, alias: &At<String>) -> bool {
+        if let Some(known) = self.names.aliases().filter(|_| !self.names.may_have_alias(&alias.value)) {
+            check.unknown("alias", alias, known.keys().map(String::as_str));
+            return false;
+        }
+        let order = self.names.order(&route.value).filter(|order| !order.has(&alias.value));
+        if let Some(order) = order {
+            check.problem(
+                alias.place,
+                &format!("`{}` is not on the route `{}` of this environment", alias.value, route.value),
+                format!("the route's order is: {}", order.list()[..order.list().len().min(20)].join(", ")),
+            );
+        }
+        order.is_none()
+    }
+
     fn is_up(&self, check: &mut Checker<'_>, alias: &At<String>) {
-        let Some(world) = self.world else { return };
-        let owner = world.components.iter().find(|(_, component)| component.aliases.contains(&alias.value));
-        let Some((owner, _)) = owner else { return };
+        let Some(owner) = self.names.owner(&alias.value) else { return };
         let problem = match self.components.get(owner) {
             Some(ComponentState::Down) => format!("its component `{owner}` is down"),
             Some(ComponentState::Gone(gone)) if gone.contains(&alias.value) => "it is gone".to_owned(),
@@ -321,20 +378,21 @@ impl Mode<'_> {
 
     /// A failover that could not be judged steady makes the scenario inconclusive; better to say it now.
     fn warn_of_short_holds(&self, check: &mut Checker<'_>, expect: &BTreeMap<String, Expectation>) {
-        for written in &self.written.traffic.value {
-            let route = &written.route.value;
-            let Some(traffic) = self.traffic.iter().find(|traffic| traffic.route == *route) else { continue };
+        for written in self.written.traffic.there().into_iter().flat_map(|traffic| &traffic.value.items) {
+            let (Some(route), Some(place)) = (written.route.there(), written.hold.place()) else { continue };
+            let route = &route.value;
+            let Some(traffic) = self.probed.get(route.as_str()) else { continue };
             let (Some(expectation), false) = (expect.get(route), self.components.is_empty()) else {
                 continue;
             };
-            let own_model = self.world.and_then(|world| world.routes.get(route)).map(|route| &route.model);
+            let own_model = self.names.order(route).and_then(|order| order.list().first());
             if matches!(&expectation.answer, Answer::ServedBy(alias) if Some(alias) == own_model) {
                 continue;
             }
             let probes = traffic.rate.per_second() * traffic.hold.0.as_secs_f64();
             if traffic.hold < STEADY_FOR || probes < STEADY_PROBES {
                 check.warning(
-                    written.hold.place,
+                    place,
                     &format!(
                         "cannot establish steady failover on `{route}` with {probes:.0} probes in {}",
                         traffic.hold

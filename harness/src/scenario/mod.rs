@@ -5,6 +5,7 @@ pub(crate) mod written;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Period, Rate};
@@ -40,7 +41,7 @@ pub struct Source {
 }
 
 /// A requirement that reports trace to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Requirement {
     /// LiteLLM falls back in order.
     FR217,
@@ -82,7 +83,7 @@ pub struct Traffic {
 }
 
 /// Which reply forms a route's probes ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Forms {
     /// Whole and streamed, on fresh and kept-alive connections: four kinds in turn.

@@ -2,10 +2,18 @@
 
 use std::path::Path;
 
+use harness::gateway::config::LoadedBy;
+use harness::gateway::local::ConfigSource;
 use harness::input::{self, Style};
 
-/// Problems of a file as shown without a terminal; `env-*.yaml` are environments.
+/// Problems of a file as shown without a terminal; `env-*.yaml` are environments, `litellm-*.yaml` are configurations
+/// of LiteLLM that the mock gateway is to load in the local environment.
 fn rendered(path: &Path, name: &str) -> String {
+    if name.starts_with("litellm-") {
+        let config = ConfigSource::check(Some(path), Some(&input::check(&[], None).names), LoadedBy::Mock);
+        assert!(config.source.is_none(), "{name}: {}", config.findings);
+        return config.findings.render(Style::Plain);
+    }
     let result = if name.starts_with("env-") {
         input::load(&[], Some(path.to_str().unwrap()))
     } else {
@@ -54,6 +62,8 @@ fn secrets_are_never_shown() {
         ("env-key-in-file.yaml", "sk-this"),
         ("env-password-in-url.yaml", "hunter2"),
         ("env-secret-as-name.yaml", "hunter2"),
+        ("env-key-elsewhere.yaml", "hunter2"),
+        ("env-key-lower-case.yaml", "hunter2"),
     ] {
         let path = super::fail_file(file);
         let problems = input::load(&[], path.to_str()).unwrap_err();

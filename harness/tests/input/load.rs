@@ -181,7 +181,7 @@ fn configurations_of_other_programs_are_read_as_json() {
     );
     fs::write(&path, "a: 1\na: 2\n").unwrap();
     let problem = input::read_yaml_value(&path).unwrap_err();
-    assert_eq!((problem.line, problem.column), (Some(2), Some(1)), "{problem}");
+    assert_eq!((problem.0[0].line, problem.0[0].column), (Some(2), Some(1)), "{problem}");
 }
 
 #[test]
@@ -202,4 +202,51 @@ fn requirements_show_their_ids() {
     let shown: Vec<String> =
         [Requirement::FR217, Requirement::NFR125].iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["FR217", "NFR125"]);
+}
+
+#[test]
+fn names_are_looked_up_as_far_as_the_environment_could_be_read() {
+    let root = tempfile::tempdir().unwrap();
+    let local = include_str!("../../../scenarios/environments/local.yaml");
+    let rest =
+        "components: { tpu: down }\nexpect:\n  agent: { served_by: gpt }\n  boss: { served_by: vllm-qwen }\n";
+    let scenario = write(root.path(), "one.yaml", &super::scenario("one", rest));
+    let unknown = |from: &str, to: &str| -> Vec<String> {
+        assert!(local.contains(from), "{from}");
+        let environment = write(root.path(), "environment.yaml", &local.replace(from, to));
+        let problems = input::load(std::slice::from_ref(&scenario), environment.to_str()).unwrap_err();
+        let own = problems.0.iter().filter(|problem| problem.file.ends_with("one.yaml"));
+        own.map(|problem| problem.message.clone()).collect()
+    };
+    let component = "unknown component `tpu`".to_owned();
+    let (alias, route) = ("unknown alias `gpt`".to_owned(), "unknown route `boss`".to_owned());
+    let all = [component.clone(), alias.clone(), route.clone()];
+    assert_eq!(unknown("environment: local", "environment: Not A Name"), all);
+    // Whether the route exists is not known, but that nothing probes it is.
+    let unprobed = "an expectation of `boss`, but no traffic probes that route".to_owned();
+    assert_eq!(
+        unknown("routes:\n", "routes: 5\nrouts:\n"),
+        [component.clone(), alias.clone(), unprobed.clone()]
+    );
+    // Whether the alias exists is not known, but that the route does not have it is.
+    let off_route = "`gpt` is not on the route `agent` of this environment".to_owned();
+    let aliases = unknown("aliases: [vllm-qwen]", "aliases: vllm-qwen");
+    assert_eq!(aliases, [component, off_route.clone(), route.clone()]);
+    assert_eq!(unknown("components:\n", "components: []\ncompnents:\n"), [off_route, route]);
+    assert_eq!(unknown("environment: local", "environment: 'local"), [unprobed]);
+}
+
+#[test]
+fn what_is_built_in_waits_for_an_environment_that_is_right() {
+    let root = tempfile::tempdir().unwrap();
+    let small = "environment: small\nembedded: { profile: fast }\ncomponents:\n  \
+                 cloud: { aliases: [cloud-kimi], down: refuse }\nroutes:\n  agent: { model: cloud-kimi }\n";
+    let problems_with = |text: &str| {
+        let environment = write(root.path(), "environment.yaml", text);
+        load_from(root.path(), &[], environment.to_str()).unwrap_err().0
+    };
+    let broken = problems_with(&small.replace("down: refuse", "down: never"));
+    assert!(matches!(broken.as_slice(), [problem] if problem.line == Some(4)), "{broken:?}");
+    let fits_nothing = problems_with(small);
+    assert!(fits_nothing.iter().all(|problem| problem.file.starts_with("built-in:")), "{fits_nothing:?}");
 }

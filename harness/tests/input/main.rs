@@ -2,10 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
+mod bounded;
 mod fail;
 mod hostile;
+mod laws;
+mod litellm;
 mod load;
 mod schemas;
+mod shape;
 mod units;
 
 use std::path::{Path, PathBuf};

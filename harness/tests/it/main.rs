@@ -7,6 +7,7 @@ mod child;
 mod fault;
 mod files;
 mod gateway;
+mod input;
 mod kill;
 mod modes;
 mod panic;

@@ -22,7 +22,7 @@ const EDGES: [(&str, &[&str]); 16] = [
     ("plan", &["units", "scenario", "environment"]),
     // `verdict::result` holds plain data that journal and analysis share with the verdict; it judges nothing.
     ("journal", &["environment", "plan", "verdict::result"]),
-    ("gateway", &["environment", "http", "input", "probe::classify"]),
+    ("gateway", &["units", "environment", "http", "input", "probe::classify"]),
     ("probe", &["http", "journal", "plan", "scenario", "gateway::secret", "attribution::by_header"]),
     ("witness", &["journal", "probe::classify"]),
     (
@@ -80,7 +80,8 @@ fn files(folder: &str, ends: &[&str]) -> Vec<(String, String)> {
                     folders.push(path);
                 }
             } else if ends.iter().any(|end| name.ends_with(end)) {
-                found.push((name, fs::read_to_string(&path).unwrap()));
+                // Some files that must fail are not UTF-8.
+                found.push((name, String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned()));
             }
         }
     }

@@ -1,0 +1,182 @@
+//! From the tree to what a file says. Whatever has the wrong shape is said and left out, and the rest is read on.
+
+use super::at::{At, Entries, FromText, Items, Key, Text};
+use super::checker::{Checker, MISSPELT, nearest};
+use super::problem::Place;
+use super::tree::{Content, Node, Scalar};
+
+/// Something that can stand in a file.
+pub(crate) trait Read: Sized {
+    /// The value; `None` where it cannot be read, which has been said.
+    fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self>;
+}
+
+impl<T: Read> Read for At<T> {
+    fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
+        T::read(node, check).map(|value| Self { value, place: node.place })
+    }
+}
+
+impl Read for String {
+    fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
+        let scalar = check.scalar(node, "text")?;
+        if scalar.truth().is_some() || scalar.is_number() {
+            let message = format!("{} is text, not {}", check.subject(), node.kind());
+            check.problem(node.place, &message, format!("put it in quotes: `\"{}\"`", scalar.text));
+            return None;
+        }
+        Some(scalar.text.clone())
+    }
+}
+
+impl Read for bool {
+    fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
+        let scalar = check.scalar(node, "`true` or `false`")?;
+        if scalar.truth().is_none() {
+            let quoted = !scalar.plain && matches!(scalar.text.as_str(), "true" | "false");
+            let hint = if quoted { "leave the quotes out" } else { "write `true` or `false`" };
+            check.problem(node.place, &format!("{} is `true` or `false`, not text", check.subject()), hint);
+        }
+        scalar.truth()
+    }
+}
+
+impl<T: FromText> Read for Text<T> {
+    fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
+        let scalar = check.scalar(node, "a single value")?;
+        if T::NUMBER && !scalar.plain {
+            let message = format!("{} is a number, not text", check.subject());
+            check.problem(node.place, &message, "leave the quotes out");
+            return None;
+        }
+        Some(Self::new(scalar.text.clone()))
+    }
+}
+
+impl<T: Read> Read for Items<T> {
+    fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
+        let Content::List(list) = &node.content else {
+            let hint = match &node.content {
+                Content::Mapping(_) => "begin each entry with `- `",
+                Content::Scalar(_) | Content::List(_) | Content::Broken => {
+                    "write `[a, b]`, or one `- a` on each line"
+                }
+            };
+            check.wrong_kind(node, "a list", hint);
+            return None;
+        };
+        let subject = format!("an entry of {}", check.subject());
+        let items: Vec<T> =
+            check.part(subject, |check| list.iter().filter_map(|item| T::read(item, check)).collect());
+        Some(Self { complete: items.len() == list.len(), empty: list.is_empty(), items })
+    }
+}
+
+impl<V: Read> Read for Entries<V> {
+    fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
+        let entries = check.mapping(node)?.iter();
+        let read = entries.map(|entry| {
+            let value = check.part(format!("`{}`", entry.key.value), |check| V::read(&entry.value, check));
+            (entry.key.clone(), value)
+        });
+        Some(Self(read.collect()))
+    }
+}
+
+/// A mapping whose keys are known.
+pub(crate) struct Keys<'n> {
+    place: Place,
+    found: Vec<(&'static str, &'n Node)>,
+    /// It has keys that mean nothing, also not when misspelt; that has been said.
+    pub(crate) strange: bool,
+}
+
+impl Keys<'_> {
+    /// The value of a key that must be there, like in `example`.
+    pub(crate) fn required<T: Read>(&self, check: &mut Checker<'_>, key: &str, example: &str) -> Key<T> {
+        let node = self.found.iter().find(|(name, _)| *name == key).map(|(_, node)| node);
+        if node.is_some_and(|node| !node.is_null()) {
+            return self.optional(check, key);
+        }
+        match node {
+            Some(node) => {
+                let hint = format!("write it like `{example}`");
+                check.problem(node.place, &format!("`{key}` is empty"), hint);
+            }
+            None => {
+                check.problem(self.place, &format!("`{key}` is missing here"), format!("add `{example}`"));
+            }
+        }
+        Key::Broken
+    }
+
+    /// The value of a key that may be there.
+    pub(crate) fn optional<T: Read>(&self, check: &mut Checker<'_>, key: &str) -> Key<T> {
+        match self.found.iter().find(|(name, _)| *name == key) {
+            None => Key::Absent,
+            Some((_, node)) => {
+                check.part(format!("`{key}`"), |check| T::read(node, check)).map_or(Key::Broken, Key::There)
+            }
+        }
+    }
+}
+
+impl Checker<'_> {
+    /// A mapping that has only `known` keys. A misspelt key is said, and read as the one that is meant.
+    pub(crate) fn keys<'n>(&mut self, node: &'n Node, known: &[&'static str]) -> Option<Keys<'n>> {
+        let entries = self.mapping(node)?;
+        let mut found: Vec<(&'static str, &'n Node)> = Vec::new();
+        let (mut strange, mut unmeant) = (Vec::new(), false);
+        for entry in entries {
+            match known.iter().find(|name| **name == entry.key.value) {
+                Some(name) => found.push((name, &entry.value)),
+                None => strange.push(entry),
+            }
+        }
+        for entry in strange {
+            let key = &entry.key;
+            let (message, hint) = self.words_for_key(&key.value).unwrap_or_else(|| {
+                let hint = self.hint("key", &key.value, known.iter().copied());
+                (format!("unknown key `{}`", key.value), hint)
+            });
+            self.problem(key.place, &message, hint);
+            let absent = known.iter().filter(|name| found.iter().all(|(found, _)| found != *name));
+            match nearest(&key.value, absent.copied(), MISSPELT) {
+                Some(meant) => found.push((meant, &entry.value)),
+                None => unmeant = true,
+            }
+        }
+        Some(Keys { place: node.place, found, strange: unmeant })
+    }
+
+    /// The entries of a mapping.
+    pub(crate) fn mapping<'n>(&mut self, node: &'n Node) -> Option<&'n [super::tree::Entry]> {
+        if let Content::Mapping(entries) = &node.content {
+            return Some(entries);
+        }
+        self.wrong_kind(node, "a mapping (`key: value`)", "write `key: value` pairs");
+        None
+    }
+
+    /// A scalar that says something.
+    pub(crate) fn scalar<'n>(&mut self, node: &'n Node, expected: &str) -> Option<&'n Scalar> {
+        if let Content::Scalar(scalar) = &node.content
+            && !scalar.is_null()
+        {
+            return Some(scalar);
+        }
+        self.wrong_kind(node, expected, "write a single value");
+        None
+    }
+
+    /// A value of the wrong kind, which is not shown since it may be anything.
+    pub(crate) fn wrong_kind(&mut self, node: &Node, expected: &str, hint: &str) {
+        if node.is_null() {
+            let message = format!("{} is empty", self.subject());
+            self.problem(node.place, &message, "write a value, or leave it out");
+        } else if !matches!(node.content, Content::Broken) {
+            let message = format!("{} is {expected}, not {}", self.subject(), node.kind());
+            self.problem(node.place, &message, hint);
+        }
+    }
+}
