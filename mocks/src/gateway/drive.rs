@@ -102,6 +102,19 @@ pub(super) async fn drive(
     }
 }
 
+/// One call past the router, for its outcome alone.
+pub(super) async fn check_deployment(
+    shared: &Shared,
+    deployment: &Deployment,
+    body: &Map<String, Value>,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    match attempt(shared, deployment, body, false, timeout, &mut Duration::default()).await {
+        Ok(_) => Ok(()),
+        Err(fault) => Err(*fault.failure),
+    }
+}
+
 async fn attempt(
     shared: &Shared,
     deployment: &Deployment,

@@ -20,6 +20,7 @@ pub mod transport;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -98,6 +99,7 @@ struct Shared {
     memory: Mutex<CooldownMemory>,
     chance: Mutex<ChaCha8Rng>,
     ids: Ids,
+    in_flight: InFlight,
     epoch: Instant,
     tasks: TaskTracker,
     cancel: CancellationToken,
@@ -109,6 +111,30 @@ impl Shared {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
         walk.next(&self.config, &mut memory, self.epoch.elapsed(), event, &mut *chance)
+    }
+}
+
+/// How many requests are being answered.
+#[derive(Debug, Default)]
+struct InFlight(AtomicUsize);
+
+/// One request that is being answered, until dropped.
+struct Entered<'a>(&'a InFlight);
+
+impl InFlight {
+    fn enter(&self) -> Entered<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Entered(self)
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -162,6 +188,7 @@ impl Gateway {
             memory: Mutex::default(),
             chance: Mutex::new(ChaCha8Rng::seed_from_u64(options.seed)),
             ids: Ids::new(options.seed),
+            in_flight: InFlight::default(),
             epoch: Instant::now(),
             tasks: tasks.clone(),
             cancel: cancel.clone(),

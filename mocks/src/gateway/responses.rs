@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 
 use super::drive::{Content, FailedAnswer, Outcome, Reply};
 use super::failure::{ErrorClass, Failure};
-use super::provider::seconds;
 use super::router::Served;
 use super::sse::SseWriter;
 use super::{Shared, VERSION};
@@ -24,15 +23,51 @@ pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub(super) struct Asked {
     /// `x-litellm-call-id`, the client's own or a new one.
     pub(super) call_id: String,
-    /// The body's `model`.
-    pub(super) model: String,
+    /// The body's `model`, if it has one.
+    pub(super) model: Option<String>,
+    /// The reply is to be a stream.
+    pub(super) streaming: bool,
+    /// The request's own timeout, as it was written.
+    pub(super) timeout: Option<String>,
     /// `stream_options.include_usage`.
     pub(super) include_usage: bool,
 }
 
 /// A reply with a JSON body and the headers that every reply of the proxy has.
 pub(super) fn json_reply(status: u16, body: &Value) -> Response<Body> {
-    reply(status, "application/json", Full::new(Bytes::from(body.to_string())).boxed_unsync())
+    whole_reply(status, "application/json", body.to_string())
+}
+
+/// A page for people.
+pub(super) fn html_reply(text: &str) -> Response<Body> {
+    whole_reply(200, "text/html; charset=utf-8", text.to_owned())
+}
+
+/// A reply without a body.
+pub(super) fn empty_reply(status: u16) -> Response<Body> {
+    let mut response = whole_reply(status, "", String::new());
+    response.headers_mut().remove("content-type");
+    response
+}
+
+/// A reply from outside the layer that sets the proxy's usual headers.
+pub(super) fn bare_reply(status: u16, body: &Value) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())).boxed_unsync());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    set(&mut response, "content-type", "application/json");
+    response
+}
+
+/// From this size on a whole body would be compressed for clients that accept it, which `vary` says to all.
+const COMPRESSED_BYTES: usize = 500;
+
+fn whole_reply(status: u16, content_type: &'static str, body: String) -> Response<Body> {
+    let large = body.len() >= COMPRESSED_BYTES;
+    let mut response = reply(status, content_type, Full::new(Bytes::from(body)).boxed_unsync());
+    if large {
+        set(&mut response, "vary", "Origin, Accept-Encoding");
+    }
+    response
 }
 
 fn reply(status: u16, content_type: &'static str, body: Body) -> Response<Body> {
@@ -117,10 +152,10 @@ fn served_body(shared: &Shared, asked: &Asked, reply: Reply) -> Response<Body> {
     let fell_back = reply.served.attempted_fallbacks > 0;
     match reply.content {
         Content::Whole(completion) => {
-            let model = match completion.model {
-                _ if !fell_back => asked.model.clone(),
-                Some(own) => own,
-                None => deployment.model.clone(),
+            let model = match (asked.model.as_ref().filter(|_| !fell_back), completion.model) {
+                (Some(asked), _) => asked.clone(),
+                (None, Some(own)) => own,
+                (None, None) => deployment.model.clone(),
             };
             let id = completion.id.unwrap_or_else(|| format!("chatcmpl-{}", shared.ids.uuid()));
             let mut body = json!({
@@ -136,7 +171,7 @@ fn served_body(shared: &Shared, asked: &Asked, reply: Reply) -> Response<Body> {
             json_reply(200, &body)
         }
         Content::Stream { first, rest } => {
-            let model = if fell_back { reply.served.group } else { asked.model.clone() };
+            let model = asked.model.clone().filter(|_| !fell_back).unwrap_or(reply.served.group);
             let created = super::unix_seconds();
             let ids = shared.ids.clone();
             let writer =
@@ -167,8 +202,9 @@ fn failed_answer(shared: &Shared, asked: &Asked, failed: &FailedAnswer) -> Respo
     }
     set(&mut response, "x-litellm-response-cost", "0");
     set(&mut response, "x-litellm-key-spend", "0.0");
-    if let Some(timeout) = failure.timeout {
-        set(&mut response, "x-litellm-timeout", &seconds(timeout));
+    if let Some(deployment) = failure.deployment {
+        let shown = || shared.config.shown_timeout(deployment, asked.streaming);
+        set(&mut response, "x-litellm-timeout", &asked.timeout.clone().unwrap_or_else(shown));
     }
     if let Some(cooldown) = failure.cooldown {
         set(&mut response, "retry-after", &cooldown.as_secs().to_string());

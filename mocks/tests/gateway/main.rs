@@ -6,5 +6,6 @@ mod upstream;
 mod wire;
 
 mod failover;
+mod pages;
 mod streams;
 mod surface;

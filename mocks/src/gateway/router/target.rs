@@ -26,7 +26,7 @@ impl Target {
 
     pub(super) fn members(&self, config: &GatewayConfig) -> Vec<usize> {
         match self {
-            Self::Group { name, .. } => config.members(name).collect(),
+            Self::Group { name, .. } => config.members(config.router.aliased(name)).collect(),
             Self::ModelString(model) => {
                 let deployments = config.deployments.iter().enumerate();
                 deployments.filter(|(_, d)| d.model == *model).map(|(index, _)| index).collect()
@@ -45,7 +45,7 @@ impl Target {
 
 pub(super) fn resolve(config: &GatewayConfig, name: &str) -> Option<Target> {
     let deployments = &config.deployments;
-    if deployments.iter().any(|d| d.group == name) {
+    if deployments.iter().any(|d| d.group == config.router.aliased(name)) {
         // A deployment whose id equals its group's name is reached as the group.
         return Some(Target::Group { name: name.to_owned(), order: None });
     }
@@ -58,7 +58,8 @@ pub(super) fn resolve(config: &GatewayConfig, name: &str) -> Option<Target> {
 /// The higher `order` levels of a group, which are tried as hops of their own before the list.
 pub(super) fn order_levels(config: &GatewayConfig, owner: &Target) -> Vec<Target> {
     let Target::Group { name, order } = owner else { return Vec::new() };
-    let levels: BTreeSet<i64> = config.members(name).filter_map(|d| config.deployments[d].order).collect();
+    let members = config.members(config.router.aliased(name));
+    let levels: BTreeSet<i64> = members.filter_map(|d| config.deployments[d].order).collect();
     let Some(tried) = order.or(levels.first().copied()) else { return Vec::new() };
     let higher = levels.into_iter().filter(|level| *level > tried);
     higher.map(|level| Target::Group { name: name.clone(), order: Some(level) }).collect()
