@@ -24,6 +24,10 @@ run *ARGS:
 run-litellm *ARGS:
     cargo run --release --locked -- run --gateway litellm --install-litellm {{ARGS}}
 
+# The mock gateway beside a real LiteLLM (--full: the whole matrix; --litellm VERSION: another version).
+differential *ARGS:
+    scripts/differential {{ARGS}}
+
 # All modes with LiteLLM's own defaults: they fail NFR123 (exit code 1).
 stock *ARGS:
     cargo run --release --locked -- run --litellm-config mocks/litellm/stock.yaml {{ARGS}}

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use serde_json::{Map, Value};
 
 use super::config::Deployment;
-use super::failure::Failure;
+use super::failure::{Failure, SeenIn};
 use super::provider::stream::ChunkStream;
 use super::provider::{self, Chunk, Completion, Limits};
 use super::router::{Action, Answer, Event, RequestWalk, Served};
@@ -160,7 +160,9 @@ async fn attempt(
         provider::status_failure(provider, status, &String::from_utf8_lossy(&whole), limits)
     };
     failure.retry_after_s = retry_after_s;
-    failure.upstream_headers = headers;
+    if failure.seen_in == SeenIn::Exchange {
+        failure.upstream_headers = headers;
+    }
     Err(failure.into())
 }
 

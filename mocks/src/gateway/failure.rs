@@ -75,6 +75,19 @@ impl ErrorClass {
     }
 }
 
+/// What a failure was seen in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeenIn {
+    /// In a status, a connection, or nowhere since no call was made.
+    Exchange,
+    /// In the gateway's own timer (an upstream's 408 is not that).
+    Timer,
+    /// In the content of a reply with status 200. The upstream's headers do not reach the client.
+    Content,
+    /// In LiteLLM's own code, which stumbled over such a content. Nothing is appended to what it says, either.
+    Reading,
+}
+
 /// One failed attempt, or the router's refusal to make one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
@@ -88,8 +101,8 @@ pub struct Failure {
     pub retry_after_s: Option<u32>,
     /// The upstream's response headers, if there was a response.
     pub upstream_headers: Vec<(String, String)>,
-    /// The gateway's own timer ended the attempt (an upstream's 408 does not set this).
-    pub timed_out: bool,
+    /// What it was seen in.
+    pub seen_in: SeenIn,
     /// Index of the deployment that failed; `None` where the router made no call.
     pub deployment: Option<usize>,
     /// The effective timeout of the failed call; `None` where the router made no call.
@@ -112,7 +125,7 @@ impl Failure {
             message: message.into(),
             retry_after_s: None,
             upstream_headers: Vec::new(),
-            timed_out: false,
+            seen_in: SeenIn::Exchange,
             deployment: None,
             timeout: None,
             cooldown: None,

@@ -106,6 +106,12 @@ struct Shared {
 }
 
 impl Shared {
+    /// Counts a failure that a stream met after its first chunk.
+    fn count_late(&self, deployment: usize, failure: &failure::Failure) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.count_failure(&self.config, deployment, failure, self.epoch.elapsed());
+    }
+
     /// One step of a walk, in real time.
     fn decide(&self, walk: &mut RequestWalk, event: Event) -> Action {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);

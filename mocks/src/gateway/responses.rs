@@ -1,6 +1,8 @@
 //! Replies to the client: attribution headers, bodies, error objects (sections 2 and 5).
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
@@ -15,6 +17,17 @@ use super::failure::{ErrorClass, Failure};
 use super::router::Served;
 use super::sse::SseWriter;
 use super::{Shared, VERSION};
+
+/// What a reply cost: nothing, since the models are unknown to the price list.
+const COST_HEADERS: [&str; 7] = [
+    "x-litellm-response-cost-original",
+    "x-litellm-response-cost-discount-amount",
+    "x-litellm-response-cost-margin-amount",
+    "x-litellm-response-cost-margin-percent",
+    "x-litellm-response-cost-input",
+    "x-litellm-response-cost-output",
+    "x-litellm-response-cost-tool-usage",
+];
 
 /// The body of every reply.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -115,13 +128,15 @@ pub(super) fn error_type(failure: &Failure, in_stream: bool) -> Option<Value> {
 }
 
 /// The whole answer of a chat request.
-pub(super) fn answer(shared: &Shared, asked: Asked, outcome: Outcome) -> Response<Body> {
+pub(super) fn answer(shared: &Arc<Shared>, asked: Asked, outcome: Outcome) -> Response<Body> {
     let durations = [
         ("x-litellm-response-duration-ms", outcome.total),
         ("x-litellm-overhead-duration-ms", outcome.total.saturating_sub(outcome.in_calls)),
+        // No callbacks are imitated.
+        ("x-litellm-callback-duration-ms", Duration::ZERO),
     ];
     match outcome.answer {
-        Err(failed) => failed_answer(shared, &asked, &failed),
+        Err(failed) => failed_answer(shared, &asked, &failed, &durations),
         Ok(reply) => {
             let served = reply.served.clone();
             let streaming = matches!(reply.content, Content::Stream { .. });
@@ -131,12 +146,20 @@ pub(super) fn answer(shared: &Shared, asked: Asked, outcome: Outcome) -> Respons
             let mut response = served_body(shared, &asked, reply);
             set(&mut response, "x-litellm-call-id", &asked.call_id);
             attribute(shared, &mut response, &served);
-            for (name, duration) in durations {
-                set(&mut response, name, &format!("{:.3}", duration.as_secs_f64() * 1000.0));
-            }
+            account(&mut response, &durations);
             pass_on(&mut response, &upstream);
             response
         }
+    }
+}
+
+/// What the reply cost and how long it took.
+fn account(response: &mut Response<Body>, durations: &[(&str, Duration)]) {
+    for name in COST_HEADERS {
+        set(response, name, "0.0");
+    }
+    for (name, duration) in durations {
+        set(response, name, &format!("{:.3}", duration.as_secs_f64() * 1000.0));
     }
 }
 
@@ -147,7 +170,7 @@ impl Reply {
     }
 }
 
-fn served_body(shared: &Shared, asked: &Asked, reply: Reply) -> Response<Body> {
+fn served_body(shared: &Arc<Shared>, asked: &Asked, reply: Reply) -> Response<Body> {
     let deployment = &shared.config.deployments[reply.served.deployment];
     let fell_back = reply.served.attempted_fallbacks > 0;
     match reply.content {
@@ -168,14 +191,19 @@ fn served_body(shared: &Shared, asked: &Asked, reply: Reply) -> Response<Body> {
             if let Some(usage) = completion.usage {
                 body["usage"] = usage;
             }
+            for (key, value) in completion.more {
+                body[key] = value;
+            }
             json_reply(200, &body)
         }
         Content::Stream { first, rest } => {
             let model = asked.model.clone().filter(|_| !fell_back).unwrap_or(reply.served.group);
             let created = super::unix_seconds();
             let ids = shared.ids.clone();
+            let blames = reply.served.unfailed.then(|| (Arc::clone(shared), reply.served.deployment));
             let writer =
-                SseWriter::new(first, rest, deployment.provider, ids, model, created, asked.include_usage);
+                SseWriter::new(first, rest, deployment.provider, ids, model, created, asked.include_usage)
+                    .blaming(blames);
             let frames = stream::unfold(writer, |mut writer| async move {
                 let bytes = writer.next().await?;
                 Some((Ok::<_, Infallible>(Frame::data(bytes)), writer))
@@ -189,7 +217,12 @@ fn served_body(shared: &Shared, asked: &Asked, reply: Reply) -> Response<Body> {
     }
 }
 
-fn failed_answer(shared: &Shared, asked: &Asked, failed: &FailedAnswer) -> Response<Body> {
+fn failed_answer(
+    shared: &Shared,
+    asked: &Asked,
+    failed: &FailedAnswer,
+    durations: &[(&str, Duration)],
+) -> Response<Body> {
     let failure = &failed.failure;
     let kind = error_type(failure, failed.broken_stream.is_some()).unwrap_or(Value::Null);
     let body = error_object(&failure.message, kind, Value::Null, failure.status);
@@ -197,6 +230,7 @@ fn failed_answer(shared: &Shared, asked: &Asked, failed: &FailedAnswer) -> Respo
     set(&mut response, "x-litellm-call-id", &asked.call_id);
     if let Some((served, upstream_headers)) = &failed.broken_stream {
         attribute(shared, &mut response, served);
+        account(&mut response, durations);
         pass_on(&mut response, upstream_headers);
         return response;
     }

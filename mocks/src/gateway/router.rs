@@ -15,7 +15,7 @@ use rand::Rng;
 
 use super::config::{FallbackList, GatewayConfig, RequestFallbacks, RequestOverrides};
 use super::cooldown::CooldownMemory;
-use super::failure::Failure;
+use super::failure::{Failure, SeenIn};
 
 use self::retry::{backoff, is_retryable_status, worth_retrying};
 use self::target::{Target, order_levels, resolve, weighted_pick};
@@ -82,6 +82,8 @@ pub struct Served {
     pub max_retries: Option<u32>,
     /// What the hop header says, which is not always the number of hops.
     pub attempted_fallbacks: u32,
+    /// Nothing has failed in this request so far: a failure that its stream still meets is its first, and counts.
+    pub unfailed: bool,
 }
 
 /// The model name that nothing in the configuration answers to.
@@ -143,6 +145,9 @@ pub struct RequestWalk {
     run: GroupRun,
     /// The first failure of a request is counted where it happens, no later one is.
     first_failure_seen: bool,
+    /// A first failure inside an accepted stream, not counted yet. LiteLLM counts it only after it has picked the
+    /// next deployment, and then against that one.
+    stray: Option<Failure>,
 }
 
 impl GroupRun {
@@ -174,6 +179,7 @@ impl RequestWalk {
             attempted: BTreeSet::new(),
             run,
             first_failure_seen: false,
+            stray: None,
         })
     }
 
@@ -194,6 +200,7 @@ impl RequestWalk {
                 Step::Pick => match self.pick(config, memory, now, rng) {
                     Ok(deployment) => {
                         self.run.attempting = Some(deployment);
+                        self.count_stray(config, memory, now, deployment);
                         let timeout = config.attempt_timeout(deployment, self.streaming, &self.overrides);
                         return Action::Attempt { deployment, timeout };
                     }
@@ -215,9 +222,13 @@ impl RequestWalk {
                     Err(failure) => Step::HopFailed(failure),
                 },
                 Step::NextTarget => self.next_target(),
-                Step::Done(action) => return action,
+                Step::Done(action) => {
+                    self.count_stray_at_home(config, memory, now);
+                    return action;
+                }
                 Step::HopFailed(failure) => match self.loops.last_mut() {
                     None => {
+                        self.count_stray_at_home(config, memory, now);
                         let failure = Box::new(text::final_failure(failure));
                         let broken_stream = self.broken_stream.take();
                         return Action::Answer(Answer::Failed { failure, broken_stream });
@@ -254,7 +265,10 @@ impl RequestWalk {
                 Step::AttemptFailed(failure)
             }
             Event::StreamFailed(failure) => {
-                let failure = self.count_first(config, memory, now, failure);
+                let failure = self.stamped(config, failure);
+                if !std::mem::replace(&mut self.first_failure_seen, true) {
+                    self.stray = Some(failure.clone());
+                }
                 self.broken_stream = Some(self.attribution());
                 if ends_open_stream(&failure) {
                     let broken_stream = self.broken_stream.take();
@@ -285,22 +299,49 @@ impl RequestWalk {
             max_retries: budget.map(|budget| budget.retries),
             // Each loop writes its own depth into the header on the way out, the outermost last.
             attempted_fallbacks: self.loops.first().map_or(self.base_depth, |outermost| outermost.depth),
+            unfailed: !self.first_failure_seen,
         }
     }
 
-    /// Stamps a failure with its deployment, and counts it if it is the request's first.
-    fn count_first(
-        &mut self,
-        config: &GatewayConfig,
-        memory: &mut CooldownMemory,
-        now: Duration,
-        mut failure: Failure,
-    ) -> Failure {
+    /// A failure with its deployment and timeout.
+    fn stamped(&self, config: &GatewayConfig, mut failure: Failure) -> Failure {
         failure.deployment = self.run.attempting;
         failure.timeout = self
             .run
             .attempting
             .map(|deployment| config.attempt_timeout(deployment, self.streaming, &self.overrides));
+        failure
+    }
+
+    /// Counts the stray failure, if there is one, against `deployment`.
+    fn count_stray(
+        &mut self,
+        config: &GatewayConfig,
+        memory: &mut CooldownMemory,
+        now: Duration,
+        deployment: usize,
+    ) {
+        if let Some(failure) = self.stray.take().filter(|failure| self.countable(failure).is_some()) {
+            memory.count_failure(config, deployment, &failure, now);
+        }
+    }
+
+    /// The same against its own deployment: no other was picked.
+    fn count_stray_at_home(&mut self, config: &GatewayConfig, memory: &mut CooldownMemory, now: Duration) {
+        if let Some(deployment) = self.stray.as_ref().and_then(|failure| failure.deployment) {
+            self.count_stray(config, memory, now, deployment);
+        }
+    }
+
+    /// Stamps a failure, and counts it if it is the request's first.
+    fn count_first(
+        &mut self,
+        config: &GatewayConfig,
+        memory: &mut CooldownMemory,
+        now: Duration,
+        failure: Failure,
+    ) -> Failure {
+        let failure = self.stamped(config, failure);
         if !self.first_failure_seen {
             self.first_failure_seen = true;
             if let Some(deployment) = self.countable(&failure) {
@@ -312,7 +353,7 @@ impl RequestWalk {
 
     /// The deployment to count a failure against: none for refusals and for timeouts of the caller's making.
     fn countable(&self, failure: &Failure) -> Option<usize> {
-        let callers_timeout = failure.timed_out
+        let callers_timeout = failure.seen_in == SeenIn::Timer
             && (self.overrides.timeout.is_some()
                 || (self.streaming && self.overrides.stream_timeout.is_some()));
         failure.deployment.filter(|_| !callers_timeout)

@@ -1,17 +1,18 @@
 //! A stream as the client gets it: server-sent events in LiteLLM's form, whatever the upstream's dialect.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::Ids;
 use super::config::Provider;
 use super::failure::Failure;
 use super::provider::Chunk;
 use super::provider::stream::ChunkStream;
 use super::responses::error_type;
+use super::{Ids, Shared};
 
 /// How long a finished upstream may take to close its body, so that its connection can be used again.
 const DRAIN_LIMIT: Duration = Duration::from_millis(100);
@@ -31,6 +32,8 @@ pub(super) struct SseWriter {
     finish_reason: Option<String>,
     usage: Option<Value>,
     state: State,
+    /// Whose failure it is, and where it is counted, if the stream breaks.
+    blames: Option<(Arc<Shared>, usize)>,
 }
 
 #[derive(PartialEq)]
@@ -64,12 +67,19 @@ impl SseWriter {
             finish_reason: None,
             usage: None,
             state: State::Reading,
+            blames: None,
         };
         match first {
             Some(chunk) => writer.take(chunk),
             None => writer.close(),
         }
         writer
+    }
+
+    /// The same, which counts a failure of the stream against a deployment.
+    pub(super) fn blaming(mut self, blames: Option<(Arc<Shared>, usize)>) -> Self {
+        self.blames = blames;
+        self
     }
 
     /// The next bytes for the client; `None` at the end of the body.
@@ -139,7 +149,9 @@ impl SseWriter {
     /// The end, with a synthetic `stop` if the upstream ended without a finish marker.
     fn close(&mut self) {
         if self.finish_reason.is_none() {
-            let id = if self.last_id.is_empty() { self.ids.uuid() } else { self.last_id.clone() };
+            // Where nothing came at all, the id is of another form.
+            let none = self.last_id.is_empty();
+            let id = if none { format!("chatcmpl-{}", self.ids.uuid()) } else { self.last_id.clone() };
             self.finish(id, "stop".to_owned());
         }
         if let Some(usage) = self.usage.take().filter(|_| self.include_usage) {
@@ -153,6 +165,9 @@ impl SseWriter {
 
     /// The stream broke after its first chunk: an error event, and no `[DONE]`.
     fn fail(&mut self, failure: &Failure) {
+        if let Some((shared, deployment)) = self.blames.take() {
+            shared.count_late(deployment, failure);
+        }
         let kind = error_type(failure, true).unwrap_or(Value::Null);
         // This event alone is written with spaces after separators.
         let event = format!(

@@ -56,7 +56,12 @@ pub enum TransportError {
     Disconnected,
     /// The response body was cut short.
     #[error("response payload is not completed")]
-    Truncated,
+    Truncated {
+        /// Bytes of it that came.
+        received: usize,
+        /// Bytes that its `Content-Length` promised; `None` where it came in chunks.
+        expected: Option<u64>,
+    },
     /// The reply is larger than [`MAX_BODY_BYTES`].
     #[error("response is larger than {MAX_BODY_BYTES} bytes")]
     TooLarge,
@@ -89,6 +94,7 @@ pub struct UpstreamReply {
     body: Incoming,
     gap: Duration,
     read_bytes: usize,
+    expected_bytes: Option<u64>,
     lease: Lease,
 }
 
@@ -240,6 +246,7 @@ impl Transport {
             Lease { sender: Some(sender), authority: authority.to_owned(), pool: Arc::clone(&self.pool) };
         Ok(UpstreamReply {
             status: parts.status,
+            expected_bytes: content_length(&parts.headers),
             headers: parts.headers,
             body,
             gap: limit,
@@ -263,8 +270,9 @@ impl UpstreamReply {
                 self.lease.end();
                 return Ok(None);
             };
+            let (received, expected) = (self.read_bytes, self.expected_bytes);
             let frame = frame.map_err(|error| match classify(&error) {
-                TransportError::Disconnected => TransportError::Truncated,
+                TransportError::Disconnected => TransportError::Truncated { received, expected },
                 other => other,
             })?;
             let Ok(piece) = frame.into_data() else { continue };
@@ -295,6 +303,10 @@ impl Lease {
             self.pool.give_back(&self.authority, sender);
         }
     }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
 fn classify(error: &hyper::Error) -> TransportError {

@@ -97,3 +97,33 @@ async fn an_error_as_first_event_falls_back_only_for_vllm() {
     let reply = world.chat("vllm-qwen", true).await;
     assert_eq!((reply.status, reply.served()), (200, (Some("id-ollama-qwen"), Some("1"))));
 }
+
+#[tokio::test]
+async fn an_error_after_content_cools_only_where_its_class_does() {
+    let fallbacks = json!([{ "cloud-kimi": ["ollama-qwen"] }, { "vllm-qwen": ["ollama-qwen"] }]);
+    let world = World::start(json!({ "fallbacks": fallbacks })).await;
+    for (model, group, second) in
+        [("kimi", "cloud-kimi", "id-cloud-kimi"), ("Qwen3", "vllm-qwen", "id-ollama-qwen")]
+    {
+        world.upstream.set(model, Does::ErrorAfterContent);
+        let first = world.chat(group, true).await;
+        assert_eq!(first.events().len(), 2, "{}", first.text);
+        let next = world.chat(group, true).await;
+        assert_eq!(next.served().0, Some(second));
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_is_not_json_is_passed_over() {
+    let world = World::start(json!({})).await;
+    for (model, group) in [("kimi", "cloud-kimi"), ("Qwen3", "vllm-qwen")] {
+        world.upstream.set(model, Does::Babbles);
+        let reply = world.chat(group, true).await;
+        let events = reply.events();
+        assert_eq!(events.len(), 2, "{events:?}");
+        let only = chunk(events[0]);
+        assert_eq!(only["choices"], json!([{ "index": 0, "delta": {}, "finish_reason": "stop" }]));
+        assert!(only["id"].as_str().unwrap().starts_with("chatcmpl-"), "{only}");
+        assert_eq!(events[1], "[DONE]");
+    }
+}

@@ -24,6 +24,8 @@ pub(crate) enum Does {
     EndsEarly,
     /// An error line as the first piece of a stream.
     ErrorInStream,
+    /// An error line after the first piece of a stream.
+    ErrorAfterContent,
     /// A body that is not JSON.
     Babbles,
     /// Reads the request and closes without an answer.
@@ -145,7 +147,7 @@ fn chunked(pieces: &[String], complete: bool) -> String {
 fn reply(does: Does, model: &str, streaming: bool, ollama: bool) -> (String, bool) {
     match does {
         Does::Status(status) => return (whole(status, r#"{"error": "boom"}"#), true),
-        Does::Babbles => return (whole(200, "<html>"), true),
+        Does::Babbles if !streaming => return (whole(200, "<html>"), true),
         _ => {}
     }
     if !streaming {
@@ -184,6 +186,11 @@ fn reply(does: Does, model: &str, streaming: bool, ollama: bool) -> (String, boo
         Does::BreaksBeforeContent => (chunked(&[], false), false),
         Does::BreaksAfterContent => (chunked(&all[..1], false), false),
         Does::EndsEarly => (chunked(&all[..2], true), true),
+        Does::ErrorAfterContent => (
+            chunked(&[all[0].clone(), frame(json!({ "error": { "message": "oops", "code": 500 } }))], true),
+            true,
+        ),
+        Does::Babbles => (chunked(&["<html>\n\n".to_owned()], true), true),
         Does::ErrorInStream => (chunked(&[frame(json!({ "error": "oops" }))], true), true),
         _ => (chunked(&all, true), true),
     }

@@ -30,6 +30,8 @@ pub struct FindOptions {
     pub bin: Option<PathBuf>,
     /// `--install-litellm`.
     pub install: bool,
+    /// The version to install; the pinned one unless set.
+    pub version: Option<String>,
     /// The search path; `$PATH` of this process unless set.
     pub path: Option<OsString>,
     /// The cache directory of this program; see [`install::cache_dir`] unless set.
@@ -95,7 +97,10 @@ pub async fn find(
     let bin = match &options.bin {
         Some(bin) if is_executable(bin) => bin.clone(),
         Some(bin) => return Err(FindError::NotExecutable(bin.clone())),
-        None if options.install => install::install(&path, options.cache_dir.as_deref(), progress).await?,
+        None if options.install => {
+            let version = options.version.as_deref().unwrap_or(LITELLM_VERSION);
+            install::install(&path, options.cache_dir.as_deref(), version, progress).await?
+        }
         None => on_path(&path, BIN).ok_or(FindError::NotFound)?,
     };
     let bin = std::path::absolute(&bin).unwrap_or(bin);

@@ -18,7 +18,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::find::{is_executable, on_path, version};
-use super::{LITELLM_VERSION, log_tail::plain_line};
+use super::log_tail::plain_line;
 
 const PYTHON: &str = "python3";
 /// Written last; holds the version.
@@ -32,6 +32,8 @@ const LOCK_POLL: Duration = Duration::from_millis(200);
 const LINES: usize = 15;
 /// Longest line of a step's output that is kept, bytes.
 const LINE_MAX: u64 = 4096;
+/// Longest version.
+const VERSION_LEN_MAX: usize = 40;
 
 /// Why LiteLLM could not be installed.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,12 @@ pub enum InstallError {
     /// No place for a cache.
     #[error("no cache directory: neither XDG_CACHE_HOME nor HOME is set")]
     NoCache,
+    /// What should be installed is no version.
+    #[error("`{text}` is not a version, like 1.2.3")]
+    NoVersion {
+        /// What was named.
+        text: String,
+    },
     /// A file or directory in the cache cannot be used.
     #[error("cannot use {path}: {source}")]
     File {
@@ -80,49 +88,60 @@ pub fn cache_dir() -> Result<PathBuf, InstallError> {
     base.map(|base| base.join("failover-harness")).ok_or(InstallError::NoCache)
 }
 
-/// The pinned LiteLLM's executable in the cache, installed now unless it is there and whole.
+/// The executable of LiteLLM `wanted` in the cache, installed now unless it is there and whole.
 pub(super) async fn install(
     path: &OsStr,
     cache: Option<&Path>,
+    wanted: &str,
     progress: &mut (dyn FnMut(&str) + Send),
 ) -> Result<PathBuf, InstallError> {
+    if !is_version(wanted) {
+        return Err(InstallError::NoVersion { text: wanted.to_owned() });
+    }
     let cache = cache.map_or_else(cache_dir, |cache| Ok(cache.to_owned()))?;
     let python = on_path(path, PYTHON).ok_or(InstallError::NoPython)?;
     std::fs::create_dir_all(&cache).map_err(file_error(&cache))?;
-    let name = format!("litellm-{LITELLM_VERSION}-py{}", python_version(&python).await?);
+    let name = format!("litellm-{wanted}-py{}", python_version(&python).await?);
     let directory = cache.join(&name);
     let bin = directory.join("bin/litellm");
-    if is_whole(&directory, &bin).await {
+    if is_whole(&directory, &bin, wanted).await {
         return Ok(bin);
     }
     let lock = lock(&cache.join(format!("{name}.lock")), progress).await?;
     // Another installation may have finished while this one waited.
-    if is_whole(&directory, &bin).await {
+    if is_whole(&directory, &bin, wanted).await {
         return Ok(bin);
     }
     if directory.exists() {
         progress("removing an unfinished installation");
         std::fs::remove_dir_all(&directory).map_err(file_error(&directory))?;
     }
-    progress(&format!("installing LiteLLM {LITELLM_VERSION} in {}", directory.display()));
+    progress(&format!("installing LiteLLM {wanted} in {}", directory.display()));
     let mut venv = Command::new(&python);
     venv.args(["-m", "venv"]).arg(&directory);
     step("python3 -m venv", venv, &lock, progress).await?;
     let mut pip = Command::new(directory.join("bin/python"));
-    let requirement = format!("litellm[proxy]=={LITELLM_VERSION}");
+    let requirement = format!("litellm[proxy]=={wanted}");
     pip.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"])
         .arg(&requirement);
     step(&format!("pip install {requirement}"), pip, &lock, progress).await?;
     let marker = directory.join(MARKER);
-    std::fs::write(&marker, LITELLM_VERSION).map_err(file_error(&marker))?;
+    std::fs::write(&marker, wanted).map_err(file_error(&marker))?;
     progress("LiteLLM is installed");
     Ok(bin)
 }
 
 /// Whether an installation was finished and still runs; its Python may have been removed since.
-async fn is_whole(directory: &Path, bin: &Path) -> bool {
-    let marked = std::fs::read_to_string(directory.join(MARKER)).is_ok_and(|text| text == LITELLM_VERSION);
-    marked && is_executable(bin) && version(bin).await.is_ok_and(|version| version == LITELLM_VERSION)
+async fn is_whole(directory: &Path, bin: &Path, wanted: &str) -> bool {
+    let marked = std::fs::read_to_string(directory.join(MARKER)).is_ok_and(|text| text == wanted);
+    marked && is_executable(bin) && version(bin).await.is_ok_and(|version| version == wanted)
+}
+
+/// Digits first, then what versions are made of: neither an option of pip nor a path.
+fn is_version(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit())
+        && text.len() <= VERSION_LEN_MAX
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '!' | '-'))
 }
 
 /// `3.X`, which names the cache entry: an environment serves one version of Python only.

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Chunk, Completion, message};
+use super::{Chunk, Completion};
 use crate::gateway::config::{Deployment, Provider};
-use crate::gateway::failure::{ErrorClass, Failure};
+use crate::gateway::failure::{ErrorClass, Failure, SeenIn};
 
 /// Keys of a chat request that are the gateway's own and never go upstream.
 const GATEWAY_KEYS: [&str; 11] = [
@@ -20,6 +20,17 @@ const GATEWAY_KEYS: [&str; 11] = [
     "disable_fallbacks",
     "include_fallback_errors",
 ];
+
+/// Fields of a message that LiteLLM knows, in its order.
+const MESSAGE_FIELDS: [&str; 8] =
+    ["content", "role", "tool_calls", "function_call", "audio", "images", "reasoning_content", "annotations"];
+/// Fields of a choice that LiteLLM knows.
+const CHOICE_FIELDS: [&str; 5] =
+    ["finish_reason", "index", "message", "logprobs", "provider_specific_fields"];
+/// Fields of a whole reply that LiteLLM writes itself.
+const REPLY_FIELDS: [&str; 6] = ["id", "created", "model", "object", "choices", "usage"];
+/// Token counts in LiteLLM's order.
+const USAGE_COUNTS: [&str; 3] = ["completion_tokens", "prompt_tokens", "total_tokens"];
 
 /// The body for the upstream.
 pub(super) fn body(
@@ -50,41 +61,103 @@ pub(super) fn body(
 pub fn completion(body: &[u8]) -> Result<Completion, Failure> {
     let reply: Value = serde_json::from_slice(body)
         .map_err(|_| super::not_json(Provider::HostedVllm, &String::from_utf8_lossy(body)))?;
+    if let Some(error) = reply.get("error").filter(|error| is_meant(error)) {
+        return Err(error_in_band(error, 422));
+    }
     let Some(choices) = reply.get("choices").and_then(Value::as_array) else {
-        return Err(super::not_json(Provider::HostedVllm, &reply.to_string()));
+        let keys: Vec<Value> =
+            reply.as_object().into_iter().flat_map(Map::keys).map(|key| key.as_str().into()).collect();
+        let message = format!(
+            "litellm.APIError: LiteLLM: provider returned a response with no 'choices'. Raw keys: {}",
+            super::python_repr(&keys.into())
+        );
+        return Err(Failure { seen_in: SeenIn::Content, ..Failure::new(ErrorClass::Api, 500, message) });
     };
-    let choices = choices.iter().map(|choice| {
-        let mut message = choice.get("message").cloned().unwrap_or_else(|| json!({}));
-        if let Some(fields) = message.as_object_mut() {
-            fields.retain(|_, value| !value.is_null());
-        }
-        json!({
-            "finish_reason": choice.get("finish_reason").cloned().unwrap_or_else(|| "stop".into()),
-            "index": choice.get("index").cloned().unwrap_or_else(|| 0.into()),
-            "message": message,
-            "provider_specific_fields": {},
-        })
-    });
+    let choices = choices.iter().enumerate().map(|(index, choice)| self::choice(index, choice));
     Ok(Completion {
-        id: reply.get("id").and_then(Value::as_str).map(str::to_owned),
+        id: reply.get("id").and_then(Value::as_str).filter(|id| !id.is_empty()).map(str::to_owned),
         created: reply.get("created").and_then(Value::as_u64),
         model: reply.get("model").and_then(Value::as_str).map(str::to_owned),
         choices: choices.collect(),
-        usage: reply.get("usage").filter(|usage| usage.is_object()).cloned(),
+        usage: reply.get("usage").and_then(Value::as_object).map(usage),
+        more: more(&reply),
     })
+}
+
+/// One choice: known fields in LiteLLM's order, others set apart.
+fn choice(index: usize, choice: &Value) -> Value {
+    let empty = Map::new();
+    let said = choice.get("message").and_then(Value::as_object).unwrap_or(&empty);
+    let mut message = Map::new();
+    for key in MESSAGE_FIELDS {
+        let value = said.get(key).filter(|value| !value.is_null());
+        let is_empty = key == "tool_calls" && value.and_then(Value::as_array).is_some_and(Vec::is_empty);
+        match value.filter(|_| !is_empty) {
+            Some(value) => drop(message.insert(key.into(), value.clone())),
+            None if key == "role" => drop(message.insert(key.into(), "assistant".into())),
+            // The one field that is there even when it is null.
+            None if key == "content" => drop(message.insert(key.into(), Value::Null)),
+            None => {}
+        }
+    }
+    let unknown = others(said, &MESSAGE_FIELDS);
+    if !unknown.is_empty() {
+        message.insert("provider_specific_fields".into(), unknown.into());
+    }
+    let finish_reason = match choice.get("finish_reason").and_then(Value::as_str).unwrap_or("stop") {
+        "stop" if message.contains_key("tool_calls") => "tool_calls",
+        reason => reason,
+    };
+    let unknown = choice.as_object().map(|choice| others(choice, &CHOICE_FIELDS)).unwrap_or_default();
+    json!({
+        "finish_reason": finish_reason,
+        "index": index,
+        "message": message,
+        "provider_specific_fields": unknown,
+    })
+}
+
+fn others(fields: &Map<String, Value>, known: &[&str]) -> Map<String, Value> {
+    let others = fields.iter().filter(|(key, _)| !known.contains(&key.as_str()));
+    others.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// Token counts in LiteLLM's order; details only where there are any.
+fn usage(said: &Map<String, Value>) -> Value {
+    let mut usage = Map::new();
+    for key in USAGE_COUNTS {
+        usage.insert(
+            key.into(),
+            said.get(key).filter(|count| !count.is_null()).cloned().unwrap_or_else(|| 0.into()),
+        );
+    }
+    for (key, value) in said {
+        if !USAGE_COUNTS.contains(&key.as_str()) && !value.is_null() {
+            usage.insert(key.clone(), value.clone());
+        }
+    }
+    Value::Object(usage)
+}
+
+/// What stands in a reply beside the fields that every reply has.
+fn more(reply: &Value) -> Map<String, Value> {
+    let fields = reply.as_object().into_iter().flatten();
+    let more = fields.filter(|(key, value)| !REPLY_FIELDS.contains(&key.as_str()) && !value.is_null());
+    more.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Reads the data of one server-sent event; `None` for an event that carries nothing.
 ///
 /// # Errors
-/// [`Failure`] for an error event, with the status that it names (500 otherwise), and for data that is not JSON.
+/// [`Failure`] for an error event, with the status that it names (500 otherwise). Data that is not JSON is passed
+/// over.
 pub fn chunk(data: &str) -> Result<Option<Chunk>, Failure> {
     if data == "[DONE]" {
         return Ok(Some(Chunk::Done));
     }
-    let reply: Value = serde_json::from_str(data).map_err(|_| super::not_json(Provider::HostedVllm, data))?;
+    let Ok(reply) = serde_json::from_str::<Value>(data) else { return Ok(None) };
     if let Some(error) = reply.get("error").filter(|error| !error.is_null()) {
-        return Err(error_event(error));
+        return Err(error_in_band(error, 500));
     }
     let usage = reply.get("usage").filter(|usage| usage.is_object()).cloned();
     let Some(choice) = reply.pointer("/choices/0") else { return Ok(usage.map(Chunk::Usage)) };
@@ -100,18 +173,29 @@ pub fn chunk(data: &str) -> Result<Option<Chunk>, Failure> {
     }))
 }
 
-fn error_event(error: &Value) -> Failure {
+/// An error object that says something; some servers send an empty one with every reply.
+fn is_meant(error: &Value) -> bool {
+    match error {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Object(fields) => {
+            let said = fields.get("message").and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+            said || fields.get("code").is_some_and(|code| !code.is_null())
+        }
+        _ => true,
+    }
+}
+
+/// An error that came with status 200: the status it names counts, else `otherwise`.
+fn error_in_band(error: &Value, otherwise: u16) -> Failure {
     let code = match error.get("code") {
         Some(Value::String(code)) => code.parse().ok(),
         Some(code) => code.as_u64().and_then(|code| u16::try_from(code).ok()),
         None => None,
     };
-    let status = code.filter(|code| (400..600).contains(code)).unwrap_or(500);
-    let detail = error.get("message").and_then(Value::as_str).unwrap_or_default();
-    if status == 500 {
-        let class = ErrorClass::InternalServer;
-        return Failure::new(class, 500, message(Provider::HostedVllm, class, detail));
-    }
+    let status = code.filter(|code| (400..600).contains(code)).unwrap_or(otherwise);
+    let detail = error.get("message").and_then(Value::as_str).unwrap_or("Error in response object");
     let limits = super::Limits { request_timeout: None, timeout: None };
-    super::status_failure(Provider::HostedVllm, status, detail, limits)
+    let failure = super::status_failure(Provider::HostedVllm, status, detail, limits);
+    Failure { seen_in: SeenIn::Content, ..failure }
 }

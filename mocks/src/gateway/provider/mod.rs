@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Uri};
 use serde_json::{Map, Value};
 
 use super::config::{Deployment, Provider};
-use super::failure::{ErrorClass, Failure};
+use super::failure::{ErrorClass, Failure, SeenIn};
 use super::transport::{TransportError, UpstreamRequest};
 
 /// A whole reply in OpenAI's terms, without its `model`.
@@ -28,6 +28,8 @@ pub struct Completion {
     pub choices: Value,
     /// `usage` as the client gets it.
     pub usage: Option<Value>,
+    /// Further fields of the reply, after those above.
+    pub more: Map<String, Value>,
 }
 
 /// One event of a stream in OpenAI's terms.
@@ -103,8 +105,8 @@ pub fn status_failure(provider: Provider, status: u16, body: &str, limits: Limit
         403 if ollama => C::PermissionDenied,
         404 => C::NotFound,
         408 | 504 => C::Timeout,
-        409 | 413 if ollama => C::BadRequest,
         429 => C::RateLimit,
+        400..500 if ollama => C::BadRequest,
         500 => C::InternalServer,
         502 => C::BadGateway,
         503 => C::ServiceUnavailable,
@@ -179,7 +181,7 @@ pub fn transport_failure(
         let mut failure =
             Failure::new(ErrorClass::Timeout, 408, message(provider, ErrorClass::Timeout, &detail));
         failure.message.push_str(&limits.info());
-        failure.timed_out = true;
+        failure.seen_in = SeenIn::Timer;
         return failure;
     }
     let class = match provider {
@@ -198,19 +200,71 @@ pub fn stream_failure(provider: Provider, error: &TransportError) -> Failure {
     };
     let class = ErrorClass::ApiConnection;
     let mut failure = Failure::new(class, 500, message(provider, class, &detail));
-    failure.timed_out = matches!(error, TransportError::Timeout { .. });
+    if matches!(error, TransportError::Timeout { .. }) {
+        failure.seen_in = SeenIn::Timer;
+    }
     failure
 }
 
-/// A 200 whose body is not JSON.
+/// A 200 whose body is not JSON. With `ollama_chat` LiteLLM's own code stumbles over it, and says little.
 #[must_use]
 pub fn not_json(provider: Provider, text: &str) -> Failure {
-    let detail = format!("Unable to get json response, Original Response: {text}");
-    let class = match provider {
-        Provider::OllamaChat => ErrorClass::ApiConnection,
-        Provider::HostedVllm => ErrorClass::Api,
-    };
-    Failure::new(class, 500, message(provider, class, &detail))
+    const COMPLAINT: &str = "Expecting value: line 1 column 1 (char 0)";
+    match provider {
+        Provider::OllamaChat => stumbled(COMPLAINT),
+        Provider::HostedVllm => {
+            let class = ErrorClass::Api;
+            let detail = format!("Unable to get json response - {COMPLAINT}, Original Response: {text}");
+            Failure::new(class, 500, message(provider, class, &detail))
+        }
+    }
+}
+
+/// An error of LiteLLM's own while it read a reply of `ollama_chat`.
+fn stumbled(complaint: &str) -> Failure {
+    let class = ErrorClass::ApiConnection;
+    let mut failure = Failure::new(class, 500, format!("litellm.{}: {complaint}", class.name()));
+    failure.seen_in = SeenIn::Reading;
+    failure
+}
+
+/// A JSON value as Python prints it, which is how some messages quote replies.
+#[must_use]
+pub fn python_repr(value: &Value) -> String {
+    match value {
+        Value::Null => "None".into(),
+        Value::Bool(true) => "True".into(),
+        Value::Bool(false) => "False".into(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => python_string(text),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(python_repr).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Object(entries) => {
+            let entry =
+                |(name, entry): (&String, &Value)| format!("{}: {}", python_string(name), python_repr(entry));
+            let entries: Vec<String> = entries.iter().map(entry).collect();
+            format!("{{{}}}", entries.join(", "))
+        }
+    }
+}
+
+fn python_string(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mut out = String::from(quote);
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c == quote => out.extend(['\\', c]),
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
+    out
 }
 
 fn describe(error: &TransportError) -> String {
@@ -218,10 +272,18 @@ fn describe(error: &TransportError) -> String {
         TransportError::Connect { host, port, .. } => {
             // LiteLLM hides IP addresses in messages, not host names and ports.
             let host = if host.parse::<std::net::IpAddr>().is_ok() { "REDACTED" } else { host };
-            format!("Cannot connect to host {host}:{port} [Connect call failed ('{host}', {port})]")
+            // The address of an object in memory says nothing; it only has to look like one.
+            format!(
+                "Cannot connect to host {host}:{port} ssl:<ssl.SSLContext object at 0x7f0000000000> \
+                 [Connect call failed ('{host}', {port})]"
+            )
         }
         TransportError::Disconnected => "Server disconnected".to_owned(),
-        TransportError::Truncated => {
+        TransportError::Truncated { received, expected: Some(expected) } => format!(
+            "Response payload is not completed: <ContentLengthError: 400, message='Not enough data to satisfy content \
+             length header (received {received} of {expected} bytes).'>"
+        ),
+        TransportError::Truncated { expected: None, .. } => {
             "Response payload is not completed: <TransferEncodingError: 400, message='Not enough data to satisfy \
              transfer length header.'>"
                 .to_owned()
@@ -230,3 +292,6 @@ fn describe(error: &TransportError) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,7 +105,8 @@ fn finish_reason(reply: &Value, has_calls: bool) -> String {
 
 fn unexpected(reply: &Value) -> Failure {
     let message = format!(
-        "litellm.BadRequestError: Ollama_chatException - KeyError: 'message', Got unexpected response from Ollama: {reply}"
+        "litellm.BadRequestError: Ollama_chatException - KeyError: 'message', Got unexpected response from Ollama: {}",
+        super::python_repr(reply)
     );
     Failure::new(ErrorClass::BadRequest, 400, message)
 }
@@ -118,8 +119,9 @@ pub fn completion(body: &[u8]) -> Result<Completion, Failure> {
     let reply: Value = serde_json::from_slice(body)
         .map_err(|_| super::not_json(Provider::OllamaChat, &String::from_utf8_lossy(body)))?;
     let Some(message) = reply.get("message").filter(|message| message.is_object()) else {
-        let text = format!("litellm.APIConnectionError: 'message' is missing in {reply}");
-        return Err(Failure::new(ErrorClass::ApiConnection, 500, text));
+        return Err(super::stumbled(
+            "litellm.types.utils.Message() argument after ** must be a mapping, not NoneType",
+        ));
     };
     let calls = to_openai_calls(message);
     let finish_reason = finish_reason(&reply, calls.is_some());
@@ -136,15 +138,16 @@ pub fn completion(body: &[u8]) -> Result<Completion, Failure> {
         model: None,
         choices: json!([{ "finish_reason": finish_reason, "index": 0, "message": translated }]),
         usage: Some(usage(&reply)),
+        more: Map::new(),
     })
 }
 
-/// Reads one line of a stream.
+/// Reads one line of a stream; `None` for one that is not JSON, which LiteLLM passes over.
 ///
 /// # Errors
-/// [`Failure`] for an error line (400) and for a line that is not JSON.
-pub fn chunk(line: &str) -> Result<Chunk, Failure> {
-    let reply: Value = serde_json::from_str(line).map_err(|_| super::not_json(Provider::OllamaChat, line))?;
+/// [`Failure`] for an error line (400).
+pub fn chunk(line: &str) -> Result<Option<Chunk>, Failure> {
+    let Ok(reply) = serde_json::from_str::<Value>(line) else { return Ok(None) };
     let Some(message) = reply.get("message").filter(|message| message.is_object()) else {
         return Err(unexpected(&reply));
     };
@@ -160,10 +163,10 @@ pub fn chunk(line: &str) -> Result<Chunk, Failure> {
         delta.insert("tool_calls".into(), calls);
     }
     let done = reply.get("done").and_then(Value::as_bool).unwrap_or(false);
-    Ok(Chunk::Delta {
+    Ok(Some(Chunk::Delta {
         id: None,
         delta,
         finish_reason: done.then(|| finish_reason(&reply, has_calls)),
         usage: done.then(|| usage(&reply)),
-    })
+    }))
 }

@@ -77,7 +77,7 @@ impl ChunkStream {
     fn read_line(&mut self, line: &str) -> Result<Option<Chunk>, Failure> {
         match self.provider {
             Provider::OllamaChat if line.trim().is_empty() => Ok(None),
-            Provider::OllamaChat => ollama_chat::chunk(line).map(Some),
+            Provider::OllamaChat => ollama_chat::chunk(line),
             Provider::HostedVllm => {
                 if line.is_empty() {
                     return self.data.take().map_or(Ok(None), |data| hosted_vllm::chunk(&data));

@@ -41,6 +41,7 @@ enum Upstream {
     Fails(Failure),
     Hangs,
     BreaksStreams,
+    BreaksStreamsWith(Failure),
 }
 
 fn fails(status: u16) -> Upstream {
@@ -115,8 +116,10 @@ impl World {
                 }
                 Action::Attempt { deployment, timeout } => {
                     let by_id = model.starts_with("id-");
+                    // A stray failure cools whoever is attempted next.
+                    let strays = self.upstreams.iter().any(|u| matches!(u, Upstream::BreaksStreamsWith(_)));
                     assert!(
-                        by_id || !self.memory.is_cooled(deployment, self.now),
+                        by_id || strays || !self.memory.is_cooled(deployment, self.now),
                         "attempted {deployment} in cooldown"
                     );
                     attempts[deployment] += 1;
@@ -126,11 +129,12 @@ impl World {
                         Upstream::BreaksStreams if streaming => {
                             Event::StreamFailed(Failure::with_status(ErrorClass::ApiConnection, 500))
                         }
-                        Upstream::BreaksStreams => Event::Succeeded,
+                        Upstream::BreaksStreamsWith(failure) if streaming => Event::StreamFailed(failure),
+                        Upstream::BreaksStreams | Upstream::BreaksStreamsWith(_) => Event::Succeeded,
                         Upstream::Hangs => {
                             self.now += timeout;
                             let failure = Failure::with_status(ErrorClass::Timeout, 408);
-                            Event::Failed(Failure { timed_out: true, ..failure })
+                            Event::Failed(Failure { seen_in: SeenIn::Timer, ..failure })
                         }
                     }
                 }
@@ -298,6 +302,36 @@ fn an_accepted_stream_that_breaks_goes_on_without_retry() {
     assert_eq!((run.attempts.clone(), run.status()), (vec![1, 1, 0, 0], 500));
     let Answer::Failed { broken_stream: Some(stream), .. } = run.answer else { panic!("no stream") };
     assert_eq!((stream.deployment, stream.attempted_fallbacks), (MINIMAX, 1));
+}
+
+#[test]
+fn an_error_inside_an_accepted_stream_is_counted_against_the_next_deployment() {
+    // As a hosted_vllm error event does: a class that cools, unlike a broken connection.
+    let broken = Upstream::BreaksStreamsWith(Failure::with_status(ErrorClass::InternalServer, 500));
+    let config = tuned(json!({ "allowed_fails": 0, "max_fallbacks": 1 }));
+    let mut world = World::new(config, [broken.clone(), broken, Upstream::Serves, Upstream::Serves], 3);
+    let mut series = || {
+        let run = world.request("kimi", true, RequestOverrides::default());
+        (run.status(), run.attempts, world.memory.cooled(world.now))
+    };
+    assert_eq!(series(), (500, vec![1, 1, 0, 0], vec![MINIMAX]));
+    assert_eq!(series(), (200, vec![1, 0, 1, 0], vec![MINIMAX, VLLM]), "who serves is put into cooldown");
+    assert_eq!(series(), (200, vec![1, 0, 0, 1], vec![MINIMAX, VLLM, OLLAMA]));
+    assert_eq!(series(), (500, vec![1, 0, 0, 0], vec![KIMI, MINIMAX, VLLM, OLLAMA]), "no other was picked");
+    assert_eq!(series(), (429, vec![0, 0, 0, 0], vec![KIMI, MINIMAX, VLLM, OLLAMA]));
+}
+
+#[test]
+fn a_stream_is_unfailed_only_where_nothing_failed_before_it() {
+    let unfailed = |upstreams| {
+        let mut world = World::new(tuned(json!({})), upstreams, 1);
+        match world.request("kimi", true, RequestOverrides::default()).answer {
+            Answer::Served(served) => served.unfailed,
+            Answer::Failed { failure, .. } => panic!("{}", failure.message),
+        }
+    };
+    assert!(unfailed(cloud(Upstream::Serves)));
+    assert!(!unfailed(cloud(fails(500))));
 }
 
 #[test]

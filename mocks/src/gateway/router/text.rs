@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::gateway::config::{FallbackList, GatewayConfig};
 use crate::gateway::cooldown::CooldownMemory;
-use crate::gateway::failure::{ErrorClass, Failure};
+use crate::gateway::failure::{ErrorClass, Failure, SeenIn};
 
 /// The text that forces a status of 429 wherever it occurs in an error's message (section 0, fact 8).
 const NO_DEPLOYMENTS: &str = "No deployments available";
@@ -71,7 +71,11 @@ pub(super) fn chain_failed(group: &str, targets: &[&str], detail: &str) -> Strin
     if targets.is_empty() {
         text.push_str(" No fallback was attempted.");
     } else {
-        let detail: String = detail.chars().take(DETAIL_CHARS).collect();
+        let dropped = detail.chars().count().saturating_sub(DETAIL_CHARS);
+        let mut detail: String = detail.chars().take(DETAIL_CHARS).collect();
+        if dropped > 0 {
+            let _ = write!(detail, "... [truncated {dropped} characters]");
+        }
         // Writing to a String cannot fail.
         let _ = write!(text, " Fallback to {} also failed: {detail}", targets.join(", "));
     }
@@ -80,7 +84,7 @@ pub(super) fn chain_failed(group: &str, targets: &[&str], detail: &str) -> Strin
 
 /// Appends to an upstream's failure; a refusal carries no text but its own.
 pub(super) fn append(failure: &mut Failure, text: &str) {
-    if failure.class != ErrorClass::NoDeployments {
+    if failure.class != ErrorClass::NoDeployments && failure.seen_in != SeenIn::Reading {
         failure.message.push_str(text);
     }
 }

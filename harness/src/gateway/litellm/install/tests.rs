@@ -73,7 +73,7 @@ impl Fixture {
     }
 
     async fn install(&self, progress: &mut (dyn FnMut(&str) + Send)) -> Result<PathBuf, InstallError> {
-        install(&self.search_path(), Some(&self.cache()), progress).await
+        install(&self.search_path(), Some(&self.cache()), LITELLM_VERSION, progress).await
     }
 
     /// What was done, one word a step.
@@ -168,4 +168,19 @@ async fn a_missing_python_is_said() {
     let path = directory.path().as_os_str();
     let error = install(path, Some(directory.path()), &mut |_| {}).await.expect_err("no python");
     assert_eq!(error.to_string(), "no `python3` on PATH, which LiteLLM needs");
+}
+
+#[tokio::test]
+async fn another_version_is_installed_beside_and_what_is_none_is_refused() {
+    let pip = GOOD_PIP.replace("VERSION", "1.2.3rc1");
+    let fixture = Fixture::new(&pip);
+    let install = async |wanted: &str| {
+        install(&fixture.search_path(), Some(&fixture.cache()), wanted, &mut |_| {}).await
+    };
+    let bin = install("1.2.3rc1").await.expect("installed");
+    assert!(bin.starts_with(fixture.cache().join("litellm-1.2.3rc1-py3.99")), "{}", bin.display());
+    for wanted in ["", "latest", "../1.2", "1 2", "--index-url=x", "1.2;x"] {
+        let error = install(wanted).await.expect_err(wanted);
+        assert!(matches!(error, InstallError::NoVersion { .. }), "{wanted}: {error}");
+    }
 }

@@ -1,0 +1,115 @@
+//! The cells that are always the same: every fault, kind of reply and provider under every configuration.
+
+use mocks::gateway::config::Provider;
+use serde_json::{Map, json};
+
+use crate::cell::{Cell, Deployment, Settings};
+use crate::fault::Fault;
+
+/// The providers, as the faulty one of a chain.
+pub(crate) const PROVIDERS: [Provider; 2] = [Provider::OllamaChat, Provider::HostedVllm];
+
+/// The configurations.
+pub(crate) fn settings() -> Vec<Settings> {
+    let named =
+        |name: &str, router| Settings { name: name.into(), router, litellm: json!({}), group_size: 1 };
+    vec![
+        named("stock", json!({ "timeout": 1 })),
+        named("tuned", json!({ "timeout": 1.6, "num_retries": 0, "allowed_fails": 0, "max_fallbacks": 1 })),
+        named(
+            "tuned-nested",
+            json!({ "timeout": 1.6, "num_retries": 0, "allowed_fails": 0, "cooldown_time": 60 }),
+        ),
+        named("allowed-fails-0", json!({ "timeout": 1, "allowed_fails": 0, "cooldown_time": 300 })),
+        named(
+            "retry-policy",
+            json!({ "timeout": 1, "retry_policy": { "TimeoutErrorRetries": 0,
+            "InternalServerErrorRetries": 1, "RateLimitErrorRetries": 1, "AuthenticationErrorRetries": 1 } }),
+        ),
+        Settings { group_size: 2, ..named("two-deployments", json!({ "timeout": 1, "cooldown_time": 300 })) },
+        named(
+            "fails-policy",
+            json!({ "timeout": 1, "num_retries": 0, "cooldown_time": 60, "max_fallbacks": 1,
+            "allowed_fails_policy": { "TimeoutErrorAllowedFails": 1, "InternalServerErrorAllowedFails": 0,
+            "RateLimitErrorAllowedFails": 1 } }),
+        ),
+        named(
+            "one-allowed-fail",
+            json!({ "timeout": 1, "num_retries": 1, "allowed_fails": 1, "cooldown_time": 30 }),
+        ),
+    ]
+}
+
+fn other(provider: Provider) -> Provider {
+    match provider {
+        Provider::OllamaChat => Provider::HostedVllm,
+        Provider::HostedVllm => Provider::OllamaChat,
+    }
+}
+
+/// How a chain ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Chain {
+    /// Two faulty groups, then a healthy one of the other provider.
+    Relay,
+    /// Two faulty groups and nothing else.
+    Dead,
+}
+
+/// One cell of the matrix.
+pub(crate) fn cell(
+    settings: &Settings,
+    fault: Fault,
+    streaming: bool,
+    provider: Provider,
+    chain: Chain,
+) -> Cell {
+    let kind = if streaming { "stream" } else { "whole" };
+    let end = match chain {
+        Chain::Relay => "relay",
+        Chain::Dead => "dead",
+    };
+    let mut deployments = Vec::new();
+    for _ in 0..settings.group_size {
+        deployments.push(Deployment::new("first", provider, fault));
+    }
+    deployments.push(Deployment::new("second", provider, fault));
+    let mut targets = vec!["second".to_owned()];
+    if chain == Chain::Relay {
+        deployments.push(Deployment::new("third", other(provider), Fault::Healthy));
+        targets.push("third".into());
+    }
+    if fault == Fault::Slow && settings.name == "stock" {
+        // Here it is to be waited for.
+        deployments.iter_mut().for_each(|d| drop(d.params.insert("timeout".into(), 5.into())));
+    }
+    let retries = settings.router["num_retries"].as_u64().unwrap_or(2);
+    Cell {
+        name: format!("{}-{kind}-{}-{end}", fault.name(), provider.prefix()),
+        deployments,
+        fallbacks: vec![("first".into(), targets)],
+        streaming,
+        body: Map::new(),
+        headers: Vec::new(),
+        retries: u32::try_from(retries).expect("a small number"),
+    }
+}
+
+/// All cells of one configuration.
+pub(crate) fn all(settings: &Settings) -> Vec<Cell> {
+    let mut faults = Fault::MATRIX.to_vec();
+    if settings.name == "tuned" {
+        faults.extend(Fault::RARE);
+    }
+    let mut cells = Vec::new();
+    for fault in faults {
+        for streaming in [false, true].into_iter().filter(|streaming| fault.applies(*streaming)) {
+            for provider in PROVIDERS {
+                for chain in [Chain::Relay, Chain::Dead] {
+                    cells.push(cell(settings, fault, streaming, provider, chain));
+                }
+            }
+        }
+    }
+    cells
+}

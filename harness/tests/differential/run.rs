@@ -1,0 +1,210 @@
+//! All cells of one configuration at the same time, each five times at both gateways.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::ask::Ask;
+use crate::cell::{Cell, Deployment, Settings};
+use crate::compare::{Difference, differences, same_latency};
+use crate::facts::{Facts, facts};
+use crate::fault::Fault;
+use crate::pair::{Pair, Side};
+
+/// Requests to each cell.
+pub(crate) const REQUESTS: usize = 5;
+/// Requests whose latency is compared.
+const TIMED: [usize; 3] = [1, 2, 5];
+/// Between the starts of two cells.
+const STAGGER: Duration = Duration::from_millis(100);
+/// What a cell takes of the slots when all its requests are answered at once, and LiteLLM is kept busy.
+const BUSY_SLOTS: u32 = 4;
+/// Slots for cells that are repeated because they differed.
+const REPEATED_AT_ONCE: usize = 4;
+/// More cells than that do not differ by noise, and are not repeated.
+const REPEATED_MAX: usize = 40;
+
+/// One request at both gateways.
+#[derive(Debug, Clone)]
+pub(crate) struct Exchange {
+    pub(crate) real: Facts,
+    pub(crate) mock: Facts,
+    pub(crate) real_took: Duration,
+    pub(crate) mock_took: Duration,
+}
+
+/// What came of a cell.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    pub(crate) settings: String,
+    pub(crate) cell: Cell,
+    pub(crate) exchanges: Vec<Exchange>,
+    pub(crate) differences: Vec<Difference>,
+    /// It differed when it ran among others, and was run again.
+    pub(crate) repeated: bool,
+}
+
+/// Runs `cells` under `settings`, in `slots` slots, and those that differ once more in a fresh pair.
+pub(crate) async fn run(
+    bin: &Path,
+    settings: &Settings,
+    cells: Vec<Cell>,
+    slots: usize,
+    seed: u64,
+) -> Vec<Outcome> {
+    let mut outcomes = run_once(bin, settings, cells, slots, seed).await;
+    let apart: Vec<Cell> =
+        outcomes.iter().filter(|o| !o.differences.is_empty()).map(|o| o.cell.clone()).collect();
+    if !apart.is_empty() && apart.len() <= REPEATED_MAX {
+        for mut again in run_once(bin, settings, apart, REPEATED_AT_ONCE, seed).await {
+            again.repeated = true;
+            let first = outcomes.iter_mut().find(|first| first.cell.name == again.cell.name);
+            let first = first.expect("it ran before");
+            // Only what both say counts.
+            let facts = |o: &Outcome| o.differences.iter().map(|d| d.fact.clone()).collect::<Vec<_>>();
+            let before = facts(first);
+            again.differences.retain(|difference| before.contains(&difference.fact));
+            *first = again;
+        }
+    }
+    outcomes
+}
+
+async fn run_once(
+    bin: &Path,
+    settings: &Settings,
+    cells: Vec<Cell>,
+    slots: usize,
+    seed: u64,
+) -> Vec<Outcome> {
+    let warm = warm_cells();
+    let all: Vec<Cell> = warm.iter().chain(&cells).cloned().collect();
+    let pair = Arc::new(Pair::start(bin, settings, &all, seed).await);
+    assert!(pair.unsupported().is_empty(), "the mock does not act upon {:?}", pair.unsupported());
+    warm_up(&pair, &warm).await;
+    let slots = Arc::new(Semaphore::new(slots));
+    let mut starts = tokio::time::interval(STAGGER);
+    let mut running = JoinSet::new();
+    for (index, cell) in cells.into_iter().enumerate() {
+        let weight = if cell.is_busy() { BUSY_SLOTS } else { 1 };
+        let slot = Arc::clone(&slots).acquire_many_owned(weight).await.expect("never closed");
+        starts.tick().await;
+        let (pair, settings) = (Arc::clone(&pair), settings.name.clone());
+        running.spawn(async move {
+            let outcome = one(&pair, settings, cell).await;
+            drop(slot);
+            (index, outcome)
+        });
+    }
+    let mut outcomes = running.join_all().await;
+    outcomes.sort_by_key(|(index, _)| *index);
+    Arc::into_inner(pair).expect("all cells have ended").stop().await;
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+/// LiteLLM imports code on the first request of each kind, also of each kind of failure.
+fn warm_cells() -> Vec<Cell> {
+    use mocks::gateway::config::Provider::{HostedVllm, OllamaChat};
+    let mut cells = Vec::new();
+    for provider in [OllamaChat, HostedVllm] {
+        for streaming in [false, true] {
+            let chain = [Fault::status(404), Fault::Healthy];
+            let roles = ["first", "second"];
+            let deployments =
+                roles.iter().zip(chain).map(|(role, fault)| Deployment::new(role, provider, fault)).collect();
+            cells.push(Cell {
+                name: format!("warm-{}-{streaming}", provider.prefix()),
+                deployments,
+                fallbacks: vec![("first".into(), vec!["second".into()])],
+                streaming,
+                body: serde_json::Map::new(),
+                headers: Vec::new(),
+                retries: 0,
+            });
+        }
+    }
+    cells
+}
+
+async fn warm_up(pair: &Pair, cells: &[Cell]) {
+    for cell in cells {
+        for role in cell.roles() {
+            pair.ask(Side::Real, &Ask::chat(&cell.group(role), cell.streaming)).await;
+        }
+    }
+}
+
+/// One cell at both gateways.
+pub(crate) async fn one(pair: &Pair, settings: String, cell: Cell) -> Outcome {
+    let (real, mock) = tokio::join!(series(pair, Side::Real, &cell), series(pair, Side::Mock, &cell));
+    let mut exchanges = Vec::new();
+    let mut apart = Vec::new();
+    for (index, (real, mock)) in real.into_iter().zip(mock).enumerate() {
+        let request = index + 1;
+        apart.extend(differences(request, &real.facts, &mock.facts));
+        let sleeps = real.sleeps.max(mock.sleeps);
+        if TIMED.contains(&request) && !same_latency(real.took, mock.took, sleeps) {
+            apart.push(Difference {
+                request,
+                fact: "latency".into(),
+                real: Some(format!("{:.2} s", real.took.as_secs_f64())),
+                mock: Some(format!("{:.2} s (up to {sleeps} sleeps)", mock.took.as_secs_f64())),
+            });
+        }
+        exchanges.push(Exchange {
+            real: real.facts,
+            mock: mock.facts,
+            real_took: real.took,
+            mock_took: mock.took,
+        });
+    }
+    Outcome { settings, cell, exchanges, differences: apart, repeated: false }
+}
+
+/// One request at one gateway.
+struct Made {
+    facts: Facts,
+    took: Duration,
+    sleeps: u32,
+}
+
+async fn series(pair: &Pair, side: Side, cell: &Cell) -> Vec<Made> {
+    let ask = cell.ask();
+    let mut made = Vec::new();
+    for _ in 0..REQUESTS {
+        let before = pair.attempts(side, cell);
+        let reply = pair.ask(side, &ask).await;
+        let attempts: Vec<u32> =
+            pair.attempts(side, cell).iter().zip(before).map(|(after, before)| after - before).collect();
+        let mut facts = facts(&reply, pair.labels(side, cell));
+        for role in cell.roles() {
+            let of_role = cell.deployments.iter().zip(&attempts).filter(|(d, _)| d.role == role);
+            if cell.deployments.iter().any(|d| d.role == role && d.fault.is_uncounted()) {
+                facts.insert(format!("attempts at {role}"), "not counted".into());
+            } else {
+                let sum: u32 = of_role.map(|(_, attempts)| attempts).sum();
+                facts.insert(format!("attempts at {role}"), sum.to_string());
+            }
+        }
+        made.push(Made { facts, took: reply.took, sleeps: sleeps(cell, &attempts) });
+    }
+    made
+}
+
+/// The most sleeps that these attempts can have had: one after each failed one, where there are retries at all.
+fn sleeps(cell: &Cell, attempts: &[u32]) -> u32 {
+    if cell.retries == 0 {
+        return 0;
+    }
+    let of_one = |(deployment, attempts): (&Deployment, &u32)| match deployment.fault {
+        Fault::Healthy => 0,
+        fault if fault.is_uncounted() => cell.retries + 1,
+        // Each attempt is sent twice.
+        Fault::Reset => attempts.div_ceil(2),
+        _ => *attempts,
+    };
+    cell.deployments.iter().zip(attempts).map(of_one).sum()
+}
