@@ -101,7 +101,7 @@ pub struct Deployment {
     pub provider: Provider,
     /// The model string without its prefix.
     pub upstream_model: String,
-    /// Base URL of the upstream, without a trailing slash.
+    /// Base URL of the upstream, as written.
     pub api_base: String,
     /// Sent upstream as a bearer token.
     pub api_key: Option<Secret>,
@@ -249,6 +249,10 @@ pub struct RequestOverrides {
     pub disable_fallbacks: bool,
     /// Body `fallbacks`, instead of the configured lists.
     pub fallbacks: Option<RequestFallbacks>,
+    /// Body `context_window_fallbacks`, instead of the configured lists.
+    pub context_window_fallbacks: Option<Vec<FallbackList>>,
+    /// Body `content_policy_fallbacks`, instead of the configured lists.
+    pub content_policy_fallbacks: Option<Vec<FallbackList>>,
     /// Body `max_fallbacks`.
     pub max_fallbacks: Option<u32>,
     /// Body `include_fallback_errors`, where the configuration lets it count.
@@ -280,7 +284,13 @@ impl RequestFallbacks {
         {
             return Self::Overrides(objects.into_iter().cloned().collect());
         }
-        Self::Lists(parse_lists(value).unwrap_or_default())
+        Self::Lists(Self::lists(value).unwrap_or_default())
+    }
+
+    /// Reads lists in the form of the configuration.
+    #[must_use]
+    pub fn lists(value: &Value) -> Option<Vec<FallbackList>> {
+        parse_lists(value)
     }
 }
 

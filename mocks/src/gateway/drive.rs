@@ -1,5 +1,6 @@
 //! Drives a [`RequestWalk`] in real time: performs its actions and reports back what happened.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
@@ -73,7 +74,8 @@ pub(super) async fn drive(
             }
             Action::Attempt { deployment, timeout } => {
                 let deployment = &shared.config.deployments[deployment];
-                match attempt(shared, deployment, body, streaming, timeout, &mut in_calls).await {
+                let changed = with_fields(body, walk.fields());
+                match attempt(shared, deployment, &changed, streaming, timeout, &mut in_calls).await {
                     Ok(reply) => {
                         gained = Some(reply);
                         Event::Succeeded
@@ -102,6 +104,16 @@ pub(super) async fn drive(
     }
 }
 
+/// The client's body with the fields of the fallback target under way.
+fn with_fields<'a>(body: &'a Map<String, Value>, fields: &Map<String, Value>) -> Cow<'a, Map<String, Value>> {
+    if fields.is_empty() {
+        return Cow::Borrowed(body);
+    }
+    let mut body = body.clone();
+    body.extend(fields.clone());
+    Cow::Owned(body)
+}
+
 /// One call past the router, for its outcome alone.
 pub(super) async fn check_deployment(
     shared: &Shared,
@@ -125,7 +137,8 @@ async fn attempt(
 ) -> Result<(Content, Vec<(String, String)>), AttemptFault> {
     let provider = deployment.provider;
     let limits = Limits::of(deployment);
-    let request = provider::request(deployment, body, streaming)?;
+    let body = provider::params::known(deployment, body, shared.config.router.drop_params)?;
+    let request = provider::request(deployment, &body, streaming)?;
     let began = Instant::now();
     let broken = |error, in_calls: &mut Duration| {
         *in_calls += began.elapsed();

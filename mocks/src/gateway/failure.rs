@@ -29,6 +29,10 @@ pub enum ErrorClass {
     Api,
     /// A broken transport to `ollama_chat`: never counted for cooldown.
     ApiConnection,
+    /// The prompt is longer than the model can read, by what an OpenAI-compatible server says.
+    ContextWindow,
+    /// The prompt breaks a policy, by what an OpenAI-compatible server says.
+    ContentPolicy,
     /// Every deployment that could be picked is in cooldown: raised by the router, no call was made.
     NoDeployments,
 }
@@ -50,6 +54,8 @@ impl ErrorClass {
             Self::ServiceUnavailable => "ServiceUnavailableError",
             Self::Api => "APIError",
             Self::ApiConnection => "APIConnectionError",
+            Self::ContextWindow => "ContextWindowExceededError",
+            Self::ContentPolicy => "ContentPolicyViolationError",
             Self::NoDeployments => "RouterRateLimitError",
         }
     }
@@ -59,7 +65,10 @@ impl ErrorClass {
     pub fn policy_stem(self) -> Option<&'static str> {
         match self {
             Self::Timeout => Some("TimeoutError"),
+            // A kind of bad request without keys of its own.
+            Self::ContextWindow => Some("BadRequestError"),
             Self::BadRequest
+            | Self::ContentPolicy
             | Self::Authentication
             | Self::NotFound
             | Self::RateLimit

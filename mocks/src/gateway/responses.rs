@@ -42,6 +42,8 @@ pub(super) struct Asked {
     pub(super) streaming: bool,
     /// The request's own timeout, as it was written.
     pub(super) timeout: Option<String>,
+    /// A stream is to tell of the failures before it.
+    pub(super) tells_fallbacks: bool,
     /// `stream_options.include_usage`.
     pub(super) include_usage: bool,
 }
@@ -146,6 +148,10 @@ pub(super) fn answer(shared: &Arc<Shared>, asked: Asked, outcome: Outcome) -> Re
             let mut response = served_body(shared, &asked, reply);
             set(&mut response, "x-litellm-call-id", &asked.call_id);
             attribute(shared, &mut response, &served);
+            if !served.fallback_errors.is_empty() {
+                let errors = python_json(&fallback_errors(&served));
+                set(&mut response, "x-litellm-fallback-errors", &errors);
+            }
             account(&mut response, &durations);
             pass_on(&mut response, &upstream);
             response
@@ -197,13 +203,15 @@ fn served_body(shared: &Arc<Shared>, asked: &Asked, reply: Reply) -> Response<Bo
             json_reply(200, &body)
         }
         Content::Stream { first, rest } => {
-            let model = asked.model.clone().filter(|_| !fell_back).unwrap_or(reply.served.group);
             let created = super::unix_seconds();
+            let told = fallback_event(&reply.served, created).filter(|_| asked.tells_fallbacks);
+            let model = asked.model.clone().filter(|_| !fell_back).unwrap_or(reply.served.group);
             let ids = shared.ids.clone();
             let blames = reply.served.unfailed.then(|| (Arc::clone(shared), reply.served.deployment));
             let writer =
                 SseWriter::new(first, rest, deployment.provider, ids, model, created, asked.include_usage)
-                    .blaming(blames);
+                    .blaming(blames)
+                    .telling(told);
             let frames = stream::unfold(writer, |mut writer| async move {
                 let bytes = writer.next().await?;
                 Some((Ok::<_, Infallible>(Frame::data(bytes)), writer))
@@ -245,6 +253,61 @@ fn failed_answer(
     }
     pass_on(&mut response, &failure.upstream_headers);
     response
+}
+
+/// The failures before a reply, in the form of the header and of the event that tell of them.
+fn fallback_errors(served: &Served) -> Value {
+    let told = served.fallback_errors.iter().map(|error| {
+        let failure = Failure::new(error.class, error.status, "");
+        // These classes have no `type` of their own, which Python shows as it shows nothing.
+        let kind = match error.class {
+            ErrorClass::ContextWindow | ErrorClass::ContentPolicy => "None".into(),
+            ErrorClass::NoDeployments => error.class.name().into(),
+            _ => error_type(&failure, false).unwrap_or(Value::Null),
+        };
+        json!({ "message": error.message, "type": kind, "param": null, "code": error.status.to_string() })
+    });
+    told.collect()
+}
+
+/// The event that tells the same in a stream.
+fn fallback_event(served: &Served, created: u64) -> Option<Bytes> {
+    if served.fallback_errors.is_empty() {
+        return None;
+    }
+    let event = json!({
+        "id": "litellm-fallback-metadata", "object": "chat.completion.chunk", "created": created,
+        "model": served.group, "choices": [],
+        "litellm_fallback": { "fallback_model": served.group, "errors": fallback_errors(served) },
+    });
+    Some(Bytes::from(format!("data: {}\n\n", python_json(&event))))
+}
+
+/// JSON as Python writes it by default: spaces after colons and commas, and no character beyond ASCII.
+pub(super) fn python_json(value: &Value) -> String {
+    let text = match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(python_json).collect::<Vec<_>>().join(", ")),
+        Value::Object(fields) => {
+            let field = |(name, value): (&String, &Value)| {
+                format!("{}: {}", python_json(&Value::from(name.as_str())), python_json(value))
+            };
+            format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(", "))
+        }
+        scalar => scalar.to_string(),
+    };
+    if text.is_ascii() {
+        return text;
+    }
+    let mut units = [0; 2];
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() {
+            escaped.push(c);
+        } else {
+            escaped.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    escaped
 }
 
 fn attribute(shared: &Shared, response: &mut Response<Body>, served: &Served) {

@@ -12,14 +12,19 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rand::Rng;
+use serde_json::{Map, Value};
 
-use super::config::{FallbackList, GatewayConfig, RequestFallbacks, RequestOverrides};
+use super::config::{GatewayConfig, RequestOverrides};
 use super::cooldown::CooldownMemory;
-use super::failure::{Failure, SeenIn};
+use super::failure::{ErrorClass, Failure, SeenIn};
+use super::provider;
 
+use self::lists::{Found, is_of_the_prompt};
 use self::retry::{backoff, is_retryable_status, worth_retrying};
 use self::target::{Target, order_levels, resolve, weighted_pick};
 
+mod extras;
+mod lists;
 mod retry;
 mod target;
 mod text;
@@ -84,6 +89,25 @@ pub struct Served {
     pub attempted_fallbacks: u32,
     /// Nothing has failed in this request so far: a failure that its stream still meets is its first, and counts.
     pub unfailed: bool,
+    /// The failures before it, innermost loop first, where the request asked for them.
+    pub fallback_errors: Vec<FallbackError>,
+}
+
+/// One failure as the caller may be told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FallbackError {
+    /// The failure's class.
+    pub class: ErrorClass,
+    /// Its status.
+    pub status: u16,
+    /// Its whole message.
+    pub message: String,
+}
+
+impl From<&Failure> for FallbackError {
+    fn from(failure: &Failure) -> Self {
+        Self { class: failure.class, status: failure.status, message: failure.message.clone() }
+    }
 }
 
 /// The model name that nothing in the configuration answers to.
@@ -107,6 +131,10 @@ struct Loop {
     owner: Target,
     /// The last target's failure.
     last_failure: Failure,
+    /// The cause and the failures of the targets, where the request asked for them.
+    errors: Vec<FallbackError>,
+    /// Over the rest of the owner's own deployments: if that fails, its list is next.
+    within_group: bool,
 }
 
 /// One run of a group: its attempts and retries.
@@ -148,6 +176,12 @@ pub struct RequestWalk {
     /// A first failure inside an accepted stream, not counted yet. LiteLLM counts it only after it has picked the
     /// next deployment, and then against that one.
     stray: Option<Failure>,
+    /// Deployments that have failed, where the rest of their groups is tried before the lists.
+    failed_over: BTreeSet<usize>,
+    /// Retries and hops so far, which `num_retries_per_request` limits.
+    repeats: u32,
+    /// Fields that replace those of the request's body.
+    fields: Map<String, Value>,
 }
 
 impl GroupRun {
@@ -180,7 +214,16 @@ impl RequestWalk {
             run,
             first_failure_seen: false,
             stray: None,
+            failed_over: BTreeSet::new(),
+            repeats: 0,
+            fields: Map::new(),
         })
+    }
+
+    /// Fields that replace those of the request's body in the next attempt.
+    #[must_use]
+    pub fn fields(&self) -> &Map<String, Value> {
+        &self.fields
     }
 
     /// Takes what happened and says what to do next.
@@ -201,6 +244,10 @@ impl RequestWalk {
                     Ok(deployment) => {
                         self.run.attempting = Some(deployment);
                         self.count_stray(config, memory, now, deployment);
+                        if let Some(failure) = self.past_the_cap(config, deployment) {
+                            step = Step::AttemptFailed(self.stamped(config, failure));
+                            continue;
+                        }
                         let timeout = config.attempt_timeout(deployment, self.streaming, &self.overrides);
                         return Action::Attempt { deployment, timeout };
                     }
@@ -217,7 +264,14 @@ impl RequestWalk {
                     AfterFailure::Sleep(sleep) => return Action::Wait(sleep),
                     AfterFailure::GiveUp(failure) => Step::GroupFailed(failure),
                 },
-                Step::GroupFailed(failure) => match self.open_loop(config, failure) {
+                Step::GroupFailed(failure) => {
+                    if self.fail_over_within(config, memory, now, &failure) {
+                        Step::NextTarget
+                    } else {
+                        Step::RestFailed(failure)
+                    }
+                }
+                Step::RestFailed(failure) => match self.open_loop(config, failure) {
                     Ok(()) => Step::NextTarget,
                     Err(failure) => Step::HopFailed(failure),
                 },
@@ -235,6 +289,7 @@ impl RequestWalk {
                     }
                     Some(current) => {
                         current.last_failure = failure.clone();
+                        current.errors.push(FallbackError::from(&failure));
                         if let Some(deployment) = self.countable(&failure) {
                             memory.count_failure(config, deployment, &failure, now);
                         }
@@ -300,6 +355,11 @@ impl RequestWalk {
             // Each loop writes its own depth into the header on the way out, the outermost last.
             attempted_fallbacks: self.loops.first().map_or(self.base_depth, |outermost| outermost.depth),
             unfailed: !self.first_failure_seen,
+            fallback_errors: if self.overrides.include_fallback_errors {
+                self.loops.iter().rev().flat_map(|open| open.errors.clone()).collect()
+            } else {
+                Vec::new()
+            },
         }
     }
 
@@ -378,8 +438,14 @@ impl RequestWalk {
         rng: &mut impl Rng,
     ) -> Result<usize, Failure> {
         let target = &self.run.target;
+        if let Target::Nothing(name) = target {
+            return Err(text::nothing_has_this_name(name));
+        }
         let members = target.members(config);
         let mut candidates = members.clone();
+        if let Target::Remaining { without, .. } = target {
+            candidates.retain(|deployment| !without.contains(deployment));
+        }
         if !matches!(target, Target::Deployment { .. }) {
             candidates.retain(|deployment| !memory.is_cooled(*deployment, now));
         }
@@ -398,12 +464,8 @@ impl RequestWalk {
             candidates = fresh;
         }
         weighted_pick(config, &candidates, rng).ok_or_else(|| {
-            text::no_deployments(config, memory, now, target.name(), &members, self.is_group())
+            text::no_deployments(config, memory, now, target.name(), &members, target.is_group())
         })
-    }
-
-    fn is_group(&self) -> bool {
-        matches!(self.run.target, Target::Group { .. })
     }
 
     /// Step 4: retry, and after which sleep; or not.
@@ -428,6 +490,7 @@ impl RequestWalk {
             return AfterFailure::GiveUp(failure);
         }
         self.run.budget = Some(budget);
+        self.repeats += 1;
         if !is_retryable_status(failure.status) {
             self.run.skipped.extend(failure.deployment);
         }
@@ -472,28 +535,53 @@ impl RequestWalk {
         // Only the primary's own failure is explained, and not the failure of a stream that was accepted.
         let explains = depth == 0 && self.broken_stream.is_none();
         let owner = self.run.target.clone();
-        let mut targets = order_levels(config, &owner);
-        match self.fallback_targets(config, owner.name()) {
-            Some(list) => targets.extend(list),
-            None if targets.is_empty() => {
+        let mut targets =
+            if is_of_the_prompt(failure.class) { Vec::new() } else { order_levels(config, &owner) };
+        let found = lists::find(config, &self.overrides, &mut failure, owner.name(), self.requested.name());
+        match found {
+            Found::Targets(list) => targets.extend(list),
+            _ if !targets.is_empty() => {}
+            Found::NoList => {
                 if explains {
-                    text::append(&mut failure, &text::no_list(owner.name(), &self.lists(config)));
+                    let lists = lists::general(config, &self.overrides);
+                    text::append(&mut failure, &text::no_list(owner.name(), lists));
                 }
                 return Err(failure);
             }
-            None => {}
+            Found::NotDedicated => {
+                if explains {
+                    text::append(&mut failure, &text::chain_failed(owner.name(), &[], ""));
+                }
+                return Err(failure);
+            }
         }
         self.attempted.insert(owner.key());
-        if depth >= config.router.max_fallbacks {
+        if depth >= self.max_fallbacks(config) {
             if explains {
                 let appended = text::chain_failed(owner.name(), &names(&targets), &failure.message);
                 text::append(&mut failure, &appended);
             }
             return Err(failure);
         }
-        let last_failure = failure.clone();
-        self.loops.push(Loop { targets, next: 0, depth, cause: failure, owner, last_failure });
+        self.push_loop(targets, depth, failure, owner, false);
         Ok(())
+    }
+
+    fn max_fallbacks(&self, config: &GatewayConfig) -> u32 {
+        self.overrides.max_fallbacks.unwrap_or(config.router.max_fallbacks)
+    }
+
+    fn push_loop(
+        &mut self,
+        targets: Vec<Target>,
+        depth: u32,
+        cause: Failure,
+        owner: Target,
+        within_group: bool,
+    ) {
+        let last_failure = cause.clone();
+        let errors = vec![FallbackError::from(&cause)];
+        self.loops.push(Loop { targets, next: 0, depth, cause, owner, last_failure, errors, within_group });
     }
 
     /// The next target that was not tried yet, or the end of the innermost loop.
@@ -504,39 +592,22 @@ impl RequestWalk {
             if self.attempted.insert(target.key()) {
                 current.depth += 1;
                 self.loops.push(current);
-                self.run = GroupRun::new(target);
+                self.repeats += 1;
+                self.run = GroupRun::new(self.without_fields(target));
                 return Step::Pick;
             }
         }
         let mut failure = current.cause;
+        if current.within_group {
+            self.run = GroupRun::new(current.owner);
+            return Step::RestFailed(failure);
+        }
         if self.depth() == 0 && self.broken_stream.is_none() {
             let detail = text::quoted(&current.last_failure);
             let appended = text::chain_failed(current.owner.name(), &names(&current.targets), &detail);
             text::append(&mut failure, &appended);
         }
         Step::HopFailed(failure)
-    }
-
-    fn lists(&self, config: &GatewayConfig) -> Vec<FallbackList> {
-        match &self.overrides.fallbacks {
-            Some(RequestFallbacks::Lists(lists)) => lists.clone(),
-            _ => config.router.fallbacks.clone(),
-        }
-    }
-
-    /// The list of the failed group, else of the group that the client asked for, else the default list.
-    fn fallback_targets(&self, config: &GatewayConfig, group: &str) -> Option<Vec<Target>> {
-        let names = match &self.overrides.fallbacks {
-            Some(RequestFallbacks::Targets(targets)) => targets.clone(),
-            _ => {
-                let lists = self.lists(config);
-                let named = |name: &str| lists.iter().find(|list| list.group == name);
-                let list = named(group).or_else(|| named(self.requested.name())).or_else(|| named("*"))?;
-                list.targets.clone()
-            }
-        };
-        // A name in a request body that nothing answers to is passed over.
-        Some(names.iter().filter_map(|name| resolve(config, name)).collect())
     }
 }
 
@@ -545,6 +616,8 @@ enum Step {
     Pick,
     AttemptFailed(Failure),
     GroupFailed(Failure),
+    /// So have the group's other deployments, or they are not to be tried.
+    RestFailed(Failure),
     NextTarget,
     HopFailed(Failure),
 }
@@ -554,8 +627,8 @@ enum AfterFailure {
     GiveUp(Failure),
 }
 
-fn names(targets: &[Target]) -> Vec<&str> {
-    targets.iter().map(Target::name).collect()
+fn names(targets: &[Target]) -> Vec<String> {
+    targets.iter().map(Target::shown).collect()
 }
 
 /// Whether an error of an open stream goes to the client without fallback: client errors but 429.

@@ -82,6 +82,14 @@ impl SseWriter {
         self
     }
 
+    /// A further event after the first.
+    pub(super) fn telling(mut self, event: Option<Bytes>) -> Self {
+        if let Some(event) = event {
+            self.ready.insert(self.ready.len().min(1), event);
+        }
+        self
+    }
+
     /// The next bytes for the client; `None` at the end of the body.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
         loop {

@@ -7,5 +7,6 @@ mod wire;
 
 mod failover;
 mod pages;
+mod settings;
 mod streams;
 mod surface;

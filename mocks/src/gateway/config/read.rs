@@ -69,7 +69,7 @@ fn deployment(mut entry: Section<'_>, unsupported: &mut Vec<Unsupported>) -> Rea
         path: params.path_of("model"),
         model: model.clone(),
     })?;
-    let api_base = params.required_text("api_base")?.trim_end_matches('/').to_owned();
+    let api_base = params.required_text("api_base")?;
     if api_base.parse::<http::Uri>().ok().is_none_or(|uri| uri.scheme_str() != Some("http")) {
         return params.wrong("api_base", "an http:// URL (the mock gateway does not speak TLS)");
     }

@@ -23,7 +23,7 @@ fn defaults_are_those_of_litellm() {
     assert_eq!(config.router.allowed_fails, 3);
     assert_eq!(config.router.max_fallbacks, 5);
     assert_eq!(config.router.cooldown_time, seconds(5.0));
-    assert_eq!(config.deployments[0].api_base, "http://127.0.0.1:1");
+    assert_eq!(config.deployments[0].api_base, "http://127.0.0.1:1/");
     assert!(config.unsupported.is_empty());
 }
 

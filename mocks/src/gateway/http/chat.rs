@@ -154,6 +154,7 @@ fn checked(
         call_id,
         model: own,
         streaming,
+        tells_fallbacks: body.get("include_fallback_errors") == Some(&Value::Bool(true)),
         timeout: timeout_as_written(&of_headers, &body, streaming),
         include_usage: body.get("stream_options").and_then(|options| options.get("include_usage"))
             == Some(&Value::Bool(true)),
@@ -280,9 +281,11 @@ fn overrides(
         num_retries: retries.map(clamped),
         disable_fallbacks: body.get("disable_fallbacks") == Some(&Value::Bool(true)),
         fallbacks: body.get("fallbacks").filter(|value| !value.is_null()).map(RequestFallbacks::read),
+        context_window_fallbacks: body.get("context_window_fallbacks").and_then(RequestFallbacks::lists),
+        content_policy_fallbacks: body.get("content_policy_fallbacks").and_then(RequestFallbacks::lists),
         max_fallbacks: max_fallbacks.map(clamped),
         include_fallback_errors: shared.config.expose_fallback_errors
-            && body.get("include_fallback_errors") == Some(&Value::Bool(true)),
+            && body.get("include_fallback_errors").is_some_and(says_yes),
     })
 }
 
@@ -306,6 +309,18 @@ fn timeout(header: Option<f64>, body: &Map<String, Value>, key: &str) -> Result<
     // A negative one is over before it begins; more than the longest is as good as none.
     let least = 1e-9;
     Ok((seconds != 0.0).then(|| Duration::from_secs_f64(seconds.max(least).min(MAX_TIMEOUT_S))))
+}
+
+/// What counts as true in Python.
+fn says_yes(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(flag) => *flag,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+    }
 }
 
 /// How the timeout of the request's own shows in headers: a number of the body as it was written there.

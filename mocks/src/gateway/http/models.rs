@@ -119,8 +119,14 @@ fn listed(shared: &Shared, name: &str, owner: &str) -> Value {
 pub(super) fn info(shared: &Shared, query: &Query) -> Response<Body> {
     let deployments = &shared.config.deployments;
     let wanted = query.get("litellm_model_id");
-    let data: Vec<Value> =
-        deployments.iter().filter(|d| wanted.is_none_or(|id| d.id == id)).map(deployment_info).collect();
+    let chosen = deployments.iter().filter(|d| wanted.is_none_or(|id| d.id == id));
+    let mut data: Vec<Value> =
+        chosen.map(|deployment| deployment_info(deployment, &deployment.group)).collect();
+    let aliases = shared.config.router.aliases.iter().filter(|alias| !alias.hidden && wanted.is_none());
+    for alias in aliases {
+        let members = shared.config.members(&alias.group);
+        data.extend(members.map(|index| deployment_info(&deployments[index], &alias.name)));
+    }
     match wanted {
         Some(id) if data.is_empty() => {
             let error = format!("Model id = {id} not found on litellm proxy");
@@ -130,7 +136,7 @@ pub(super) fn info(shared: &Shared, query: &Query) -> Response<Body> {
     }
 }
 
-fn deployment_info(deployment: &Deployment) -> Value {
+fn deployment_info(deployment: &Deployment, name: &str) -> Value {
     let mut params = Map::new();
     params.insert("api_base".into(), deployment.api_base.as_str().into());
     let timeouts = [("timeout", deployment.timeout), ("stream_timeout", deployment.stream_timeout)];
@@ -166,7 +172,7 @@ fn deployment_info(deployment: &Deployment) -> Value {
         info.insert("litellm_provider".into(), deployment.provider.prefix().into());
         info.insert("supported_openai_params".into(), VLLM_PARAMS.as_slice().into());
     }
-    json!({ "model_name": deployment.group, "litellm_params": params, "model_info": info })
+    json!({ "model_name": name, "litellm_params": params, "model_info": info })
 }
 
 pub(super) fn groups(shared: &Shared, query: &Query) -> Response<Body> {

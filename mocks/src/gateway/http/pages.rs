@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::query::{Query, decoded};
 use super::{health, models, settings};
-use crate::gateway::responses::{Body, empty_reply, html_reply, json_reply, proxy_error, set};
+use crate::gateway::responses::{Body, empty_reply, html_reply, json_reply, proxy_error, python_json, set};
 use crate::gateway::{Shared, VERSION};
 
 /// What LiteLLM answers where a page needs the database that there is none of.
@@ -163,7 +163,7 @@ impl Page {
             Self::CachePing => {
                 let detail = json!({ "message": NO_CACHE, "litellm_cache_params": "{}",
                     "health_check_cache_params": "{}" });
-                proxy_error(503, &spaced(&detail), "cache_ping_error", "cache_ping".into())
+                proxy_error(503, &python_json(&detail), "cache_ping_error", "cache_ping".into())
             }
             Self::CacheInfo => {
                 json_reply(503, &json!({ "detail": format!("Service Unhealthy (503: {NO_CACHE})") }))
@@ -211,14 +211,6 @@ impl DatabasePage {
 /// The answer to a query parameter of the wrong form.
 pub(super) fn unprocessable(kind: &str, parameter: &str, message: &str) -> Response<Body> {
     json_reply(422, &json!({ "detail": [{ "type": kind, "loc": ["query", parameter], "msg": message }] }))
-}
-
-/// JSON as Python writes it by default, with spaces.
-fn spaced(value: &Value) -> String {
-    let Value::Object(fields) = value else { return value.to_string() };
-    let fields: Vec<String> =
-        fields.iter().map(|(name, value)| format!("{}: {value}", json!(name))).collect();
-    format!("{{{}}}", fields.join(", "))
 }
 
 fn ready_details() -> Value {

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use rand::{Rng, RngExt};
+use serde_json::{Map, Value};
 
 use crate::gateway::config::GatewayConfig;
+use crate::gateway::provider::python_repr;
 
 /// What a request addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,29 +17,61 @@ pub(super) enum Target {
     ModelString(String),
     /// One deployment by id, past its cooldown.
     Deployment { id: String, index: usize },
+    /// A name in a fallback list that nothing answers to.
+    Nothing(String),
+    /// A group without the deployments that have failed in this request.
+    Remaining { name: String, without: BTreeSet<usize> },
+    /// An entry of a request's own list, with fields that replace those of its body.
+    Overriding { target: Box<Target>, fields: Map<String, Value> },
 }
 
 impl Target {
     pub(super) fn name(&self) -> &str {
         match self {
-            Self::Group { name, .. } | Self::ModelString(name) | Self::Deployment { id: name, .. } => name,
+            Self::Group { name, .. }
+            | Self::ModelString(name)
+            | Self::Deployment { id: name, .. }
+            | Self::Nothing(name)
+            | Self::Remaining { name, .. } => name,
+            Self::Overriding { target, .. } => target.name(),
         }
+    }
+
+    /// How messages name it.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Overriding { fields, .. } => python_repr(&Value::Object(fields.clone())),
+            other => other.name().to_owned(),
+        }
+    }
+
+    /// Addressed by the name of a group.
+    pub(super) fn is_group(&self) -> bool {
+        matches!(self, Self::Group { .. } | Self::Remaining { .. })
     }
 
     pub(super) fn members(&self, config: &GatewayConfig) -> Vec<usize> {
         match self {
-            Self::Group { name, .. } => config.members(config.router.aliased(name)).collect(),
+            Self::Group { name, .. } | Self::Remaining { name, .. } => {
+                config.members(config.router.aliased(name)).collect()
+            }
             Self::ModelString(model) => {
                 let deployments = config.deployments.iter().enumerate();
                 deployments.filter(|(_, d)| d.model == *model).map(|(index, _)| index).collect()
             }
             Self::Deployment { index, .. } => vec![*index],
+            Self::Nothing(_) => Vec::new(),
+            Self::Overriding { target, .. } => target.members(config),
         }
     }
 
     pub(super) fn key(&self) -> (String, Option<i64>) {
         match self {
             Self::Group { name, order } => (name.clone(), *order),
+            // With the model alone it is the same attempt as its bare name.
+            Self::Overriding { target, fields } if fields.len() == 1 => target.key(),
+            Self::Overriding { .. } => (self.shown(), None),
+            Self::Remaining { name, without } => (format!("{name} without {without:?}"), None),
             other => (other.name().to_owned(), None),
         }
     }
@@ -63,6 +97,12 @@ pub(super) fn order_levels(config: &GatewayConfig, owner: &Target) -> Vec<Target
     let Some(tried) = order.or(levels.first().copied()) else { return Vec::new() };
     let higher = levels.into_iter().filter(|level| *level > tried);
     higher.map(|level| Target::Group { name: name.clone(), order: Some(level) }).collect()
+}
+
+/// Whether a group has levels of `order` to go through.
+pub(super) fn has_orders(config: &GatewayConfig, owner: &Target) -> bool {
+    let orders = owner.members(config).into_iter().filter_map(|d| config.deployments[d].order);
+    orders.collect::<BTreeSet<i64>>().len() > 1
 }
 
 pub(super) fn weighted_pick(

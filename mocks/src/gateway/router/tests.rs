@@ -4,6 +4,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::gateway::config::RequestFallbacks;
 use crate::gateway::failure::ErrorClass;
 
 const KIMI: usize = 0;

@@ -56,17 +56,25 @@ pub(super) fn no_list(group: &str, lists: &[FallbackList]) -> String {
     )
 }
 
+/// The refusal of a fallback to what does not exist.
+pub(super) fn nothing_has_this_name(name: &str) -> Failure {
+    let message = format!(
+        "litellm.BadRequestError: You passed in model={name}. There are no healthy deployments for this model"
+    );
+    Failure::new(ErrorClass::BadRequest, 400, message)
+}
+
 /// Another hop's failure, as the text below quotes it.
 pub(super) fn quoted(failure: &Failure) -> String {
     let message = &failure.message;
-    match failure.retries_spent {
+    match failure.retries_spent.filter(|_| failure.seen_in != SeenIn::Reading) {
         Some(n) => format!("{message} LiteLLM Retried: {n} times, LiteLLM Max Retries: {n}"),
         None => message.clone(),
     }
 }
 
 /// Appended where the whole chain failed.
-pub(super) fn chain_failed(group: &str, targets: &[&str], detail: &str) -> String {
+pub(super) fn chain_failed(group: &str, targets: &[String], detail: &str) -> String {
     let mut text = format!("\n\nLiteLLM: model group '{group}' failed with the error above.");
     if targets.is_empty() {
         text.push_str(" No fallback was attempted.");
