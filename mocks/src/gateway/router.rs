@@ -107,6 +107,8 @@ struct Loop {
     owner: Target,
     /// The last target's failure.
     last_failure: Failure,
+    /// The owner has higher `order` levels: then it answers the last failure as it is, not its own.
+    ordered: bool,
 }
 
 /// One run of a group: its attempts and retries.
@@ -473,6 +475,7 @@ impl RequestWalk {
         let explains = depth == 0 && self.broken_stream.is_none();
         let owner = self.run.target.clone();
         let mut targets = order_levels(config, &owner);
+        let ordered = !targets.is_empty();
         match self.fallback_targets(config, owner.name()) {
             Some(list) => targets.extend(list),
             None if targets.is_empty() => {
@@ -485,14 +488,14 @@ impl RequestWalk {
         }
         self.attempted.insert(owner.key());
         if depth >= config.router.max_fallbacks {
-            if explains {
+            if explains && !ordered {
                 let appended = text::chain_failed(owner.name(), &names(&targets), &failure.message);
                 text::append(&mut failure, &appended);
             }
             return Err(failure);
         }
         let last_failure = failure.clone();
-        self.loops.push(Loop { targets, next: 0, depth, cause: failure, owner, last_failure });
+        self.loops.push(Loop { targets, next: 0, depth, cause: failure, owner, last_failure, ordered });
         Ok(())
     }
 
@@ -507,6 +510,9 @@ impl RequestWalk {
                 self.run = GroupRun::new(target);
                 return Step::Pick;
             }
+        }
+        if current.ordered {
+            return Step::HopFailed(current.last_failure);
         }
         let mut failure = current.cause;
         if self.depth() == 0 && self.broken_stream.is_none() {
