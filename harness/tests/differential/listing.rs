@@ -37,7 +37,23 @@ pub(crate) fn listing(outcomes: &[Outcome]) -> String {
 
 /// What happened in a cell, request by request, at both gateways.
 pub(crate) fn transcript(outcome: &Outcome) -> String {
-    let mut text = format!("{}/{}\n", outcome.settings, outcome.cell.name);
+    let cell = &outcome.cell;
+    let mut text = format!("{}/{}\n", outcome.settings, cell.name);
+    for deployment in &cell.deployments {
+        let (params, info) = (serde_json::json!(deployment.params), serde_json::json!(deployment.info));
+        text.push_str(&format!(
+            "  {} {} {} {params} {info}\n",
+            deployment.role,
+            deployment.provider.prefix(),
+            deployment.fault.name()
+        ));
+    }
+    let body = serde_json::json!(cell.body);
+    let (lists, headers) = (&cell.fallbacks, &cell.headers);
+    text.push_str(&format!(
+        "  stream {}, body {body}, headers {headers:?}, fallbacks {lists:?}\n",
+        cell.streaming
+    ));
     for (index, exchange) in outcome.exchanges.iter().enumerate() {
         let sides =
             [("real", &exchange.real, exchange.real_took), ("mock", &exchange.mock, exchange.mock_took)];
@@ -58,6 +74,16 @@ pub(crate) fn transcript(outcome: &Outcome) -> String {
                 fact("header retry-after"),
             ));
         }
+    }
+    for difference in &outcome.differences {
+        let said = |side: &Option<String>| side.clone().unwrap_or_else(|| "(absent)".into());
+        text.push_str(&format!(
+            "  differs #{} {}\n      real: {}\n      mock: {}\n",
+            difference.request,
+            difference.fact,
+            said(&difference.real),
+            said(&difference.mock)
+        ));
     }
     text
 }

@@ -133,8 +133,18 @@ struct Loop {
     last_failure: Failure,
     /// The cause and the failures of the targets, where the request asked for them.
     errors: Vec<FallbackError>,
-    /// Over the rest of the owner's own deployments: if that fails, its list is next.
-    within_group: bool,
+    /// What it goes over, which decides what follows its failure.
+    over: Over,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Over {
+    /// The owner's list: the owner answers its own failure.
+    List,
+    /// The owner's higher `order` levels, then its list: the owner answers the last failure as it is.
+    Orders,
+    /// The rest of the owner's deployments: its list is next.
+    Rest,
 }
 
 /// One run of a group: its attempts and retries.
@@ -537,6 +547,7 @@ impl RequestWalk {
         let owner = self.run.target.clone();
         let mut targets =
             if is_of_the_prompt(failure.class) { Vec::new() } else { order_levels(config, &owner) };
+        let over = if targets.is_empty() { Over::List } else { Over::Orders };
         let found = lists::find(config, &self.overrides, &mut failure, owner.name(), self.requested.name());
         match found {
             Found::Targets(list) => targets.extend(list),
@@ -557,13 +568,13 @@ impl RequestWalk {
         }
         self.attempted.insert(owner.key());
         if depth >= self.max_fallbacks(config) {
-            if explains {
+            if explains && over == Over::List {
                 let appended = text::chain_failed(owner.name(), &names(&targets), &failure.message);
                 text::append(&mut failure, &appended);
             }
             return Err(failure);
         }
-        self.push_loop(targets, depth, failure, owner, false);
+        self.push_loop(targets, depth, failure, owner, over);
         Ok(())
     }
 
@@ -571,17 +582,10 @@ impl RequestWalk {
         self.overrides.max_fallbacks.unwrap_or(config.router.max_fallbacks)
     }
 
-    fn push_loop(
-        &mut self,
-        targets: Vec<Target>,
-        depth: u32,
-        cause: Failure,
-        owner: Target,
-        within_group: bool,
-    ) {
+    fn push_loop(&mut self, targets: Vec<Target>, depth: u32, cause: Failure, owner: Target, over: Over) {
         let last_failure = cause.clone();
         let errors = vec![FallbackError::from(&cause)];
-        self.loops.push(Loop { targets, next: 0, depth, cause, owner, last_failure, errors, within_group });
+        self.loops.push(Loop { targets, next: 0, depth, cause, owner, last_failure, errors, over });
     }
 
     /// The next target that was not tried yet, or the end of the innermost loop.
@@ -598,9 +602,13 @@ impl RequestWalk {
             }
         }
         let mut failure = current.cause;
-        if current.within_group {
-            self.run = GroupRun::new(current.owner);
-            return Step::RestFailed(failure);
+        match current.over {
+            Over::List => {}
+            Over::Orders => return Step::HopFailed(current.last_failure),
+            Over::Rest => {
+                self.run = GroupRun::new(current.owner);
+                return Step::RestFailed(failure);
+            }
         }
         if self.depth() == 0 && self.broken_stream.is_none() {
             let detail = text::quoted(&current.last_failure);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::lists::is_of_the_prompt;
 use super::target::{self, Target};
-use super::{CooldownMemory, Failure, GatewayConfig, RequestWalk, provider};
+use super::{CooldownMemory, Failure, GatewayConfig, Over, RequestWalk, provider};
 
 impl RequestWalk {
     /// With `enable_weighted_failover` the group's other healthy deployments come before its list.
@@ -39,7 +39,7 @@ impl RequestWalk {
         }
         let rest = Target::Remaining { name: owner.name().to_owned(), without: self.failed_over.clone() };
         self.attempted.insert((owner.name().to_owned(), None));
-        self.push_loop(vec![rest], depth, failure.clone(), owner, true);
+        self.push_loop(vec![rest], depth, failure.clone(), owner, Over::Rest);
         true
     }
 
