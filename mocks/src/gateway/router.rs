@@ -559,7 +559,7 @@ impl RequestWalk {
                 }
                 return Err(failure);
             }
-            Found::NotDedicated => {
+            Found::NoLists => {
                 if explains {
                     text::append(&mut failure, &text::chain_failed(owner.name(), &[], ""));
                 }

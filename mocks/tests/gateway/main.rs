@@ -10,3 +10,4 @@ mod pages;
 mod settings;
 mod streams;
 mod surface;
+mod tls;

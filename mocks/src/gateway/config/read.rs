@@ -70,8 +70,9 @@ fn deployment(mut entry: Section<'_>, unsupported: &mut Vec<Unsupported>) -> Rea
         model: model.clone(),
     })?;
     let api_base = params.required_text("api_base")?;
-    if api_base.parse::<http::Uri>().ok().is_none_or(|uri| uri.scheme_str() != Some("http")) {
-        return params.wrong("api_base", "an http:// URL (the mock gateway does not speak TLS)");
+    let is_url = |uri: http::Uri| matches!(uri.scheme_str(), Some("http" | "https"));
+    if !api_base.parse::<http::Uri>().is_ok_and(is_url) {
+        return params.wrong("api_base", "an http:// or https:// URL");
     }
     let api_key = params.text("api_key")?.map(Secret::new);
     let mut default_params = Map::new();

@@ -153,7 +153,7 @@ fn errors_carry_the_path() {
     assert!(error(json!({ "model": "openai/gpt" }), json!({})).contains("`openai/gpt`"));
     assert!(error(json!({ "api_base": null }), json!({})).ends_with("api_base is missing"));
     assert!(error(json!({ "api_base": "os.environ/X" }), json!({})).contains("resolved"));
-    assert!(error(json!({ "api_base": "https://ollama.com" }), json!({})).contains("TLS"));
+    assert!(error(json!({ "api_base": "ollama.com" }), json!({})).contains("https:// URL"));
     assert!(error(json!({}), json!({ "fallbacks": [{ "a": ["b"] }] })).contains("unknown group `b`"));
     assert!(error(json!({}), json!({ "num_retries": 1.5 })).contains("whole number"));
     assert_eq!(

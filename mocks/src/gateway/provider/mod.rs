@@ -363,17 +363,35 @@ fn python_string(text: &str) -> String {
     out
 }
 
+/// LiteLLM hides IP addresses in messages, not host names and ports.
+fn redacted(host: &str) -> &str {
+    if host.parse::<std::net::IpAddr>().is_ok() { "REDACTED" } else { host }
+}
+
 fn describe(error: &TransportError) -> String {
     match error {
-        TransportError::Connect { host, port, .. } => {
-            // LiteLLM hides IP addresses in messages, not host names and ports.
-            let host = if host.parse::<std::net::IpAddr>().is_ok() { "REDACTED" } else { host };
+        TransportError::Connect { host, port, source } => {
+            let host = redacted(host);
+            let why = if source.to_string().starts_with("failed to lookup address") {
+                "Name or service not known".to_owned()
+            } else {
+                format!("Connect call failed ('{host}', {port})")
+            };
             // The address of an object in memory says nothing; it only has to look like one.
             format!(
-                "Cannot connect to host {host}:{port} ssl:<ssl.SSLContext object at 0x7f0000000000> \
-                 [Connect call failed ('{host}', {port})]"
+                "Cannot connect to host {host}:{port} ssl:<ssl.SSLContext object at 0x7f0000000000> [{why}]"
             )
         }
+        TransportError::Certificate { host, port, .. } => format!(
+            "Cannot connect to host {}:{port} ssl:True [SSLCertVerificationError: (1, '[SSL: CERTIFICATE_VERIFY_FAILED] \
+             certificate verify failed: self-signed certificate (_ssl.c:1006)')]",
+            redacted(host)
+        ),
+        TransportError::Tls { host, port, .. } => format!(
+            "Cannot connect to host {}:{port} ssl:<ssl.SSLContext object at 0x7f0000000000> [[SSL: \
+             WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)]",
+            redacted(host)
+        ),
         TransportError::Disconnected => "Server disconnected".to_owned(),
         TransportError::Truncated { received, expected: Some(expected) } => format!(
             "Response payload is not completed: <ContentLengthError: 400, message='Not enough data to satisfy content \

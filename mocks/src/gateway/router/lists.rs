@@ -12,8 +12,8 @@ pub(super) enum Found {
     Targets(Vec<Target>),
     /// Nothing: no list has the group.
     NoList,
-    /// Nothing: there are lists for this class of errors, and none of them has the group.
-    NotDedicated,
+    /// Nothing: there are no lists at all, or there are some for this class of errors and none has the group.
+    NoLists,
 }
 
 /// Errors with lists of their own, which replace the general ones.
@@ -69,7 +69,7 @@ pub(super) fn find(
     if let Some(lists) = dedicated(config, overrides, failure.class) {
         return match lookup(lists, group, requested) {
             Some(list) => Found::Targets(targets(config, &list.targets)),
-            None => Found::NotDedicated,
+            None => Found::NoLists,
         };
     }
     let general = general(config, overrides);
@@ -78,6 +78,7 @@ pub(super) fn find(
     }
     match lookup(general, group, requested) {
         Some(list) => Found::Targets(targets(config, &list.targets)),
+        None if general.is_empty() && overrides.fallbacks.is_none() => Found::NoLists,
         None => Found::NoList,
     }
 }
