@@ -3,12 +3,14 @@
 //! The caller has read the YAML and replaced every `os.environ/NAME`. Keys that the mock does not act upon are
 //! collected in [`GatewayConfig::unsupported`], so that nobody takes a setting for tested that was ignored.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::policy::ClassLimits;
+use super::provider::seconds;
 use super::secret::Secret;
 
 mod read;
@@ -175,6 +177,8 @@ pub struct GatewayConfig {
     pub master_key: Option<Secret>,
     /// JSON paths of keys that the mock ignores.
     pub unsupported: Vec<String>,
+    /// Timeouts that are written as whole numbers (`2`, not `2.0`), and shown so.
+    pub whole_timeouts: BTreeSet<Duration>,
 }
 
 /// What one request may override.
@@ -236,6 +240,12 @@ impl GatewayConfig {
             .or(router.stream_timeout)
             .or(router.timeout.and(router.request_timeout))
             .unwrap_or(whole)
+    }
+
+    /// A timeout as the configuration writes it.
+    #[must_use]
+    pub fn as_written(&self, timeout: Duration) -> String {
+        if self.whole_timeouts.contains(&timeout) { timeout.as_secs().to_string() } else { seconds(timeout) }
     }
 
     /// Indices of a group's deployments, in the order of `model_list`.

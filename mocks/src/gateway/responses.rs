@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 
 use super::drive::{Content, FailedAnswer, Outcome, Reply};
 use super::failure::{ErrorClass, Failure};
-use super::provider::seconds;
 use super::router::Served;
 use super::sse::SseWriter;
 use super::{Shared, VERSION};
@@ -117,7 +116,7 @@ pub(super) fn answer(shared: &Arc<Shared>, asked: Asked, outcome: Outcome) -> Re
             // `ollama_chat` loses the upstream's headers unless it streams.
             let is_vllm = reply.completion_has_upstream_headers(shared);
             let upstream = if streaming || is_vllm { reply.upstream_headers.clone() } else { Vec::new() };
-            let mut response = served_body(shared, &asked, reply);
+            let mut response = served_body(shared, &asked, reply, outcome.prompt_chars);
             set(&mut response, "x-litellm-call-id", &asked.call_id);
             attribute(shared, &mut response, &served);
             account(&mut response, &durations);
@@ -144,7 +143,7 @@ impl Reply {
     }
 }
 
-fn served_body(shared: &Arc<Shared>, asked: &Asked, reply: Reply) -> Response<Body> {
+fn served_body(shared: &Arc<Shared>, asked: &Asked, reply: Reply, prompt_chars: usize) -> Response<Body> {
     let deployment = &shared.config.deployments[reply.served.deployment];
     let fell_back = reply.served.attempted_fallbacks > 0;
     match reply.content {
@@ -177,7 +176,8 @@ fn served_body(shared: &Arc<Shared>, asked: &Asked, reply: Reply) -> Response<Bo
             let blames = reply.served.unfailed.then(|| (Arc::clone(shared), reply.served.deployment));
             let writer =
                 SseWriter::new(first, rest, deployment.provider, ids, model, created, asked.include_usage)
-                    .blaming(blames);
+                    .blaming(blames)
+                    .asked_with(prompt_chars);
             let frames = stream::unfold(writer, |mut writer| async move {
                 let bytes = writer.next().await?;
                 Some((Ok::<_, Infallible>(Frame::data(bytes)), writer))
@@ -211,7 +211,7 @@ fn failed_answer(
     set(&mut response, "x-litellm-response-cost", "0");
     set(&mut response, "x-litellm-key-spend", "0.0");
     if let Some(timeout) = failure.timeout {
-        set(&mut response, "x-litellm-timeout", &seconds(timeout));
+        set(&mut response, "x-litellm-timeout", &shared.config.as_written(timeout));
     }
     if let Some(cooldown) = failure.cooldown {
         set(&mut response, "retry-after", &cooldown.as_secs().to_string());
@@ -223,7 +223,7 @@ fn failed_answer(
 fn attribute(shared: &Shared, response: &mut Response<Body>, served: &Served) {
     let deployment = &shared.config.deployments[served.deployment];
     set(response, "x-litellm-model-id", &deployment.id);
-    set(response, "x-litellm-model-name", &deployment.model);
+    set(response, "x-litellm-model-name", &shared.config.deployments[served.named].model);
     set(response, "x-litellm-model-api-base", &deployment.api_base);
     set(response, "x-litellm-version", VERSION);
     set(response, "x-litellm-key-spend", "0.0");

@@ -18,11 +18,15 @@ use super::cooldown::CooldownMemory;
 use super::failure::{Failure, SeenIn};
 
 use self::retry::{backoff, is_retryable_status, worth_retrying};
-use self::target::{Target, order_levels, resolve, weighted_pick};
+use self::target::{Target, has_orders, order_levels, resolve, weighted_pick};
 
 mod retry;
 mod target;
 mod text;
+
+/// Of the accepted streams of one request that broke, only these many show in an error's headers: the first, and the
+/// one that was accepted in its place. Those after it would show only once they yield something.
+pub const BROKEN_STREAMS_TOLD: u32 = 2;
 
 /// What happened since the last call.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +86,8 @@ pub struct Served {
     pub max_retries: Option<u32>,
     /// What the hop header says, which is not always the number of hops.
     pub attempted_fallbacks: u32,
+    /// Index of the deployment that `x-litellm-model-name` tells: the one that was called last.
+    pub named: usize,
     /// Nothing has failed in this request so far: a failure that its stream still meets is its first, and counts.
     pub unfailed: bool,
 }
@@ -107,7 +113,7 @@ struct Loop {
     owner: Target,
     /// The last target's failure.
     last_failure: Failure,
-    /// The owner has higher `order` levels: then it answers the last failure as it is, not its own.
+    /// The owner's group has several `order` levels: then it answers the last failure as it is, not its own.
     ordered: bool,
 }
 
@@ -143,6 +149,7 @@ pub struct RequestWalk {
     /// Depth at which an accepted stream broke; 0 before that.
     base_depth: u32,
     broken_stream: Option<Served>,
+    broken_streams: u32,
     attempted: BTreeSet<(String, Option<i64>)>,
     run: GroupRun,
     /// The first failure of a request is counted where it happens, no later one is.
@@ -178,6 +185,7 @@ impl RequestWalk {
             loops: Vec::new(),
             base_depth: 0,
             broken_stream: None,
+            broken_streams: 0,
             attempted: BTreeSet::new(),
             run,
             first_failure_seen: false,
@@ -202,6 +210,9 @@ impl RequestWalk {
                 Step::Pick => match self.pick(config, memory, now, rng) {
                     Ok(deployment) => {
                         self.run.attempting = Some(deployment);
+                        if let Some(broken) = &mut self.broken_stream {
+                            broken.named = deployment;
+                        }
                         self.count_stray(config, memory, now, deployment);
                         let timeout = config.attempt_timeout(deployment, self.streaming, &self.overrides);
                         return Action::Attempt { deployment, timeout };
@@ -271,7 +282,10 @@ impl RequestWalk {
                 if !std::mem::replace(&mut self.first_failure_seen, true) {
                     self.stray = Some(failure.clone());
                 }
-                self.broken_stream = Some(self.attribution());
+                self.broken_streams += 1;
+                if self.broken_streams <= BROKEN_STREAMS_TOLD {
+                    self.broken_stream = Some(self.attribution());
+                }
                 if ends_open_stream(&failure) {
                     let broken_stream = self.broken_stream.take();
                     return Step::Done(Action::Answer(Answer::Failed {
@@ -294,8 +308,10 @@ impl RequestWalk {
     /// What the headers say of the attempt that was made last.
     fn attribution(&self) -> Served {
         let budget = self.run.budget.filter(|_| self.run.retries > 0);
+        let deployment = self.run.attempting.unwrap_or_default();
         Served {
-            deployment: self.run.attempting.unwrap_or_default(),
+            deployment,
+            named: deployment,
             group: self.run.target.name().to_owned(),
             attempted_retries: self.run.retries,
             max_retries: budget.map(|budget| budget.retries),
@@ -324,7 +340,7 @@ impl RequestWalk {
         deployment: usize,
     ) {
         if let Some(failure) = self.stray.take().filter(|failure| self.countable(failure).is_some()) {
-            memory.count_failure(config, deployment, &failure, now);
+            memory.count_failure(config, deployment, &failure.without_class(), now);
         }
     }
 
@@ -423,14 +439,14 @@ impl RequestWalk {
             _ => members.iter().filter(|deployment| !memory.is_cooled(**deployment, now)).count(),
         };
         let budget = self.run.budget.unwrap_or_else(|| self.budget(config, &failure));
-        if !budget.by_policy && !worth_retrying(failure.status, members.len(), healthy) {
+        if !budget.by_policy && !worth_retrying(&failure, members.len(), healthy) {
             return AfterFailure::GiveUp(failure);
         }
         if budget.retries == 0 {
             return AfterFailure::GiveUp(failure);
         }
         self.run.budget = Some(budget);
-        if !is_retryable_status(failure.status) {
+        if !is_retryable_status(failure.inner_status()) {
             self.run.skipped.extend(failure.deployment);
         }
         // Sleep number k = retries made so far; the one after the last attempt serves nothing but is slept.
@@ -475,7 +491,6 @@ impl RequestWalk {
         let explains = depth == 0 && self.broken_stream.is_none();
         let owner = self.run.target.clone();
         let mut targets = order_levels(config, &owner);
-        let ordered = !targets.is_empty();
         match self.fallback_targets(config, owner.name()) {
             Some(list) => targets.extend(list),
             None if targets.is_empty() => {
@@ -487,6 +502,7 @@ impl RequestWalk {
             None => {}
         }
         self.attempted.insert(owner.key());
+        let ordered = has_orders(config, &owner);
         if depth >= config.router.max_fallbacks {
             if explains && !ordered {
                 let appended = text::chain_failed(owner.name(), &names(&targets), &failure.message);

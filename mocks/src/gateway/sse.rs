@@ -31,6 +31,9 @@ pub(super) struct SseWriter {
     last_id: String,
     finish_reason: Option<String>,
     usage: Option<Value>,
+    /// Characters of the request and of the reply so far, for an upstream that does not count tokens.
+    prompt_chars: usize,
+    reply_chars: usize,
     state: State,
     /// Whose failure it is, and where it is counted, if the stream breaks.
     blames: Option<(Arc<Shared>, usize)>,
@@ -66,6 +69,8 @@ impl SseWriter {
             last_id: String::new(),
             finish_reason: None,
             usage: None,
+            prompt_chars: 0,
+            reply_chars: 0,
             state: State::Reading,
             blames: None,
         };
@@ -79,6 +84,12 @@ impl SseWriter {
     /// The same, which counts a failure of the stream against a deployment.
     pub(super) fn blaming(mut self, blames: Option<(Arc<Shared>, usize)>) -> Self {
         self.blames = blames;
+        self
+    }
+
+    /// The same, which knows how long the request was.
+    pub(super) fn asked_with(mut self, prompt_chars: usize) -> Self {
+        self.prompt_chars = prompt_chars;
         self
     }
 
@@ -135,6 +146,8 @@ impl SseWriter {
             delta = opening;
         }
         self.last_id = id;
+        let text = delta.get("content").and_then(Value::as_str).unwrap_or_default();
+        self.reply_chars = self.reply_chars.saturating_add(text.chars().count());
         let event = self.event(json!([{ "index": 0, "delta": delta }]));
         self.push(&event);
     }
@@ -154,7 +167,8 @@ impl SseWriter {
             let id = if none { format!("chatcmpl-{}", self.ids.uuid()) } else { self.last_id.clone() };
             self.finish(id, "stop".to_owned());
         }
-        if let Some(usage) = self.usage.take().filter(|_| self.include_usage) {
+        if self.include_usage {
+            let usage = self.usage.take().unwrap_or_else(|| self.estimated_usage());
             let mut event = self.event(json!([{ "index": 0, "delta": {} }]));
             event["usage"] = usage;
             self.push(&event);
@@ -177,6 +191,17 @@ impl SseWriter {
         );
         self.ready.push_back(event.into());
         self.state = State::Closed;
+    }
+
+    /// LiteLLM counts with a tokenizer where the upstream does not; here four characters are a token.
+    fn estimated_usage(&self) -> Value {
+        let (prompt, reply) = (self.prompt_chars.div_ceil(4), self.reply_chars.div_ceil(4));
+        json!({
+            "completion_tokens": reply,
+            "prompt_tokens": prompt,
+            "total_tokens": prompt.saturating_add(reply),
+            "completion_tokens_details": { "reasoning_tokens": 0, "text_tokens": reply },
+        })
     }
 
     fn event(&self, choices: Value) -> Value {

@@ -1,5 +1,6 @@
 //! From JSON to [`GatewayConfig`].
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -129,9 +130,19 @@ pub(super) fn gateway_config(value: &Value) -> Read<GatewayConfig> {
     let master_key = general.text("master_key")?.map(Secret::new);
     general.report_unknown(&mut unsupported);
     root.report_unknown(&mut unsupported);
-    let config = GatewayConfig { deployments, router, master_key, unsupported };
+    let whole_timeouts = whole_timeouts(value);
+    let config = GatewayConfig { deployments, router, master_key, unsupported, whole_timeouts };
     check_fallback_groups(&config)?;
     Ok(config)
+}
+
+/// Timeouts written as whole numbers.
+fn whole_timeouts(config: &Value) -> BTreeSet<Duration> {
+    let models = config["model_list"].as_array().into_iter().flatten().map(|model| &model["litellm_params"]);
+    let places = models.chain([&config["router_settings"], &config["litellm_settings"]]);
+    let keys = ["timeout", "stream_timeout", "request_timeout"];
+    let values = places.flat_map(|place| keys.map(|key| place[key].as_u64()));
+    values.flatten().map(Duration::from_secs).collect()
 }
 
 fn deployments(root: &mut Section<'_>, unsupported: &mut Vec<String>) -> Read<Vec<Deployment>> {

@@ -55,6 +55,13 @@ pub(super) fn resolve(config: &GatewayConfig, name: &str) -> Option<Target> {
     deployments.iter().any(|d| d.model == name).then(|| Target::ModelString(name.to_owned()))
 }
 
+/// Whether a group has more than one `order` level.
+pub(super) fn has_orders(config: &GatewayConfig, owner: &Target) -> bool {
+    let Target::Group { name, .. } = owner else { return false };
+    let levels: BTreeSet<i64> = config.members(name).filter_map(|d| config.deployments[d].order).collect();
+    levels.len() > 1
+}
+
 /// The higher `order` levels of a group, which are tried as hops of their own before the list.
 pub(super) fn order_levels(config: &GatewayConfig, owner: &Target) -> Vec<Target> {
     let Target::Group { name, order } = owner else { return Vec::new() };
