@@ -234,7 +234,7 @@ impl RequestWalk {
                     Ok(()) => Step::NextTarget,
                     Err(failure) => Step::HopFailed(failure),
                 },
-                Step::NextTarget => self.next_target(),
+                Step::NextTarget => self.next_target(config),
                 Step::Done(action) => {
                     self.count_stray_at_home(config, memory, now);
                     return action;
@@ -505,7 +505,8 @@ impl RequestWalk {
         let ordered = has_orders(config, &owner);
         if depth >= config.router.max_fallbacks {
             if explains && !ordered {
-                let appended = text::chain_failed(owner.name(), &names(&targets), &failure.message);
+                let detail = text::quoted(config, &failure);
+                let appended = text::chain_failed(owner.name(), &names(&targets), &detail);
                 text::append(&mut failure, &appended);
             }
             return Err(failure);
@@ -516,7 +517,7 @@ impl RequestWalk {
     }
 
     /// The next target that was not tried yet, or the end of the innermost loop.
-    fn next_target(&mut self) -> Step {
+    fn next_target(&mut self, config: &GatewayConfig) -> Step {
         let Some(mut current) = self.loops.pop() else { return Step::Pick };
         while let Some(target) = current.targets.get(current.next).cloned() {
             current.next += 1;
@@ -532,7 +533,7 @@ impl RequestWalk {
         }
         let mut failure = current.cause;
         if self.depth() == 0 && self.broken_stream.is_none() {
-            let detail = text::quoted(&current.last_failure);
+            let detail = text::quoted(config, &current.last_failure);
             let appended = text::chain_failed(current.owner.name(), &names(&current.targets), &detail);
             text::append(&mut failure, &appended);
         }

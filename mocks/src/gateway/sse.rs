@@ -168,9 +168,14 @@ impl SseWriter {
             self.finish(id, "stop".to_owned());
         }
         if self.include_usage {
-            let usage = self.usage.take().unwrap_or_else(|| self.estimated_usage());
-            let mut event = self.event(json!([{ "index": 0, "delta": {} }]));
-            event["usage"] = usage;
+            let event = json!({
+                "id": self.last_id,
+                "created": self.created,
+                "model": self.model,
+                "object": "chat.completion.chunk",
+                "choices": [{ "index": 0, "delta": {} }],
+                "usage": self.usage(),
+            });
             self.push(&event);
         }
         self.ready.push_back(Bytes::from_static(b"data: [DONE]\n\n"));
@@ -193,9 +198,12 @@ impl SseWriter {
         self.state = State::Closed;
     }
 
-    /// LiteLLM counts with a tokenizer where the upstream does not; here four characters are a token.
-    fn estimated_usage(&self) -> Value {
-        let (prompt, reply) = (self.prompt_chars.div_ceil(4), self.reply_chars.div_ceil(4));
+    /// The upstream's counts. LiteLLM counts with a tokenizer where there are none; here four characters are a token.
+    fn usage(&self) -> Value {
+        let said = |key: &str| self.usage.as_ref()?.get(key)?.as_u64();
+        let estimate = |chars: usize| u64::try_from(chars.div_ceil(4)).unwrap_or(u64::MAX);
+        let reply = said("completion_tokens").unwrap_or_else(|| estimate(self.reply_chars));
+        let prompt = said("prompt_tokens").unwrap_or_else(|| estimate(self.prompt_chars));
         json!({
             "completion_tokens": reply,
             "prompt_tokens": prompt,

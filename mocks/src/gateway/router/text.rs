@@ -57,11 +57,14 @@ pub(super) fn no_list(group: &str, lists: &[FallbackList]) -> String {
 }
 
 /// Another hop's failure, as the text below quotes it.
-pub(super) fn quoted(failure: &Failure) -> String {
+pub(super) fn quoted(config: &GatewayConfig, failure: &Failure) -> String {
     let message = &failure.message;
-    match failure.retries_spent {
-        Some(n) => format!("{message} LiteLLM Retried: {n} times, LiteLLM Max Retries: {n}"),
-        None => message.clone(),
+    // A deployment's own number of retries is told as made, even where none was.
+    let written = failure.deployment.and_then(|deployment| config.deployments[deployment].num_retries);
+    match (failure.retries_spent, written) {
+        (Some(n), _) => format!("{message} LiteLLM Retried: {n} times, LiteLLM Max Retries: {n}"),
+        (None, Some(n)) if n > 0 => format!("{message} LiteLLM Retried: {n} times"),
+        (None, _) => message.clone(),
     }
 }
 
