@@ -84,6 +84,16 @@ impl Cell {
         format!("this is {}", self.deployments[index].role)
     }
 
+    /// What the attempts at deployment `index` are counted under: its role, or where `order` sets it apart from the
+    /// others of its group, its role and its order.
+    pub(crate) fn counted_as(&self, index: usize) -> String {
+        let deployment = &self.deployments[index];
+        match deployment.params.get("order") {
+            Some(order) => format!("{}-{order}", deployment.role),
+            None => deployment.role.clone(),
+        }
+    }
+
     /// Its roles, in order.
     pub(crate) fn roles(&self) -> Vec<&str> {
         let mut roles: Vec<&str> = Vec::new();
@@ -148,7 +158,7 @@ impl Cell {
             labels.port(*port, &deployment.role);
             labels.own_id(&self.id(index));
             let members = self.deployments.iter().filter(|other| other.role == deployment.role).count();
-            if members > 1 {
+            if members > 1 && !deployment.params.contains_key("order") {
                 labels.name(&self.id(index), &format!("<id of {}>", deployment.role));
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::run::Outcome;
+use crate::table::counts;
 
 /// Cells that are named for one difference; the rest is a number.
 const NAMED: usize = 6;
@@ -59,15 +60,13 @@ pub(crate) fn transcript(outcome: &Outcome) -> String {
             [("real", &exchange.real, exchange.real_took), ("mock", &exchange.mock, exchange.mock_took)];
         for (side, facts, took) in sides {
             let fact = |name: &str| facts.get(name).map_or("-", String::as_str);
-            let attempts =
-                outcome.cell.roles().into_iter().map(|role| fact(&format!("attempts at {role}")).to_owned());
             text.push_str(&format!(
                 "  #{} {side} {} by {} fallbacks {} attempts {} {:.2} s {} {} cooled {}\n",
                 index + 1,
                 fact("status"),
                 fact("header x-litellm-model-group"),
                 fact("header x-litellm-attempted-fallbacks"),
-                attempts.collect::<Vec<_>>().join("+"),
+                counts(outcome, facts),
                 took.as_secs_f64(),
                 fact("events"),
                 fact("body /error/message"),

@@ -83,13 +83,17 @@ pub(crate) fn cell(
         // Here it is to be waited for.
         deployments.iter_mut().for_each(|d| drop(d.params.insert("timeout".into(), 5.into())));
     }
+    let mut body = Map::new();
+    if streaming && chain == Chain::Relay {
+        body.insert("stream_options".into(), json!({ "include_usage": true }));
+    }
     let retries = settings.router["num_retries"].as_u64().unwrap_or(2);
     Cell {
         name: format!("{}-{kind}-{}-{end}", fault.name(), provider.prefix()),
         deployments,
         fallbacks: vec![("first".into(), targets)],
         streaming,
-        body: Map::new(),
+        body,
         headers: Vec::new(),
         retries: u32::try_from(retries).expect("a small number"),
     }

@@ -64,6 +64,8 @@ impl Plan {
             cells.retain(is_wanted);
         }
         groups.retain(|(_, cells)| !cells.is_empty());
+        // Those that wait longest go first.
+        groups.sort_by_key(|(settings, _)| settings.router["num_retries"] == 0);
         groups
     }
 }

@@ -344,7 +344,10 @@ impl GatewayConfig {
         let of_all = [
             own(overrides.timeout),
             own(deployment.timeout),
-            own(deployment.request_timeout),
+            (
+                deployment.request_timeout,
+                deployment.shown_params.get("request_timeout").is_some_and(Value::is_u64),
+            ),
             (router.request_timeout, router.whole_timeouts.request),
             (router.timeout, router.whole_timeouts.timeout),
         ];

@@ -10,7 +10,7 @@ use super::config::Deployment;
 use super::failure::{Failure, SeenIn};
 use super::provider::stream::ChunkStream;
 use super::provider::{self, Chunk, Completion, Limits};
-use super::router::{Action, Answer, Event, RequestWalk, Served};
+use super::router::{Action, Answer, BROKEN_STREAMS_TOLD, Event, RequestWalk, Served};
 use super::{Shared, config::Provider};
 
 /// What a request came to.
@@ -21,6 +21,8 @@ pub(super) struct Outcome {
     pub(super) total: Duration,
     /// The part of it spent inside HTTP calls.
     pub(super) in_calls: Duration,
+    /// Characters of the request's messages.
+    pub(super) prompt_chars: usize,
 }
 
 /// A reply and who gave it.
@@ -66,6 +68,7 @@ pub(super) async fn drive(
     let mut event = Event::Started;
     let mut gained: Option<(Content, Vec<(String, String)>)> = None;
     let mut stream_headers = Vec::new();
+    let mut broken_streams = 0;
     loop {
         event = match shared.decide(&mut walk, event) {
             Action::Wait(pause) => {
@@ -82,7 +85,10 @@ pub(super) async fn drive(
                     }
                     Err(AttemptFault { failure, accepted: None }) => Event::Failed(*failure),
                     Err(AttemptFault { failure, accepted: Some(headers) }) => {
-                        stream_headers = headers;
+                        broken_streams += 1;
+                        if broken_streams <= BROKEN_STREAMS_TOLD {
+                            stream_headers = headers;
+                        }
                         Event::StreamFailed(*failure)
                     }
                 }
@@ -98,7 +104,8 @@ pub(super) async fn drive(
                     }),
                     (Answer::Served(_), None) => unreachable!("the walk serves only what an attempt gained"),
                 };
-                return Outcome { answer, total: started.elapsed(), in_calls };
+                let prompt_chars = body.get("messages").map_or(0, characters);
+                return Outcome { answer, total: started.elapsed(), in_calls, prompt_chars };
             }
         };
     }
@@ -124,6 +131,16 @@ pub(super) async fn check_deployment(
     match attempt(shared, deployment, body, false, timeout, &mut Duration::default()).await {
         Ok(_) => Ok(()),
         Err(fault) => Err(*fault.failure),
+    }
+}
+
+/// Characters of all texts in a value.
+fn characters(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.chars().count(),
+        Value::Array(items) => items.iter().map(characters).sum(),
+        Value::Object(entries) => entries.values().map(characters).sum(),
+        _ => 0,
     }
 }
 
@@ -173,7 +190,7 @@ async fn attempt(
         provider::status_failure(provider, status, &String::from_utf8_lossy(&whole), limits)
     };
     failure.retry_after_s = retry_after_s;
-    if failure.seen_in == SeenIn::Exchange {
+    if matches!(failure.seen_in, SeenIn::Exchange | SeenIn::Garbage) {
         failure.upstream_headers = headers;
     }
     Err(failure.into())

@@ -109,7 +109,7 @@ impl Shared {
     /// Counts a failure that a stream met after its first chunk.
     fn count_late(&self, deployment: usize, failure: &failure::Failure) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.count_failure(&self.config, deployment, failure, self.epoch.elapsed());
+        memory.count_failure(&self.config, deployment, &failure.without_class(), self.epoch.elapsed());
     }
 
     /// One step of a walk, in real time.

@@ -145,7 +145,7 @@ pub(super) fn answer(shared: &Arc<Shared>, asked: Asked, outcome: Outcome) -> Re
             // `ollama_chat` loses the upstream's headers unless it streams.
             let is_vllm = reply.completion_has_upstream_headers(shared);
             let upstream = if streaming || is_vllm { reply.upstream_headers.clone() } else { Vec::new() };
-            let mut response = served_body(shared, &asked, reply);
+            let mut response = served_body(shared, &asked, reply, outcome.prompt_chars);
             set(&mut response, "x-litellm-call-id", &asked.call_id);
             attribute(shared, &mut response, &served);
             if !served.fallback_errors.is_empty() {
@@ -176,7 +176,7 @@ impl Reply {
     }
 }
 
-fn served_body(shared: &Arc<Shared>, asked: &Asked, reply: Reply) -> Response<Body> {
+fn served_body(shared: &Arc<Shared>, asked: &Asked, reply: Reply, prompt_chars: usize) -> Response<Body> {
     let deployment = &shared.config.deployments[reply.served.deployment];
     let fell_back = reply.served.attempted_fallbacks > 0;
     match reply.content {
@@ -211,7 +211,8 @@ fn served_body(shared: &Arc<Shared>, asked: &Asked, reply: Reply) -> Response<Bo
             let writer =
                 SseWriter::new(first, rest, deployment.provider, ids, model, created, asked.include_usage)
                     .blaming(blames)
-                    .telling(told);
+                    .telling(told)
+                    .asked_with(prompt_chars);
             let frames = stream::unfold(writer, |mut writer| async move {
                 let bytes = writer.next().await?;
                 Some((Ok::<_, Infallible>(Frame::data(bytes)), writer))
@@ -313,7 +314,7 @@ pub(super) fn python_json(value: &Value) -> String {
 fn attribute(shared: &Shared, response: &mut Response<Body>, served: &Served) {
     let deployment = &shared.config.deployments[served.deployment];
     set(response, "x-litellm-model-id", &deployment.id);
-    set(response, "x-litellm-model-name", &deployment.model);
+    set(response, "x-litellm-model-name", &shared.config.deployments[served.named].model);
     set(response, "x-litellm-model-api-base", &deployment.api_base);
     set(response, "x-litellm-version", VERSION);
     set(response, "x-litellm-key-spend", "0.0");

@@ -21,13 +21,17 @@ use super::provider;
 
 use self::lists::{Found, is_of_the_prompt};
 use self::retry::{backoff, is_retryable_status, worth_retrying};
-use self::target::{Target, order_levels, resolve, weighted_pick};
+use self::target::{Target, has_orders, order_levels, resolve, weighted_pick};
 
 mod extras;
 mod lists;
 mod retry;
 mod target;
 mod text;
+
+/// Of the accepted streams of one request that broke, only these many show in an error's headers: the first, and the
+/// one that was accepted in its place. Those after it would show only once they yield something.
+pub const BROKEN_STREAMS_TOLD: u32 = 2;
 
 /// What happened since the last call.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +91,8 @@ pub struct Served {
     pub max_retries: Option<u32>,
     /// What the hop header says, which is not always the number of hops.
     pub attempted_fallbacks: u32,
+    /// Index of the deployment that `x-litellm-model-name` tells: the one that was called last.
+    pub named: usize,
     /// Nothing has failed in this request so far: a failure that its stream still meets is its first, and counts.
     pub unfailed: bool,
     /// The failures before it, innermost loop first, where the request asked for them.
@@ -141,7 +147,7 @@ struct Loop {
 enum Over {
     /// The owner's list: the owner answers its own failure.
     List,
-    /// The owner's higher `order` levels, then its list: the owner answers the last failure as it is.
+    /// The owner's group has several `order` levels: the owner answers the last failure as it is.
     Orders,
     /// The rest of the owner's deployments: its list is next.
     Rest,
@@ -179,6 +185,7 @@ pub struct RequestWalk {
     /// Depth at which an accepted stream broke; 0 before that.
     base_depth: u32,
     broken_stream: Option<Served>,
+    broken_streams: u32,
     attempted: BTreeSet<(String, Option<i64>)>,
     run: GroupRun,
     /// The first failure of a request is counted where it happens, no later one is.
@@ -220,6 +227,7 @@ impl RequestWalk {
             loops: Vec::new(),
             base_depth: 0,
             broken_stream: None,
+            broken_streams: 0,
             attempted: BTreeSet::new(),
             run,
             first_failure_seen: false,
@@ -253,6 +261,9 @@ impl RequestWalk {
                 Step::Pick => match self.pick(config, memory, now, rng) {
                     Ok(deployment) => {
                         self.run.attempting = Some(deployment);
+                        if let Some(broken) = &mut self.broken_stream {
+                            broken.named = deployment;
+                        }
                         self.count_stray(config, memory, now, deployment);
                         if let Some(failure) = self.past_the_cap(config, deployment) {
                             step = Step::AttemptFailed(self.stamped(config, failure));
@@ -285,7 +296,7 @@ impl RequestWalk {
                     Ok(()) => Step::NextTarget,
                     Err(failure) => Step::HopFailed(failure),
                 },
-                Step::NextTarget => self.next_target(),
+                Step::NextTarget => self.next_target(config),
                 Step::Done(action) => {
                     self.count_stray_at_home(config, memory, now);
                     return action;
@@ -334,7 +345,10 @@ impl RequestWalk {
                 if !std::mem::replace(&mut self.first_failure_seen, true) {
                     self.stray = Some(failure.clone());
                 }
-                self.broken_stream = Some(self.attribution());
+                self.broken_streams += 1;
+                if self.broken_streams <= BROKEN_STREAMS_TOLD {
+                    self.broken_stream = Some(self.attribution());
+                }
                 if ends_open_stream(&failure) {
                     let broken_stream = self.broken_stream.take();
                     return Step::Done(Action::Answer(Answer::Failed {
@@ -357,8 +371,10 @@ impl RequestWalk {
     /// What the headers say of the attempt that was made last.
     fn attribution(&self) -> Served {
         let budget = self.run.budget.filter(|_| self.run.retries > 0);
+        let deployment = self.run.attempting.unwrap_or_default();
         Served {
-            deployment: self.run.attempting.unwrap_or_default(),
+            deployment,
+            named: deployment,
             group: self.run.target.name().to_owned(),
             attempted_retries: self.run.retries,
             max_retries: budget.map(|budget| budget.retries),
@@ -392,7 +408,7 @@ impl RequestWalk {
         deployment: usize,
     ) {
         if let Some(failure) = self.stray.take().filter(|failure| self.countable(failure).is_some()) {
-            memory.count_failure(config, deployment, &failure, now);
+            memory.count_failure(config, deployment, &failure.without_class(), now);
         }
     }
 
@@ -493,7 +509,7 @@ impl RequestWalk {
             _ => members.iter().filter(|deployment| !memory.is_cooled(**deployment, now)).count(),
         };
         let budget = self.run.budget.unwrap_or_else(|| self.budget(config, &failure));
-        if !budget.by_policy && !worth_retrying(failure.status, members.len(), healthy) {
+        if !budget.by_policy && !worth_retrying(&failure, members.len(), healthy) {
             return AfterFailure::GiveUp(failure);
         }
         if budget.retries == 0 {
@@ -501,7 +517,7 @@ impl RequestWalk {
         }
         self.run.budget = Some(budget);
         self.repeats += 1;
-        if !is_retryable_status(failure.status) {
+        if !is_retryable_status(failure.inner_status()) {
             self.run.skipped.extend(failure.deployment);
         }
         // Sleep number k = retries made so far; the one after the last attempt serves nothing but is slept.
@@ -547,7 +563,8 @@ impl RequestWalk {
         let owner = self.run.target.clone();
         let mut targets =
             if is_of_the_prompt(failure.class) { Vec::new() } else { order_levels(config, &owner) };
-        let over = if targets.is_empty() { Over::List } else { Over::Orders };
+        let by_orders = has_orders(config, &owner) && !is_of_the_prompt(failure.class);
+        let over = if by_orders { Over::Orders } else { Over::List };
         let found = lists::find(config, &self.overrides, &mut failure, owner.name(), self.requested.name());
         match found {
             Found::Targets(list) => targets.extend(list),
@@ -569,7 +586,8 @@ impl RequestWalk {
         self.attempted.insert(owner.key());
         if depth >= self.max_fallbacks(config) {
             if explains && over == Over::List {
-                let appended = text::chain_failed(owner.name(), &names(&targets), &failure.message);
+                let detail = text::quoted(config, &failure);
+                let appended = text::chain_failed(owner.name(), &names(&targets), &detail);
                 text::append(&mut failure, &appended);
             }
             return Err(failure);
@@ -589,7 +607,7 @@ impl RequestWalk {
     }
 
     /// The next target that was not tried yet, or the end of the innermost loop.
-    fn next_target(&mut self) -> Step {
+    fn next_target(&mut self, config: &GatewayConfig) -> Step {
         let Some(mut current) = self.loops.pop() else { return Step::Pick };
         while let Some(target) = current.targets.get(current.next).cloned() {
             current.next += 1;
@@ -611,7 +629,7 @@ impl RequestWalk {
             }
         }
         if self.depth() == 0 && self.broken_stream.is_none() {
-            let detail = text::quoted(&current.last_failure);
+            let detail = text::quoted(config, &current.last_failure);
             let appended = text::chain_failed(current.owner.name(), &names(&current.targets), &detail);
             text::append(&mut failure, &appended);
         }

@@ -298,7 +298,9 @@ pub fn not_json(provider: Provider, text: &str) -> Failure {
         Provider::HostedVllm => {
             let class = ErrorClass::Api;
             let detail = format!("Unable to get json response - {COMPLAINT}, Original Response: {text}");
-            Failure::new(class, 500, message(provider, class, &detail))
+            let mut failure = Failure::new(class, 500, message(provider, class, &detail));
+            failure.seen_in = SeenIn::Garbage;
+            failure
         }
     }
 }

@@ -89,6 +89,14 @@ pub(super) fn resolve(config: &GatewayConfig, name: &str) -> Option<Target> {
     deployments.iter().any(|d| d.model == name).then(|| Target::ModelString(name.to_owned()))
 }
 
+/// Whether a group has more than one `order` level.
+pub(super) fn has_orders(config: &GatewayConfig, owner: &Target) -> bool {
+    let Target::Group { name, .. } = owner else { return false };
+    let members = config.members(config.router.aliased(name));
+    let levels: BTreeSet<i64> = members.filter_map(|d| config.deployments[d].order).collect();
+    levels.len() > 1
+}
+
 /// The higher `order` levels of a group, which are tried as hops of their own before the list.
 pub(super) fn order_levels(config: &GatewayConfig, owner: &Target) -> Vec<Target> {
     let Target::Group { name, order } = owner else { return Vec::new() };
@@ -97,12 +105,6 @@ pub(super) fn order_levels(config: &GatewayConfig, owner: &Target) -> Vec<Target
     let Some(tried) = order.or(levels.first().copied()) else { return Vec::new() };
     let higher = levels.into_iter().filter(|level| *level > tried);
     higher.map(|level| Target::Group { name: name.clone(), order: Some(level) }).collect()
-}
-
-/// Whether a group has levels of `order` to go through.
-pub(super) fn has_orders(config: &GatewayConfig, owner: &Target) -> bool {
-    let orders = owner.members(config).into_iter().filter_map(|d| config.deployments[d].order);
-    orders.collect::<BTreeSet<i64>>().len() > 1
 }
 
 pub(super) fn weighted_pick(

@@ -65,11 +65,16 @@ pub(super) fn nothing_has_this_name(name: &str) -> Failure {
 }
 
 /// Another hop's failure, as the text below quotes it.
-pub(super) fn quoted(failure: &Failure) -> String {
+pub(super) fn quoted(config: &GatewayConfig, failure: &Failure) -> String {
     let message = &failure.message;
-    match failure.retries_spent.filter(|_| failure.seen_in != SeenIn::Reading) {
-        Some(n) => format!("{message} LiteLLM Retried: {n} times, LiteLLM Max Retries: {n}"),
-        None => message.clone(),
+    // A deployment's own number of retries is told as made, even where none was.
+    let written = failure.deployment.and_then(|deployment| config.deployments[deployment].num_retries);
+    // LiteLLM's own errors do not count what was made for them.
+    let spent = failure.retries_spent.filter(|_| failure.seen_in != SeenIn::Reading);
+    match (spent, written) {
+        (Some(n), _) => format!("{message} LiteLLM Retried: {n} times, LiteLLM Max Retries: {n}"),
+        (None, Some(n)) if n > 0 => format!("{message} LiteLLM Retried: {n} times"),
+        (None, _) => message.clone(),
     }
 }
 
