@@ -17,6 +17,7 @@ mod matrix;
 mod pair;
 mod plan;
 mod run;
+mod surface;
 mod table;
 mod upstream;
 

@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
 
+use super::config::{Deployment, Provider};
 use super::drive::{Content, FailedAnswer, Outcome, Reply};
 use super::failure::{ErrorClass, Failure};
 use super::router::Served;
@@ -152,16 +153,26 @@ pub(super) fn answer(shared: &Arc<Shared>, asked: Asked, outcome: Outcome) -> Re
                 let errors = python_json(&fallback_errors(&served));
                 set(&mut response, "x-litellm-fallback-errors", &errors);
             }
-            account(&mut response, &durations);
+            let prices = has_prices(shared, &shared.config.deployments[served.deployment]);
+            account(&mut response, &durations, prices);
             pass_on(&mut response, &upstream);
             response
         }
     }
 }
 
+/// LiteLLM finds a price, of nothing, for the models of OpenAI-compatible servers alone; by their bare names, so also
+/// for another upstream's model of the same name.
+fn has_prices(shared: &Shared, deployment: &Deployment) -> bool {
+    let is_priced = |other: &Deployment| {
+        other.provider == Provider::HostedVllm && other.upstream_model == deployment.upstream_model
+    };
+    shared.config.deployments.iter().any(is_priced)
+}
+
 /// What the reply cost and how long it took.
-fn account(response: &mut Response<Body>, durations: &[(&str, Duration)]) {
-    for name in COST_HEADERS {
+fn account(response: &mut Response<Body>, durations: &[(&str, Duration)], prices: bool) {
+    for name in COST_HEADERS.into_iter().filter(|_| prices) {
         set(response, name, "0.0");
     }
     for (name, duration) in durations {
@@ -172,7 +183,7 @@ fn account(response: &mut Response<Body>, durations: &[(&str, Duration)]) {
 impl Reply {
     fn completion_has_upstream_headers(&self, shared: &Shared) -> bool {
         let provider = shared.config.deployments[self.served.deployment].provider;
-        provider == super::config::Provider::HostedVllm
+        provider == Provider::HostedVllm
     }
 }
 
@@ -239,7 +250,7 @@ fn failed_answer(
     set(&mut response, "x-litellm-call-id", &asked.call_id);
     if let Some((served, upstream_headers)) = &failed.broken_stream {
         attribute(shared, &mut response, served);
-        account(&mut response, durations);
+        account(&mut response, durations, has_prices(shared, &shared.config.deployments[served.deployment]));
         pass_on(&mut response, upstream_headers);
         return response;
     }
@@ -259,12 +270,12 @@ fn failed_answer(
 /// The failures before a reply, in the form of the header and of the event that tell of them.
 fn fallback_errors(served: &Served) -> Value {
     let told = served.fallback_errors.iter().map(|error| {
-        let failure = Failure::new(error.class, error.status, "");
-        // These classes have no `type` of their own, which Python shows as it shows nothing.
+        // Only these classes have a `type` of their own; Python shows the others' as it shows nothing.
         let kind = match error.class {
-            ErrorClass::ContextWindow | ErrorClass::ContentPolicy => "None".into(),
-            ErrorClass::NoDeployments => error.class.name().into(),
-            _ => error_type(&failure, false).unwrap_or(Value::Null),
+            ErrorClass::InternalServer => "internal_server_error",
+            ErrorClass::RateLimit => "throttling_error",
+            ErrorClass::NoDeployments => error.class.name(),
+            _ => "None",
         };
         json!({ "message": error.message, "type": kind, "param": null, "code": error.status.to_string() })
     });

@@ -17,7 +17,7 @@ use super::{Refusal, internal_error};
 use crate::gateway::Shared;
 use crate::gateway::config::{RequestFallbacks, RequestOverrides};
 use crate::gateway::drive::drive;
-use crate::gateway::responses::{Asked, Body, answer, json_reply, proxy_error};
+use crate::gateway::responses::{Asked, Body, answer, json_reply, proxy_error, set};
 use crate::gateway::router::RequestWalk;
 
 /// Most bytes of a request body.
@@ -302,7 +302,9 @@ fn timeout(header: Option<f64>, body: &Map<String, Value>, key: &str) -> Result<
             text.trim().parse::<f64>().map_err(|_| {
                 let message =
                     format!("litellm.APIConnectionError: could not convert string to float: '{text}'");
-                Box::new(proxy_error(500, &message, "internal_server_error", Value::Null))
+                let mut refusal = proxy_error(500, &message, "internal_server_error", Value::Null);
+                set(&mut refusal, "x-litellm-timeout", &text);
+                Box::new(refusal)
             })?
         }
     };
