@@ -1,11 +1,14 @@
 //! A configuration, and a cell of it: a chain of deployments with their faults, and the request that is asked of it.
 
+use std::time::Duration;
+
 use mocks::gateway::config::Provider;
 use serde_json::{Map, Value, json};
 
 use crate::ask::Ask;
 use crate::facts::Labels;
 use crate::fault::Fault;
+use crate::run::REQUESTS;
 
 /// Settings of a gateway process; all cells with equal settings share one.
 #[derive(Debug, Clone)]
@@ -48,6 +51,8 @@ pub(crate) struct Cell {
     pub(crate) headers: Vec<(String, String)>,
     /// The most retries that any group of it has.
     pub(crate) retries: u32,
+    /// Pauses before its requests.
+    pub(crate) pauses: [Duration; REQUESTS],
 }
 
 impl Deployment {
@@ -141,7 +146,8 @@ impl Cell {
             Fault::Status { status: 400..=404, .. } => true,
             _ => self.retries == 0,
         };
-        self.deployments.iter().all(is_quick)
+        let pauses = self.pauses.iter().any(|pause| !pause.is_zero());
+        !pauses && self.deployments.iter().all(is_quick)
     }
 
     /// Its request.

@@ -131,6 +131,7 @@ fn warm_cells() -> Vec<Cell> {
                 body: serde_json::Map::new(),
                 headers: Vec::new(),
                 retries: 0,
+                pauses: [Duration::ZERO; REQUESTS],
             });
         }
     }
@@ -187,7 +188,9 @@ struct Made {
 async fn series(pair: &Pair, side: Side, cell: &Cell) -> Vec<Made> {
     let ask = cell.ask();
     let mut made = Vec::new();
-    for _ in 0..REQUESTS {
+    for pause in cell.pauses {
+        // Nothing to wait for but time.
+        let _ = tokio::time::timeout(pause, std::future::pending::<()>()).await;
         let before = pair.attempts(side, cell);
         let reply = pair.ask(side, &ask).await;
         let attempts: Vec<u32> =

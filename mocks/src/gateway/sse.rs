@@ -169,13 +169,16 @@ impl SseWriter {
 
     /// The end, with a synthetic `stop` if the upstream ended without a finish marker.
     fn close(&mut self) {
+        let is_empty = self.last_id.is_empty();
         if self.finish_reason.is_none() {
             // Where nothing came at all, the id is of another form.
-            let none = self.last_id.is_empty();
-            let id = if none { format!("chatcmpl-{}", self.ids.uuid()) } else { self.last_id.clone() };
+            let id = if is_empty { format!("chatcmpl-{}", self.ids.uuid()) } else { self.last_id.clone() };
             self.finish(id, "stop".to_owned());
         }
-        if self.include_usage {
+        if self.include_usage && is_empty {
+            let event = self.event(json!([{ "index": 0, "delta": {} }]));
+            self.push(&event);
+        } else if self.include_usage {
             let event = json!({
                 "id": self.last_id,
                 "created": self.created,

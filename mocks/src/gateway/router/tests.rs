@@ -323,6 +323,21 @@ fn an_error_inside_an_accepted_stream_is_counted_against_the_next_deployment() {
 }
 
 #[test]
+fn no_policy_knows_the_class_of_an_error_inside_a_stream() {
+    let broken = Failure::with_status(ErrorClass::InternalServer, 500);
+    let policy =
+        json!({ "allowed_fails": 3, "allowed_fails_policy": { "InternalServerErrorAllowedFails": 0 } });
+    for (primary, cooled) in
+        [(Upstream::Fails(broken.clone()), vec![KIMI]), (Upstream::BreaksStreamsWith(broken), vec![])]
+    {
+        let upstreams = [primary, Upstream::Serves, Upstream::Serves, Upstream::Serves];
+        let mut world = World::new(tuned(policy.clone()), upstreams, 3);
+        world.request("kimi", true, RequestOverrides::default());
+        assert_eq!(world.memory.cooled(world.now), cooled);
+    }
+}
+
+#[test]
 fn only_the_first_two_broken_streams_show_in_an_errors_headers() {
     let config = tuned(json!({ "allowed_fails": 3 }));
     let broken = || Upstream::BreaksStreams;

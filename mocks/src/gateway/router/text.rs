@@ -67,6 +67,10 @@ pub(super) fn nothing_has_this_name(name: &str) -> Failure {
 /// Another hop's failure, as the text below quotes it.
 pub(super) fn quoted(config: &GatewayConfig, failure: &Failure) -> String {
     let message = &failure.message;
+    // Errors that are not of LiteLLM's own classes do not tell of retries.
+    if failure.seen_in == SeenIn::Reading || failure.class == ErrorClass::NoDeployments {
+        return message.clone();
+    }
     // A deployment's own number of retries is told as made, even where none was.
     let written = failure.deployment.and_then(|deployment| config.deployments[deployment].num_retries);
     // LiteLLM's own errors do not count what was made for them.
