@@ -39,9 +39,9 @@ use crate::plan::Plan;
 use crate::table::Summary;
 
 /// Pairs of gateways that run at the same time: mostly they wait, but while a LiteLLM starts it takes a whole core.
-const PAIRS: usize = 4;
+const PAIRS: usize = 3;
 /// Slots for the cells of one pair: see `BUSY_SLOTS`.
-const SLOTS: usize = 32;
+const SLOTS: usize = 16;
 
 /// The LiteLLM to compare with.
 async fn litellm() -> Found {

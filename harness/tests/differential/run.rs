@@ -24,9 +24,9 @@ const STAGGER: Duration = Duration::from_millis(100);
 /// What a cell takes of the slots when all its requests are answered at once, and LiteLLM is kept busy.
 const BUSY_SLOTS: u32 = 8;
 /// Slots for cells that are repeated because they differed, the first and the second time.
-const REPEATS: [usize; 2] = [16, 8];
+const REPEATS: [usize; 2] = [8, 8];
 /// More cells than that do not differ by noise, and are not repeated.
-const REPEATED_MAX: usize = 40;
+const REPEATED_MAX: usize = 60;
 
 /// One request at both gateways.
 #[derive(Debug, Clone)]

@@ -222,12 +222,13 @@ fn served_body(shared: &Arc<Shared>, asked: &Asked, reply: Reply, prompt_chars: 
                 (None, _) => reply.served.group,
             };
             let ids = shared.ids.clone();
+            let adds_up = reply.served.after_broken_stream;
             let blames = reply.served.unfailed.then(|| (Arc::clone(shared), reply.served.deployment));
             let writer =
                 SseWriter::new(first, rest, deployment.provider, ids, model, created, asked.include_usage)
                     .blaming(blames)
                     .telling(told)
-                    .asked_with(prompt_chars);
+                    .counting(prompt_chars, adds_up);
             let frames = stream::unfold(writer, |mut writer| async move {
                 let bytes = writer.next().await?;
                 Some((Ok::<_, Infallible>(Frame::data(bytes)), writer))

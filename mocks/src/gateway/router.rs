@@ -93,6 +93,8 @@ pub struct Served {
     pub attempted_fallbacks: u32,
     /// Index of the deployment that `x-litellm-model-name` tells: the one that was called last.
     pub named: usize,
+    /// An accepted stream broke before this one served: its token counts are added up, in more fields.
+    pub after_broken_stream: bool,
     /// Nothing has failed in this request so far: a failure that its stream still meets is its first, and counts.
     pub unfailed: bool,
     /// What the chunks name as their model where it is not the server: the fallback that accepted the stream first
@@ -390,6 +392,7 @@ impl RequestWalk {
             max_retries: budget.map(|budget| budget.retries),
             // Each loop writes its own depth into the header on the way out, the outermost last.
             attempted_fallbacks: self.loops.first().map_or(self.base_depth, |outermost| outermost.depth),
+            after_broken_stream: self.broken_streams > 0,
             unfailed: !self.first_failure_seen,
             chunks_name: self.chunks_name.clone(),
             fallback_errors: if self.overrides.include_fallback_errors {

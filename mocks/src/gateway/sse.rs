@@ -34,6 +34,7 @@ pub(super) struct SseWriter {
     /// Characters of the request and of the reply so far, for an upstream that does not count tokens.
     prompt_chars: usize,
     reply_chars: usize,
+    adds_up: bool,
     state: State,
     /// Whose failure it is, and where it is counted, if the stream breaks.
     blames: Option<(Arc<Shared>, usize)>,
@@ -71,6 +72,7 @@ impl SseWriter {
             usage: None,
             prompt_chars: 0,
             reply_chars: 0,
+            adds_up: false,
             state: State::Reading,
             blames: None,
         };
@@ -95,9 +97,10 @@ impl SseWriter {
         self
     }
 
-    /// The same, which knows how long the request was.
-    pub(super) fn asked_with(mut self, prompt_chars: usize) -> Self {
+    /// The same, which knows how long the request was, and whether its counts are added to those of a stream before.
+    pub(super) fn counting(mut self, prompt_chars: usize, adds_up: bool) -> Self {
         self.prompt_chars = prompt_chars;
+        self.adds_up = adds_up;
         self
     }
 
@@ -215,11 +218,19 @@ impl SseWriter {
         let estimate = |chars: usize| u64::try_from(chars.div_ceil(4)).unwrap_or(u64::MAX);
         let reply = said("completion_tokens").unwrap_or_else(|| estimate(self.reply_chars));
         let prompt = said("prompt_tokens").unwrap_or_else(|| estimate(self.prompt_chars));
+        let details = if self.adds_up {
+            json!({
+                "accepted_prediction_tokens": 0, "audio_tokens": 0, "reasoning_tokens": 0,
+                "rejected_prediction_tokens": 0, "text_tokens": reply, "image_tokens": 0, "video_tokens": 0,
+            })
+        } else {
+            json!({ "reasoning_tokens": 0, "text_tokens": reply })
+        };
         json!({
             "completion_tokens": reply,
             "prompt_tokens": prompt,
             "total_tokens": prompt.saturating_add(reply),
-            "completion_tokens_details": { "reasoning_tokens": 0, "text_tokens": reply },
+            "completion_tokens_details": details,
         })
     }
 
