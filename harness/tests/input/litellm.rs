@@ -117,6 +117,12 @@ fn what_only_the_mock_lacks_is_a_warning_for_others() {
 }
 
 #[test]
+fn callbacks_are_not_fallbacks_misspelt() {
+    let config = checked(&format!("{MODELS}litellm_settings: {{ callbacks: [prometheus] }}\n"), LoadedBy::Mock);
+    assert!(config.findings.0.is_empty(), "{}", config.findings);
+}
+
+#[test]
 fn fallbacks_without_a_circle_are_right() {
     let chains = "
 router_settings:

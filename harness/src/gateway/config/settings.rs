@@ -67,6 +67,7 @@ pub(super) fn litellm_settings(
             "num_retries" => reader.count(key, value),
             "request_timeout" => reader.seconds(key, value, Zero::Unset),
             "drop_params" => reader.flag(key, value),
+            "callbacks" => {}
             "default_fallbacks" => fallbacks::default_list(reader, value, groups),
             _ => fallbacks::lists(reader, key, value, groups),
         }
