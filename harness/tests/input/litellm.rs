@@ -118,7 +118,8 @@ fn what_only_the_mock_lacks_is_a_warning_for_others() {
 
 #[test]
 fn callbacks_are_not_fallbacks_misspelt() {
-    let config = checked(&format!("{MODELS}litellm_settings: {{ callbacks: [prometheus] }}\n"), LoadedBy::Mock);
+    let config =
+        checked(&format!("{MODELS}litellm_settings: {{ callbacks: [prometheus] }}\n"), LoadedBy::Mock);
     assert!(config.findings.0.is_empty(), "{}", config.findings);
 }
 
@@ -151,6 +152,24 @@ fn without_an_environment_only_the_file_itself_is_checked() {
     assert_eq!(ConfigSource::read(&path).unwrap().value["model_list"][0]["model_name"], "any");
     fs::write(&path, text.replace("ollama_chat/a", "7")).unwrap();
     assert_eq!(ConfigSource::read(&path).unwrap_err().0[0].line, Some(1));
+}
+
+#[test]
+fn secrets_are_shown_in_no_message_and_with_no_problem_of_their_own() {
+    for secret in [
+        "general_settings: { master_key: 01234567 }",
+        "environment_variables: { A: 12:34:56 }",
+        "environment_variables:\n  A: 01234567\n  A: hunter2",
+        "environment_variables:\n  A: !hunter2",
+        "environment_variables:\n  A: !ENV hunter2",
+        "general_settings:\n  database_password: *hunter2",
+    ] {
+        let findings = checked(&format!("{MODELS}{secret}\n"), LoadedBy::Mock).findings;
+        let shown = format!("{findings:?}{}", findings.render(Style::Plain));
+        for part in ["hunter2", "01234567", "342391", "12:34:56", "45296"] {
+            assert!(!shown.contains(part), "{part} of {secret} in {shown}");
+        }
+    }
 }
 
 #[test]
