@@ -124,6 +124,14 @@ fn callbacks_are_not_fallbacks_misspelt() {
 }
 
 #[test]
+fn a_deployment_can_be_a_fallback_by_its_id() {
+    let text = MODELS.replace("hosted_vllm/Qwen3 }", "hosted_vllm/Qwen3 }, model_info: { id: gpu-1 }");
+    let text = format!("{text}litellm_settings: {{ fallbacks: [{{ cloud-kimi: [gpu-1] }}] }}\n");
+    let config = checked(&text, LoadedBy::Mock);
+    assert!(config.findings.0.is_empty(), "{}", config.findings);
+}
+
+#[test]
 fn fallbacks_without_a_circle_are_right() {
     let chains = "
 router_settings:

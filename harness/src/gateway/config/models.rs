@@ -15,7 +15,7 @@ use crate::input::json;
 use crate::input::problem::Place;
 use crate::input::tree::{Content, Entry, Node};
 
-/// The groups of `model_list`, if all of them could be read.
+/// The groups of `model_list` and the ids of its deployments, if all of them could be read.
 pub(super) fn models(
     reader: &mut Reader<'_, '_>,
     entry: &Entry,
@@ -34,7 +34,8 @@ pub(super) fn models(
     let groups: Option<Vec<At<String>>> = read.into_iter().collect();
     let groups = groups?;
     against_environment(reader, entry.key.place, &groups, names);
-    Some(groups.into_iter().map(|group| group.value).collect())
+    // A deployment can be asked for by its id too.
+    Some(groups.into_iter().map(|group| group.value).chain(ids.by_id.into_keys()).collect())
 }
 
 /// Every alias has its component, and every component's aliases are there.

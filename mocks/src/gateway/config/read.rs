@@ -360,7 +360,8 @@ pub(crate) fn names(value: &Value) -> Option<Vec<String>> {
 
 fn check_fallback_groups(config: &GatewayConfig) -> Read<()> {
     let groups = config.groups();
-    let known = |name: &str| groups.contains(&name);
+    // A deployment can be asked for by its id too.
+    let known = |name: &str| groups.contains(&name) || config.deployments.iter().any(|d| d.id == name);
     for (index, list) in config.router.fallbacks.iter().enumerate() {
         let path = format!("router_settings.fallbacks[{index}]");
         if list.group != "*" && !known(&list.group) {
