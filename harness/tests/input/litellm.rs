@@ -132,6 +132,17 @@ fn a_deployment_can_be_a_fallback_by_its_id() {
 }
 
 #[test]
+fn groups_are_looked_up_wherever_they_are_named() {
+    let text = format!(
+        "{MODELS}router_settings:\n  model_group_alias: {{ a: nobody, b: {{ model: nobody, hidden: true }}, c: cloud-kimi }}\n  \
+         model_group_retry_policy: {{ nobody: {{ TimeoutErrorRetries: 1 }}, vllm-qwen: {{ TimeoutErrorRetries: 1 }} }}\n"
+    );
+    let findings = checked(&text, LoadedBy::Any).findings;
+    let unknown = findings.0.iter().filter(|problem| problem.message == "unknown group `nobody`").count();
+    assert_eq!((unknown, findings.0.len()), (3, 3), "{findings}");
+}
+
+#[test]
 fn fallbacks_without_a_circle_are_right() {
     let chains = "
 router_settings:
