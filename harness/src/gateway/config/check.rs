@@ -103,6 +103,9 @@ fn file(reader: &mut Reader<'_, '_>, root: &Node, names: &Names, loaded_by: Load
         reader.check.problem(root.place, &message, "begin it with `model_list:`");
         return;
     }
+    if reader.check.is_another_kind(root, &SECTIONS) {
+        return;
+    }
     let sections = sections(reader, root);
     let models = match sections.get("model_list") {
         Some(entry) => models::models(reader, entry, names, loaded_by),
