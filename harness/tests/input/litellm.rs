@@ -132,6 +132,14 @@ fn a_deployment_can_be_a_fallback_by_its_id() {
 }
 
 #[test]
+fn an_id_can_be_a_whole_number() {
+    let text = MODELS.replace("hosted_vllm/Qwen3 }", "hosted_vllm/Qwen3 }, model_info: { id: 7 }");
+    let text = format!("{text}router_settings: {{ fallbacks: [{{ cloud-kimi: [\"7\"] }}] }}\n");
+    let config = checked(&text, LoadedBy::Mock);
+    assert!(config.findings.0.is_empty(), "{}", config.findings);
+}
+
+#[test]
 fn groups_are_looked_up_wherever_they_are_named() {
     let text = format!(
         "{MODELS}router_settings:\n  model_group_alias: {{ a: nobody, b: {{ model: nobody, hidden: true }}, c: cloud-kimi }}\n  \
