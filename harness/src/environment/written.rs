@@ -35,6 +35,9 @@ pub(crate) struct EnvironmentFile {
 
 impl Read for EnvironmentFile {
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
+        if check.is_another_kind(node, &["environment", "embedded", "routes"]) {
+            return None;
+        }
         check.set_words_for_keys(words_for_key);
         let keys = check.keys(node, &["environment", "embedded", "gateway", "components", "routes"])?;
         let environment = keys.required(check, "environment", "environment: local");

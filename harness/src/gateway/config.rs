@@ -349,6 +349,11 @@ fn local_model(
     let mut others = entry.clone();
     others.remove("litellm_params");
     let mut local = cleaner.settings(path, &others);
+    // LiteLLM makes text of an id that is a number; from here on it is.
+    if let Some(id) = local.get_mut("model_info").and_then(|info| info.get_mut("id")).filter(|id| id.is_i64())
+    {
+        *id = id.to_string().into();
+    }
     local.insert("litellm_params".into(), Value::Object(local_params));
     Ok((local, alias.to_owned(), upstream_model))
 }

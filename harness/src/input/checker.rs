@@ -109,10 +109,9 @@ impl<'a> Checker<'a> {
     /// [`Self::hide`] for all that stands in a value.
     pub(crate) fn hide_all(&mut self, node: &Node) {
         match &node.content {
-            Content::Scalar(_) => self.hide(node.place),
+            Content::Scalar(_) | Content::Broken => self.hide(node.place),
             Content::List(items) => items.iter().for_each(|item| self.hide_all(item)),
             Content::Mapping(entries) => entries.iter().for_each(|entry| self.hide_all(&entry.value)),
-            Content::Broken => {}
         }
     }
 

@@ -167,13 +167,18 @@ impl<'a> Composer<'a, '_> {
             Event::MappingStart(style, anchor, tag) => (anchor, tag, self.mapping(place, style, depth)?),
             Event::Alias(anchor) => return self.alias(anchor, place, depth),
             Event::UnresolvedAlias(name) => {
-                let hint = self.check.hint("anchor", &name, self.names.iter().map(String::as_str));
-                self.check.problem(place, &format!("`*{name}` stands for nothing above it"), hint);
+                let names = self.names.iter().map(String::as_str);
+                let hint = format!(
+                    "{}; put text that begins with `*` in quotes",
+                    self.check.hint("anchor", &name, names)
+                );
+                self.check.problem(place, "this alias (`*name`) stands for nothing above it", hint);
                 return Ok(Node::broken(place));
             }
             _ => return Ok(Node::broken(place)),
         };
-        let node = if self.has_strange_tag(tag.as_deref(), span) { Node::broken(place) } else { node };
+        // From the tag on: it may be what is meant to be hidden.
+        let node = self.strange_tag(tag.as_deref(), span).map_or(node, Node::broken);
         if anchor > 0 {
             let size = Size::of(&node);
             self.anchors.insert(anchor, Rc::new(Anchored { node: node.clone(), size }));
@@ -220,7 +225,7 @@ impl<'a> Composer<'a, '_> {
                 let message = format!("key `{text}` is written twice, first on line {line}");
                 self.check.problem(key.place, &message, "keep one of the two");
                 // Which of the two is meant is not known, so nothing must be concluded from the first alone.
-                let value = Node::broken(key.place);
+                let value = Node::broken(value.place);
                 entries.push(Entry { key: At { value: text, place: key.place }, value });
             } else {
                 seen.insert(text.clone(), key.place.line);
@@ -287,17 +292,18 @@ impl<'a> Composer<'a, '_> {
         if beyond { Err(Stop::beyond(place)) } else { Ok(()) }
     }
 
-    /// Tags choose types of a program; here a value's type is given by its key.
-    fn has_strange_tag(&mut self, tag: Option<&Tag>, span: Span) -> bool {
-        let strange = tag.filter(|tag| tag.core_suffix().is_none() && !is_bare(tag));
-        if let Some(tag) = strange {
-            self.check.problem(
-                place_of(span.tag_span().unwrap_or(span)),
-                &format!("the tag `{}{}` means nothing here", tag.original_handle(), tag.suffix()),
-                "write the value without a tag (`!name`)",
-            );
-        }
-        strange.is_some()
+    /// Where there is a tag that means nothing here: tags choose types of a program, and a value's type is given by its
+    /// key.
+    fn strange_tag(&mut self, tag: Option<&Tag>, span: Span) -> Option<Place> {
+        tag.filter(|tag| tag.core_suffix().is_none() && !is_bare(tag))?;
+        let place = place_of(span.tag_span().unwrap_or(span));
+        // Not named: it may be a password that begins with `!`.
+        self.check.problem(
+            place,
+            "this tag (`!name`) means nothing here",
+            "write the value without a tag; put text that begins with `!` in quotes",
+        );
+        Some(place)
     }
 }
 

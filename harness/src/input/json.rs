@@ -4,6 +4,7 @@
 use serde_json::{Map, Number, Value};
 
 use super::checker::Checker;
+use super::problem::Place;
 use super::tree::{Content, Node, Scalar};
 
 /// What a node is to YAML 1.1. What JSON cannot say (infinity) stays text.
@@ -106,36 +107,23 @@ fn sexagesimal(unsigned: &str, digits: &str, negative: bool) -> Option<Number> {
     (total.abs() < 9e15).then(|| Number::from(total as i64))
 }
 
-/// Warns of words that LiteLLM reads as other numbers than a person may think.
-pub(crate) fn warn_of_surprises(node: &Node, check: &mut Checker<'_>) {
-    match &node.content {
-        Content::Scalar(scalar) => {
-            let value = of_scalar(scalar);
-            let text = &scalar.text;
-            let leading_zero = text.trim_start_matches(['-', '+']).strip_prefix('0');
-            let octal = leading_zero.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-            if value.is_number() && (octal || text.contains(':')) {
-                check.warning(
-                    node.place,
-                    &format!("LiteLLM reads `{text}` as the number {value}"),
-                    format!("write `{value}`, or `\"{text}\"` if it is text"),
-                );
-            } else if value.is_string()
-                && scalar.is_number()
-                && !text.contains("inf")
-                && !text.contains("nan")
-            {
-                check.warning(
-                    node.place,
-                    &format!("LiteLLM reads `{text}` as text, not as a number"),
-                    "write the number without an exponent, or with a fraction and a sign: `1.0e+3`",
-                );
-            }
-        }
-        Content::List(items) => items.iter().for_each(|item| warn_of_surprises(item, check)),
-        Content::Mapping(entries) => {
-            entries.iter().for_each(|entry| warn_of_surprises(&entry.value, check));
-        }
-        Content::Broken => {}
+/// Warns of a word that LiteLLM reads as another number than a person may think.
+pub(crate) fn warn_of_surprise(place: Place, scalar: &Scalar, check: &mut Checker<'_>) {
+    let value = of_scalar(scalar);
+    let text = &scalar.text;
+    let leading_zero = text.trim_start_matches(['-', '+']).strip_prefix('0');
+    let octal = leading_zero.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    if value.is_number() && (octal || text.contains(':')) {
+        check.warning(
+            place,
+            &format!("LiteLLM reads `{text}` as the number {value}"),
+            format!("write `{value}`, or `\"{text}\"` if it is text"),
+        );
+    } else if value.is_string() && scalar.is_number() && !text.contains("inf") && !text.contains("nan") {
+        check.warning(
+            place,
+            &format!("LiteLLM reads `{text}` as text, not as a number"),
+            "write the number without an exponent, or with a fraction and a sign: `1.0e+3`",
+        );
     }
 }

@@ -83,6 +83,13 @@ impl<V: Read> Read for Entries<V> {
     }
 }
 
+/// What the files of each kind begin with, and how a person gives one.
+const KINDS: [(&str, &str, &str); 3] = [
+    ("scenario", "a scenario", "name it among the scenario files"),
+    ("environment", "an environment", "give it with `--env FILE`"),
+    ("model_list", "a configuration of LiteLLM", "give it with `--litellm-config FILE`"),
+];
+
 /// A mapping whose keys are known.
 pub(crate) struct Keys<'n> {
     place: Place,
@@ -122,6 +129,17 @@ impl Keys<'_> {
 }
 
 impl Checker<'_> {
+    /// Whether the file is of another kind than the one that has a key of `own`; that is one mistake, and said here.
+    pub(crate) fn is_another_kind(&mut self, root: &Node, own: &[&str]) -> bool {
+        if own.iter().any(|key| root.get(key).is_some()) {
+            return false;
+        }
+        let kind = KINDS.iter().find_map(|(key, kind, hint)| Some((root.entry(key)?.key.place, kind, *hint)));
+        let Some((place, kind, hint)) = kind else { return false };
+        self.problem(place, &format!("this file is {kind}"), hint);
+        true
+    }
+
     /// A mapping that has only `known` keys. A misspelt key is said, and read as the one that is meant.
     pub(crate) fn keys<'n>(&mut self, node: &'n Node, known: &[&'static str]) -> Option<Keys<'n>> {
         let entries = self.mapping(node)?;

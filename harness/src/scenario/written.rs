@@ -48,6 +48,9 @@ pub(crate) struct ScenarioFile {
 impl Read for ScenarioFile {
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
         let known = ["scenario", "title", "requirements", "components", "traffic", "expect", "recover"];
+        if check.is_another_kind(node, &["scenario", "title", "traffic", "expect"]) {
+            return None;
+        }
         let keys = check.keys(node, &known)?;
         Some(Self {
             scenario: keys.required(check, "scenario", "scenario: cloud-down"),

@@ -64,6 +64,8 @@ fn secrets_are_never_shown() {
         ("env-secret-as-name.yaml", "hunter2"),
         ("env-key-elsewhere.yaml", "hunter2"),
         ("env-key-lower-case.yaml", "hunter2"),
+        ("env-key-twice.yaml", "hunter2"),
+        ("env-key-as-tag.yaml", "hunter2"),
     ] {
         let path = super::fail_file(file);
         let problems = input::load(&[], path.to_str()).unwrap_err();

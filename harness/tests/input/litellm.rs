@@ -117,6 +117,40 @@ fn what_only_the_mock_lacks_is_a_warning_for_others() {
 }
 
 #[test]
+fn callbacks_are_not_fallbacks_misspelt() {
+    let config =
+        checked(&format!("{MODELS}litellm_settings: {{ callbacks: [prometheus] }}\n"), LoadedBy::Mock);
+    assert!(config.findings.0.is_empty(), "{}", config.findings);
+}
+
+#[test]
+fn a_deployment_can_be_a_fallback_by_its_id() {
+    let text = MODELS.replace("hosted_vllm/Qwen3 }", "hosted_vllm/Qwen3 }, model_info: { id: gpu-1 }");
+    let text = format!("{text}litellm_settings: {{ fallbacks: [{{ cloud-kimi: [gpu-1] }}] }}\n");
+    let config = checked(&text, LoadedBy::Mock);
+    assert!(config.findings.0.is_empty(), "{}", config.findings);
+}
+
+#[test]
+fn an_id_can_be_a_whole_number() {
+    let text = MODELS.replace("hosted_vllm/Qwen3 }", "hosted_vllm/Qwen3 }, model_info: { id: 7 }");
+    let text = format!("{text}router_settings: {{ fallbacks: [{{ cloud-kimi: [\"7\"] }}] }}\n");
+    let config = checked(&text, LoadedBy::Mock);
+    assert!(config.findings.0.is_empty(), "{}", config.findings);
+}
+
+#[test]
+fn groups_are_looked_up_wherever_they_are_named() {
+    let text = format!(
+        "{MODELS}router_settings:\n  model_group_alias: {{ a: nobody, b: {{ model: nobody, hidden: true }}, c: cloud-kimi }}\n  \
+         model_group_retry_policy: {{ nobody: {{ TimeoutErrorRetries: 1 }}, vllm-qwen: {{ TimeoutErrorRetries: 1 }} }}\n"
+    );
+    let findings = checked(&text, LoadedBy::Any).findings;
+    let unknown = findings.0.iter().filter(|problem| problem.message == "unknown group `nobody`").count();
+    assert_eq!((unknown, findings.0.len()), (3, 3), "{findings}");
+}
+
+#[test]
 fn fallbacks_without_a_circle_are_right() {
     let chains = "
 router_settings:
@@ -145,6 +179,24 @@ fn without_an_environment_only_the_file_itself_is_checked() {
     assert_eq!(ConfigSource::read(&path).unwrap().value["model_list"][0]["model_name"], "any");
     fs::write(&path, text.replace("ollama_chat/a", "7")).unwrap();
     assert_eq!(ConfigSource::read(&path).unwrap_err().0[0].line, Some(1));
+}
+
+#[test]
+fn secrets_are_shown_in_no_message_and_with_no_problem_of_their_own() {
+    for secret in [
+        "general_settings: { master_key: 01234567 }",
+        "environment_variables: { A: 12:34:56 }",
+        "environment_variables:\n  A: 01234567\n  A: hunter2",
+        "environment_variables:\n  A: !hunter2",
+        "environment_variables:\n  A: !ENV hunter2",
+        "general_settings:\n  database_password: *hunter2",
+    ] {
+        let findings = checked(&format!("{MODELS}{secret}\n"), LoadedBy::Mock).findings;
+        let shown = format!("{findings:?}{}", findings.render(Style::Plain));
+        for part in ["hunter2", "01234567", "342391", "12:34:56", "45296"] {
+            assert!(!shown.contains(part), "{part} of {secret} in {shown}");
+        }
+    }
 }
 
 #[test]

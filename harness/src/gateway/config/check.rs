@@ -97,11 +97,13 @@ fn place_in(root: &Node, message: &str) -> Place {
 
 /// Checks a whole file against the environment's names.
 fn file(reader: &mut Reader<'_, '_>, root: &Node, names: &Names, loaded_by: LoadedBy) {
-    hide_secrets(reader, root, false);
-    json::warn_of_surprises(root, reader.check);
+    scalars(reader, root, false);
     if !matches!(root.content, Content::Mapping(_)) {
         let message = format!("expected a LiteLLM configuration, found {}", root.kind());
         reader.check.problem(root.place, &message, "begin it with `model_list:`");
+        return;
+    }
+    if reader.check.is_another_kind(root, &SECTIONS) {
         return;
     }
     let sections = sections(reader, root);
@@ -177,28 +179,33 @@ fn sections<'n>(reader: &mut Reader<'_, '_>, root: &'n Node) -> BTreeMap<&'stati
     found
 }
 
-/// Keeps every value that may be a secret from being shown with a problem beside it.
-fn hide_secrets(reader: &mut Reader<'_, '_>, node: &Node, secret: bool) {
+/// Keeps every value that may be a secret from being shown, and warns of the others that are not what they seem.
+fn scalars(reader: &mut Reader<'_, '_>, node: &Node, secret: bool) {
     match &node.content {
         Content::Scalar(scalar) => {
             let shown = scalar.text.is_empty() || scalar.text.starts_with(super::ENVIRONMENT_PREFIX);
-            if secret && !shown {
+            if !secret {
+                json::warn_of_surprise(node.place, scalar, reader.check);
+            } else if !shown {
                 reader.check.hide(node.place);
             }
         }
-        Content::List(items) => items.iter().for_each(|item| hide_secrets(reader, item, secret)),
+        Content::List(items) => items.iter().for_each(|item| scalars(reader, item, secret)),
         Content::Mapping(entries) => {
             for entry in entries {
-                let key = entry.key.value.to_ascii_lowercase();
-
-                let named = ["password", "secret", "credential", "auth", "headers", "environment_variables"]
-                    .iter()
-                    .any(|part| key.contains(part))
-                    || key.ends_with("key")
-                    || key.ends_with("token");
-                hide_secrets(reader, &entry.value, secret || named);
+                scalars(reader, &entry.value, secret || names_a_secret(&entry.key.value));
             }
         }
+        Content::Broken if secret => reader.check.hide(node.place),
         Content::Broken => {}
     }
+}
+
+fn names_a_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    ["password", "secret", "credential", "auth", "headers", "environment_variables"]
+        .iter()
+        .any(|part| key.contains(part))
+        || key.ends_with("key")
+        || key.ends_with("token")
 }

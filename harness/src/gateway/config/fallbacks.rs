@@ -12,7 +12,7 @@ const ANY: &str = "*";
 /// A longer circle is not told whole.
 const CIRCLE_SHOWN: usize = 10;
 
-/// The groups that fallbacks can name; `None` where the list of models could not be read whole.
+/// The groups and ids that fallbacks can name; `None` where the list of models could not be read whole.
 pub(super) type Groups = Option<BTreeSet<String>>;
 
 const SHAPE: &str = "write `- cloud-kimi: [vllm-qwen]`, one group on each line";
@@ -91,7 +91,8 @@ fn targets(
     targets
 }
 
-fn known_group(reader: &mut Reader<'_, '_>, name: &At<String>, groups: &Groups) {
+/// Notes a group that is not there.
+pub(super) fn known_group(reader: &mut Reader<'_, '_>, name: &At<String>, groups: &Groups) {
     if let Some(known) = groups.as_ref().filter(|known| name.value != ANY && !known.contains(&name.value)) {
         reader.check.unknown("group", name, known.iter().map(String::as_str));
     }

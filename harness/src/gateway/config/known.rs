@@ -104,7 +104,9 @@ pub(super) const PARAMS: [&str; 14] = [
     "max_tokens",
 ];
 pub(super) const MODEL_INFO: [&str; 4] = ["id", "allowed_fails", "allowed_fails_policy", "cooldown_time"];
-pub(super) const LITELLM_SETTINGS: [&str; 7] = [
+/// `callbacks` bears on nothing, and is not `fallbacks` misspelt.
+pub(super) const LITELLM_SETTINGS: [&str; 8] = [
+    "callbacks",
     "num_retries",
     "request_timeout",
     "fallbacks",

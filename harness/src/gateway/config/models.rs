@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use super::check::LoadedBy;
 use super::fallbacks::Groups;
 use super::known::{Keys, MODEL_INFO, MODEL_KEYS, NOT_OF_THE_MOCK, PARAMS, PROVIDERS};
@@ -15,7 +17,7 @@ use crate::input::json;
 use crate::input::problem::Place;
 use crate::input::tree::{Content, Entry, Node};
 
-/// The groups of `model_list`, if all of them could be read.
+/// The groups of `model_list` and the ids of its deployments, if all of them could be read.
 pub(super) fn models(
     reader: &mut Reader<'_, '_>,
     entry: &Entry,
@@ -34,7 +36,8 @@ pub(super) fn models(
     let groups: Option<Vec<At<String>>> = read.into_iter().collect();
     let groups = groups?;
     against_environment(reader, entry.key.place, &groups, names);
-    Some(groups.into_iter().map(|group| group.value).collect())
+    // A deployment can be asked for by its id too.
+    Some(groups.into_iter().map(|group| group.value).chain(ids.by_id.into_keys()).collect())
 }
 
 /// Every alias has its component, and every component's aliases are there.
@@ -156,7 +159,7 @@ fn litellm_params(reader: &mut Reader<'_, '_>, node: &Node, loaded_by: LoadedBy)
 fn provider(reader: &mut Reader<'_, '_>, model: &At<String>, custom: Option<&Node>, loaded_by: LoadedBy) {
     let (prefix, name) = model.value.split_once('/').unwrap_or(("", &model.value));
     let custom = custom.map(json::value);
-    let custom = custom.as_ref().and_then(serde_json::Value::as_str);
+    let custom = custom.as_ref().and_then(Value::as_str);
     let known = Dialect::of_provider(prefix).is_some();
     let by_custom = custom.is_some_and(|custom| Dialect::of_provider(custom).is_some());
     if known && name.is_empty() {
@@ -192,5 +195,10 @@ fn model_info(reader: &mut Reader<'_, '_>, node: &Node) -> Option<At<String>> {
             _ => {}
         }
     }
-    keys.get("id").filter(|id| !id.is_null()).and_then(|id| reader.text("id", id))
+    let id = keys.get("id").filter(|id| !id.is_null())?;
+    // LiteLLM takes a whole number as text here, and so does what is made of the file.
+    match json::value(id) {
+        Value::Number(number) if number.is_i64() => Some(At { value: number.to_string(), place: id.place }),
+        _ => reader.text("id", id),
+    }
 }

@@ -4,8 +4,9 @@ use super::fallbacks::{self, Groups};
 use super::known::{CLASSES, Keys, LITELLM_SETTINGS, ROUTER_SETTINGS};
 use super::values::{Reader, Zero, misspelt};
 use super::{GENERAL_SETTINGS, is_foreign_name};
+use crate::input::at::At;
 use crate::input::checker::{MISSPELT, nearest, nearest_of};
-use crate::input::tree::Node;
+use crate::input::tree::{Content, Node};
 
 pub(super) fn router_settings(reader: &mut Reader<'_, '_>, node: &Node, groups: &Groups) {
     for entry in reader.mapping("router_settings", node) {
@@ -22,11 +23,19 @@ pub(super) fn router_settings(reader: &mut Reader<'_, '_>, node: &Node, groups: 
             "allowed_fails_policy" => policy(reader, key, value, "AllowedFails"),
             "model_group_retry_policy" => {
                 for group in reader.mapping(key, value) {
+                    fallbacks::known_group(reader, &group.key, groups);
                     policy(reader, &group.key.value, &group.value, "Retries");
                 }
             }
             "model_group_alias" => {
-                reader.mapping(key, value);
+                for alias in reader.mapping(key, value) {
+                    // With more to say of it, the group is in `model`.
+                    let group = alias.value.get("model").unwrap_or(&alias.value);
+                    if let Content::Scalar(scalar) = &group.content {
+                        let group = At { value: scalar.text.clone(), place: group.place };
+                        fallbacks::known_group(reader, &group, groups);
+                    }
+                }
             }
             "fallbacks" | "context_window_fallbacks" | "content_policy_fallbacks" => {
                 fallbacks::lists(reader, key, value, groups);
@@ -67,6 +76,7 @@ pub(super) fn litellm_settings(
             "num_retries" => reader.count(key, value),
             "request_timeout" => reader.seconds(key, value, Zero::Unset),
             "drop_params" => reader.flag(key, value),
+            "callbacks" => {}
             "default_fallbacks" => fallbacks::default_list(reader, value, groups),
             _ => fallbacks::lists(reader, key, value, groups),
         }
