@@ -39,7 +39,7 @@ use crate::plan::Plan;
 use crate::table::Summary;
 
 /// Pairs of gateways that run at the same time: mostly they wait, but while a LiteLLM starts it takes a whole core.
-const PAIRS: usize = 3;
+const PAIRS: usize = 4;
 /// Slots for the cells of one pair: see `BUSY_SLOTS`.
 const SLOTS: usize = 16;
 

@@ -13,6 +13,7 @@ use crate::cell::{Cell, Deployment, Settings};
 use crate::compare::{Difference, differences, same_latency};
 use crate::facts::{Facts, facts};
 use crate::fault::Fault;
+use crate::known::differs_otherwise;
 use crate::pair::{Pair, Side};
 
 /// Requests to each cell.
@@ -65,8 +66,7 @@ pub(crate) async fn run(
 
 /// Runs those that differ once more in a fresh pair; only what differs again counts.
 async fn repeat(bin: &Path, settings: &Settings, outcomes: &mut [Outcome], slots: usize, seed: u64) {
-    let apart: Vec<Cell> =
-        outcomes.iter().filter(|o| !o.differences.is_empty()).map(|o| o.cell.clone()).collect();
+    let apart: Vec<Cell> = outcomes.iter().filter(|o| differs_otherwise(o)).map(|o| o.cell.clone()).collect();
     if !apart.is_empty() && apart.len() <= REPEATED_MAX {
         for mut again in run_once(bin, settings, apart, slots, seed).await {
             again.repeated = true;
@@ -141,9 +141,12 @@ fn warm_cells() -> Vec<Cell> {
 async fn warm_up(pair: &Pair, cells: &[Cell]) {
     for cell in cells {
         // Also a chain that fails, and a refusal: 401 cools at once, or with the counters that are set, soon.
-        let mut alone = serde_json::Map::new();
+        // Without retries, whatever the configuration says of them: their sleeps would be all that is warmed up.
+        let mut once = serde_json::Map::new();
+        once.insert("num_retries".into(), 0.into());
+        let mut alone = once.clone();
         alone.insert("disable_fallbacks".into(), true.into());
-        pair.ask(Side::Real, &Ask::chat(&cell.group("first"), cell.streaming)).await;
+        pair.ask(Side::Real, &Ask::chat_with(&cell.group("first"), cell.streaming, &once)).await;
         for _ in 0..5 {
             pair.ask(Side::Real, &Ask::chat_with(&cell.group("first"), cell.streaming, &alone)).await;
         }
