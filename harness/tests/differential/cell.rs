@@ -1,11 +1,14 @@
 //! A configuration, and a cell of it: a chain of deployments with their faults, and the request that is asked of it.
 
+use std::time::Duration;
+
 use mocks::gateway::config::Provider;
 use serde_json::{Map, Value, json};
 
 use crate::ask::Ask;
 use crate::facts::Labels;
 use crate::fault::Fault;
+use crate::run::REQUESTS;
 
 /// Settings of a gateway process; all cells with equal settings share one.
 #[derive(Debug, Clone)]
@@ -48,6 +51,8 @@ pub(crate) struct Cell {
     pub(crate) headers: Vec<(String, String)>,
     /// The most retries that any group of it has.
     pub(crate) retries: u32,
+    /// Pauses before its requests.
+    pub(crate) pauses: [Duration; REQUESTS],
 }
 
 impl Deployment {
@@ -82,6 +87,16 @@ impl Cell {
     /// What the upstream of deployment `index` says.
     pub(crate) fn marker(&self, index: usize) -> String {
         format!("this is {}", self.deployments[index].role)
+    }
+
+    /// What the attempts at deployment `index` are counted under: its role, or where `order` sets it apart from the
+    /// others of its group, its role and its order.
+    pub(crate) fn counted_as(&self, index: usize) -> String {
+        let deployment = &self.deployments[index];
+        match deployment.params.get("order") {
+            Some(order) => format!("{}-{order}", deployment.role),
+            None => deployment.role.clone(),
+        }
     }
 
     /// Its roles, in order.
@@ -131,7 +146,8 @@ impl Cell {
             Fault::Status { status: 400..=404, .. } => true,
             _ => self.retries == 0,
         };
-        self.deployments.iter().all(is_quick)
+        let pauses = self.pauses.iter().any(|pause| !pause.is_zero());
+        !pauses && self.deployments.iter().all(is_quick)
     }
 
     /// Its request.
@@ -148,7 +164,7 @@ impl Cell {
             labels.port(*port, &deployment.role);
             labels.own_id(&self.id(index));
             let members = self.deployments.iter().filter(|other| other.role == deployment.role).count();
-            if members > 1 {
+            if members > 1 && !deployment.params.contains_key("order") {
                 labels.name(&self.id(index), &format!("<id of {}>", deployment.role));
             }
         }

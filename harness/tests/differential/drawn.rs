@@ -3,6 +3,8 @@
 //! Chance stays out of their outcomes: the members of a group are alike unless `order` sets them apart, and a
 //! cooldown is either far longer than a cell or off, so that no sleep's jitter decides whether it has ended.
 
+use std::time::Duration;
+
 use mocks::gateway::config::Provider;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, RngExt, SeedableRng};
@@ -12,6 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::cell::{Cell, Deployment, Settings};
 use crate::fault::Fault;
 use crate::matrix::PROVIDERS;
+use crate::run::REQUESTS;
 
 /// Cells that share a configuration.
 const CELLS_EACH: usize = 12;
@@ -125,6 +128,7 @@ fn cell(rng: &mut impl Rng, settings: &Settings, index: usize) -> Cell {
         body: Map::new(),
         headers: Vec::new(),
         retries: 0,
+        pauses: [Duration::ZERO; REQUESTS],
     };
     overrides(rng, &mut cell, groups);
     let mentioned = [&settings.router, &settings.litellm, &cell.body.clone().into()];

@@ -108,7 +108,9 @@ fn header(name: &str, value: &str, reply: &Reply, labels: &Labels) -> String {
     }
     // LiteLLM would compress a long whole reply.
     let by_length = if reply.body.len() >= 500 { "Origin, Accept-Encoding" } else { "Origin" };
-    if name == "vary" && value == by_length {
+    let streamed =
+        reply.headers.iter().any(|(name, value)| name == "content-type" && value.starts_with("text/event"));
+    if name == "vary" && value == by_length && !streamed {
         return "<by length of body>".into();
     }
     labels.normal(value)

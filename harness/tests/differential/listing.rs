@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::run::Outcome;
+use crate::table::counts;
 
 /// Cells that are named for one difference; the rest is a number.
 const NAMED: usize = 6;
@@ -37,27 +38,51 @@ pub(crate) fn listing(outcomes: &[Outcome]) -> String {
 
 /// What happened in a cell, request by request, at both gateways.
 pub(crate) fn transcript(outcome: &Outcome) -> String {
-    let mut text = format!("{}/{}\n", outcome.settings, outcome.cell.name);
+    let cell = &outcome.cell;
+    let mut text = format!("{}/{}\n", outcome.settings, cell.name);
+    for deployment in &cell.deployments {
+        let (params, info) = (serde_json::json!(deployment.params), serde_json::json!(deployment.info));
+        text.push_str(&format!(
+            "  {} {} {} {params} {info}\n",
+            deployment.role,
+            deployment.provider.prefix(),
+            deployment.fault.name()
+        ));
+    }
+    let body = serde_json::json!(cell.body);
+    let (lists, headers) = (&cell.fallbacks, &cell.headers);
+    text.push_str(&format!(
+        "  stream {}, body {body}, headers {headers:?}, fallbacks {lists:?}\n",
+        cell.streaming
+    ));
     for (index, exchange) in outcome.exchanges.iter().enumerate() {
         let sides =
             [("real", &exchange.real, exchange.real_took), ("mock", &exchange.mock, exchange.mock_took)];
         for (side, facts, took) in sides {
             let fact = |name: &str| facts.get(name).map_or("-", String::as_str);
-            let attempts =
-                outcome.cell.roles().into_iter().map(|role| fact(&format!("attempts at {role}")).to_owned());
             text.push_str(&format!(
                 "  #{} {side} {} by {} fallbacks {} attempts {} {:.2} s {} {} cooled {}\n",
                 index + 1,
                 fact("status"),
                 fact("header x-litellm-model-group"),
                 fact("header x-litellm-attempted-fallbacks"),
-                attempts.collect::<Vec<_>>().join("+"),
+                counts(outcome, facts),
                 took.as_secs_f64(),
                 fact("events"),
                 fact("body /error/message"),
                 fact("header retry-after"),
             ));
         }
+    }
+    for difference in &outcome.differences {
+        let said = |side: &Option<String>| side.clone().unwrap_or_else(|| "(absent)".into());
+        text.push_str(&format!(
+            "  differs #{} {}\n      real: {}\n      mock: {}\n",
+            difference.request,
+            difference.fact,
+            said(&difference.real),
+            said(&difference.mock)
+        ));
     }
     text
 }

@@ -1,13 +1,31 @@
 //! The cells that are always the same: every fault, kind of reply and provider under every configuration.
 
+use std::time::Duration;
+
 use mocks::gateway::config::Provider;
 use serde_json::{Map, json};
 
 use crate::cell::{Cell, Deployment, Settings};
 use crate::fault::Fault;
+use crate::run::REQUESTS;
 
 /// The providers, as the faulty one of a chain.
 pub(crate) const PROVIDERS: [Provider; 2] = [Provider::OllamaChat, Provider::HostedVllm];
+
+/// The configuration in which counting windows and cooldowns end between requests.
+const WINDOWS: &str = "windows";
+/// Pauses before its five requests, milliseconds: the first failure's window ends before the second request, whose
+/// window is still open at the third, which cools; the fourth meets the cooldown, and the fifth comes after it.
+const PAUSES: [u64; REQUESTS] = [0, 3600, 300, 300, 3600];
+/// Faults that do not wait, so that the pauses are all that passes.
+const QUICK: [Fault; 6] = [
+    Fault::status(500),
+    Fault::status(429),
+    Fault::status(401),
+    Fault::status(404),
+    Fault::Refuse,
+    Fault::CutBefore,
+];
 
 /// The configurations.
 pub(crate) fn settings() -> Vec<Settings> {
@@ -35,7 +53,11 @@ pub(crate) fn settings() -> Vec<Settings> {
         ),
         named(
             "one-allowed-fail",
-            json!({ "timeout": 1, "num_retries": 1, "allowed_fails": 1, "cooldown_time": 30 }),
+            json!({ "timeout": 1, "num_retries": 1, "allowed_fails": 1, "cooldown_time": 300 }),
+        ),
+        named(
+            WINDOWS,
+            json!({ "timeout": 1, "num_retries": 0, "allowed_fails": 1, "cooldown_time": 3, "max_fallbacks": 1 }),
         ),
     ]
 }
@@ -83,21 +105,31 @@ pub(crate) fn cell(
         // Here it is to be waited for.
         deployments.iter_mut().for_each(|d| drop(d.params.insert("timeout".into(), 5.into())));
     }
+    let mut body = Map::new();
+    if streaming && chain == Chain::Relay {
+        body.insert("stream_options".into(), json!({ "include_usage": true }));
+    }
     let retries = settings.router["num_retries"].as_u64().unwrap_or(2);
     Cell {
         name: format!("{}-{kind}-{}-{end}", fault.name(), provider.prefix()),
         deployments,
         fallbacks: vec![("first".into(), targets)],
         streaming,
-        body: Map::new(),
+        body,
         headers: Vec::new(),
         retries: u32::try_from(retries).expect("a small number"),
+        pauses: if settings.name == WINDOWS { PAUSES.map(Duration::from_millis) } else { Default::default() },
     }
+}
+
+/// The faults of one configuration.
+pub(crate) fn faults(settings: &Settings) -> Vec<Fault> {
+    if settings.name == WINDOWS { QUICK.to_vec() } else { Fault::MATRIX.to_vec() }
 }
 
 /// All cells of one configuration.
 pub(crate) fn all(settings: &Settings) -> Vec<Cell> {
-    let mut faults = Fault::MATRIX.to_vec();
+    let mut faults = faults(settings);
     if settings.name == "tuned" {
         faults.extend(Fault::RARE);
     }

@@ -44,7 +44,7 @@ pub(crate) struct Pair {
 
 /// The guard of a LiteLLM: the harness itself. (This test binary could not be it: after a minute the test framework
 /// writes to its standard output that a test is still running, which nobody reads, and ends.)
-fn guard() -> Vec<OsString> {
+pub(crate) fn guard() -> Vec<OsString> {
     vec![env!("CARGO_BIN_EXE_harness").into(), "supervise".into(), "--".into()]
 }
 
@@ -104,8 +104,8 @@ impl Pair {
     }
 
     /// Keys of the configuration that the mock gateway does not act upon.
-    pub(crate) fn unsupported(&self) -> &[String] {
-        self.mock.unsupported()
+    pub(crate) fn unsupported(&self) -> Vec<&str> {
+        self.mock.unsupported().iter().map(|key| key.path.as_str()).collect()
     }
 
     /// Sends one request to one of them.

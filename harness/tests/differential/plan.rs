@@ -64,6 +64,8 @@ impl Plan {
             cells.retain(is_wanted);
         }
         groups.retain(|(_, cells)| !cells.is_empty());
+        // Those that wait longest go first.
+        groups.sort_by_key(|(settings, _)| settings.router["num_retries"] == 0);
         groups
     }
 }
@@ -72,8 +74,10 @@ impl Plan {
 /// configurations each fault meets half of them, and most of its forms.
 fn part(settings: &Settings, number: usize) -> Vec<Cell> {
     let mut cells = Vec::new();
-    for (index, fault) in
-        Fault::MATRIX.into_iter().enumerate().filter(|(index, _)| (index + number).is_multiple_of(2))
+    for (index, fault) in matrix::faults(settings)
+        .into_iter()
+        .enumerate()
+        .filter(|(index, _)| (index + number).is_multiple_of(2))
     {
         let form = index / 2 + number / 2 * 3 + index % 2 * 5;
         let streaming = form & 1 == 1 || !fault.applies(false);

@@ -1,5 +1,6 @@
 //! All cells of one configuration at the same time, each five times at both gateways.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +22,11 @@ const TIMED: [usize; 3] = [1, 2, 5];
 /// Between the starts of two cells.
 const STAGGER: Duration = Duration::from_millis(100);
 /// What a cell takes of the slots when all its requests are answered at once, and LiteLLM is kept busy.
-const BUSY_SLOTS: u32 = 4;
-/// Slots for cells that are repeated because they differed.
-const REPEATED_AT_ONCE: usize = 4;
+const BUSY_SLOTS: u32 = 8;
+/// Slots for cells that are repeated because they differed, the first and the second time.
+const REPEATS: [usize; 2] = [8, 8];
 /// More cells than that do not differ by noise, and are not repeated.
-const REPEATED_MAX: usize = 40;
+const REPEATED_MAX: usize = 60;
 
 /// One request at both gateways.
 #[derive(Debug, Clone)]
@@ -56,10 +57,18 @@ pub(crate) async fn run(
     seed: u64,
 ) -> Vec<Outcome> {
     let mut outcomes = run_once(bin, settings, cells, slots, seed).await;
+    for slots in REPEATS {
+        repeat(bin, settings, &mut outcomes, slots, seed).await;
+    }
+    outcomes
+}
+
+/// Runs those that differ once more in a fresh pair; only what differs again counts.
+async fn repeat(bin: &Path, settings: &Settings, outcomes: &mut [Outcome], slots: usize, seed: u64) {
     let apart: Vec<Cell> =
         outcomes.iter().filter(|o| !o.differences.is_empty()).map(|o| o.cell.clone()).collect();
     if !apart.is_empty() && apart.len() <= REPEATED_MAX {
-        for mut again in run_once(bin, settings, apart, REPEATED_AT_ONCE, seed).await {
+        for mut again in run_once(bin, settings, apart, slots, seed).await {
             again.repeated = true;
             let first = outcomes.iter_mut().find(|first| first.cell.name == again.cell.name);
             let first = first.expect("it ran before");
@@ -70,7 +79,6 @@ pub(crate) async fn run(
             *first = again;
         }
     }
-    outcomes
 }
 
 async fn run_once(
@@ -111,7 +119,7 @@ fn warm_cells() -> Vec<Cell> {
     let mut cells = Vec::new();
     for provider in [OllamaChat, HostedVllm] {
         for streaming in [false, true] {
-            let chain = [Fault::status(404), Fault::Healthy];
+            let chain = [Fault::status(401), Fault::Healthy];
             let roles = ["first", "second"];
             let deployments =
                 roles.iter().zip(chain).map(|(role, fault)| Deployment::new(role, provider, fault)).collect();
@@ -123,6 +131,7 @@ fn warm_cells() -> Vec<Cell> {
                 body: serde_json::Map::new(),
                 headers: Vec::new(),
                 retries: 0,
+                pauses: [Duration::ZERO; REQUESTS],
             });
         }
     }
@@ -131,9 +140,14 @@ fn warm_cells() -> Vec<Cell> {
 
 async fn warm_up(pair: &Pair, cells: &[Cell]) {
     for cell in cells {
-        for role in cell.roles() {
-            pair.ask(Side::Real, &Ask::chat(&cell.group(role), cell.streaming)).await;
+        // Also a chain that fails, and a refusal: 401 cools at once, or with the counters that are set, soon.
+        let mut alone = serde_json::Map::new();
+        alone.insert("disable_fallbacks".into(), true.into());
+        pair.ask(Side::Real, &Ask::chat(&cell.group("first"), cell.streaming)).await;
+        for _ in 0..5 {
+            pair.ask(Side::Real, &Ask::chat_with(&cell.group("first"), cell.streaming, &alone)).await;
         }
+        pair.ask(Side::Real, &Ask::chat(&cell.group("second"), cell.streaming)).await;
     }
 }
 
@@ -174,20 +188,22 @@ struct Made {
 async fn series(pair: &Pair, side: Side, cell: &Cell) -> Vec<Made> {
     let ask = cell.ask();
     let mut made = Vec::new();
-    for _ in 0..REQUESTS {
+    for pause in cell.pauses {
+        // Nothing to wait for but time.
+        let _ = tokio::time::timeout(pause, std::future::pending::<()>()).await;
         let before = pair.attempts(side, cell);
         let reply = pair.ask(side, &ask).await;
         let attempts: Vec<u32> =
             pair.attempts(side, cell).iter().zip(before).map(|(after, before)| after - before).collect();
         let mut facts = facts(&reply, pair.labels(side, cell));
-        for role in cell.roles() {
-            let of_role = cell.deployments.iter().zip(&attempts).filter(|(d, _)| d.role == role);
-            if cell.deployments.iter().any(|d| d.role == role && d.fault.is_uncounted()) {
-                facts.insert(format!("attempts at {role}"), "not counted".into());
-            } else {
-                let sum: u32 = of_role.map(|(_, attempts)| attempts).sum();
-                facts.insert(format!("attempts at {role}"), sum.to_string());
-            }
+        let mut counts: BTreeMap<String, Option<u32>> = BTreeMap::new();
+        for (index, (deployment, attempts)) in cell.deployments.iter().zip(&attempts).enumerate() {
+            let count = counts.entry(cell.counted_as(index)).or_insert(Some(0));
+            *count = count.filter(|_| !deployment.fault.is_uncounted()).map(|count| count + attempts);
+        }
+        for (name, count) in counts {
+            let count = count.map_or("?".to_owned(), |count| count.to_string());
+            facts.insert(format!("attempts at {name}"), count);
         }
         made.push(Made { facts, took: reply.took, sleeps: sleeps(cell, &attempts) });
     }

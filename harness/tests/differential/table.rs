@@ -77,15 +77,7 @@ fn row(outcome: &Outcome) -> String {
     let took = |of: fn(&Exchange) -> f64| timed.map(|exchange| format!("{:.2}", of(exchange))).join(", ");
     let mut ends: Vec<String> = timed.iter().map(|exchange| end(&exchange.real)).collect();
     ends.dedup();
-    let attempts = timed.map(|exchange| {
-        let of = |role: &str| exchange.real.get(&format!("attempts at {role}")).map_or("?", String::as_str);
-        let roles = outcome.cell.roles();
-        roles
-            .into_iter()
-            .map(|role| if of(role).len() > 3 { "?" } else { of(role) })
-            .collect::<Vec<_>>()
-            .join("+")
-    });
+    let attempts = timed.map(|exchange| counts(outcome, &exchange.real));
     let verdict = if outcome.differences.is_empty() { "equal" } else { "**differs**" };
     format!(
         "| {} | {} | {} | {} | {} | {verdict} |\n",
@@ -95,6 +87,19 @@ fn row(outcome: &Outcome) -> String {
         took(|exchange| exchange.real_took.as_secs_f64()),
         took(|exchange| exchange.mock_took.as_secs_f64()),
     )
+}
+
+/// Attempts at each group, or at each `order` of one: `1+0+1`.
+pub(crate) fn counts(outcome: &Outcome, facts: &Facts) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for index in 0..outcome.cell.deployments.len() {
+        let name = outcome.cell.counted_as(index);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let of = |name: &String| facts.get(&format!("attempts at {name}")).map_or("?", String::as_str);
+    names.iter().map(of).collect::<Vec<_>>().join("+")
 }
 
 fn end(facts: &Facts) -> String {

@@ -13,10 +13,12 @@ use super::secret::Secret;
 
 mod bearing;
 mod read;
+mod routing;
+mod section;
 
 pub use bearing::{BearsOn, Unsupported};
 
-pub(crate) use read::{names, parse_lists};
+use routing::{names, parse_lists};
 
 /// LiteLLM's effective timeout where nothing is configured.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(6000);
@@ -99,7 +101,7 @@ pub struct Deployment {
     pub provider: Provider,
     /// The model string without its prefix.
     pub upstream_model: String,
-    /// Base URL of the upstream, without a trailing slash.
+    /// Base URL of the upstream, as written.
     pub api_base: String,
     /// Sent upstream as a bearer token.
     pub api_key: Option<Secret>,
@@ -123,6 +125,8 @@ pub struct Deployment {
     pub allowed_fails_policy: Option<ClassLimits>,
     /// Request parameters that every call to this deployment gets unless the request sets them.
     pub default_params: Map<String, Value>,
+    /// Those of `litellm_params` that `/model/info` shows as written.
+    pub shown_params: Map<String, Value>,
     /// `model_info` as written.
     pub model_info: Map<String, Value>,
 }
@@ -163,8 +167,54 @@ pub struct RouterSettings {
     pub group_retry_policy: Vec<(String, ClassLimits)>,
     /// Fallback lists, the default list last under `*`.
     pub fallbacks: Vec<FallbackList>,
+    /// Lists for prompts that are too long, instead of [`Self::fallbacks`]; `None` where none are configured.
+    pub context_window_fallbacks: Option<Vec<FallbackList>>,
+    /// Lists for prompts that a policy forbids, instead of [`Self::fallbacks`]; `None` where none are configured.
+    pub content_policy_fallbacks: Option<Vec<FallbackList>>,
     /// Recursion depth of fallbacks.
     pub max_fallbacks: u32,
+    /// After a failure the group's other deployments are tried before its fallback list.
+    pub weighted_failover: bool,
+    /// Calls that one request may make after its first, over all groups; `None` is no limit.
+    pub num_retries_per_request: Option<u32>,
+    /// Parameters that an upstream's dialect does not know are left out instead of refused.
+    pub drop_params: bool,
+    /// Other names of groups.
+    pub aliases: Vec<GroupAlias>,
+    /// Which of the timeouts here were written as whole numbers.
+    pub whole_timeouts: WholeTimeouts,
+    /// `router_settings` as written.
+    pub written: Map<String, Value>,
+}
+
+/// Which timeouts for all deployments were written as whole numbers: headers show them so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WholeTimeouts {
+    /// `router_settings.timeout`.
+    pub timeout: bool,
+    /// `router_settings.stream_timeout`.
+    pub stream: bool,
+    /// `litellm_settings.request_timeout`.
+    pub request: bool,
+}
+
+/// Another name of a group: an entry of `model_group_alias`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupAlias {
+    /// The other name.
+    pub name: String,
+    /// The group.
+    pub group: String,
+    /// Left out of the list of models.
+    pub hidden: bool,
+}
+
+impl RouterSettings {
+    /// The group that a name stands for: itself unless it is an alias.
+    #[must_use]
+    pub fn aliased<'a>(&'a self, name: &'a str) -> &'a str {
+        self.aliases.iter().find(|alias| alias.name == name).map_or(name, |alias| &alias.group)
+    }
 }
 
 /// A checked configuration.
@@ -176,6 +226,12 @@ pub struct GatewayConfig {
     pub router: RouterSettings,
     /// `general_settings.master_key`.
     pub master_key: Option<Secret>,
+    /// `general_settings.cancel_on_disconnect`: a client that leaves ends its request, unless that is a stream.
+    pub cancel_on_disconnect: bool,
+    /// `general_settings.expose_fallback_errors_to_caller`: requests may ask for the errors before the answer.
+    pub expose_fallback_errors: bool,
+    /// `general_settings.dangerously_allow_mock_testing_request_params`.
+    pub allows_mock_params: bool,
     /// Keys that the mock does not act upon, and what each bears on.
     pub unsupported: Vec<Unsupported>,
 }
@@ -193,15 +249,49 @@ pub struct RequestOverrides {
     pub disable_fallbacks: bool,
     /// Body `fallbacks`, instead of the configured lists.
     pub fallbacks: Option<RequestFallbacks>,
+    /// Body `context_window_fallbacks`, instead of the configured lists.
+    pub context_window_fallbacks: Option<Vec<FallbackList>>,
+    /// Body `content_policy_fallbacks`, instead of the configured lists.
+    pub content_policy_fallbacks: Option<Vec<FallbackList>>,
+    /// Body `max_fallbacks`.
+    pub max_fallbacks: Option<u32>,
+    /// Body `include_fallback_errors`, where the configuration lets it count.
+    pub include_fallback_errors: bool,
 }
 
-/// The two forms of a body's `fallbacks`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The three forms of a body's `fallbacks`.
+#[derive(Debug, Clone, PartialEq)]
 pub enum RequestFallbacks {
     /// `["a", "b"]`: for whatever fails.
     Targets(Vec<String>),
     /// `[{"group": ["a"]}]`: as in the configuration.
     Lists(Vec<FallbackList>),
+    /// `[{"model": "a", "temperature": 0.5}]`: for whatever fails, each with fields that replace the request's own.
+    Overrides(Vec<Map<String, Value>>),
+}
+
+impl RequestFallbacks {
+    /// Reads the value of a body's `fallbacks`. What has none of the three forms names nothing.
+    #[must_use]
+    pub fn read(value: &Value) -> Self {
+        let entries = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        if let Some(targets) = names(value).filter(|targets| !targets.is_empty()) {
+            return Self::Targets(targets);
+        }
+        let objects: Option<Vec<&Map<String, Value>>> = entries.iter().map(Value::as_object).collect();
+        if let Some(objects) = objects
+            && objects.iter().any(|fields| fields.get("model").is_some_and(|model| !model.is_array()))
+        {
+            return Self::Overrides(objects.into_iter().cloned().collect());
+        }
+        Self::Lists(Self::lists(value).unwrap_or_default())
+    }
+
+    /// Reads lists in the form of the configuration.
+    #[must_use]
+    pub fn lists(value: &Value) -> Option<Vec<FallbackList>> {
+        parse_lists(value)
+    }
 }
 
 impl GatewayConfig {
@@ -221,29 +311,61 @@ impl GatewayConfig {
         streaming: bool,
         overrides: &RequestOverrides,
     ) -> Duration {
+        self.timeout_in_place(deployment, streaming, overrides).0
+    }
+
+    /// A deployment's timeout as headers show it, where no request overrides it: whole seconds that were written as
+    /// such for all deployments stay so, a deployment's own become a decimal fraction.
+    #[must_use]
+    pub fn shown_timeout(&self, deployment: usize, streaming: bool) -> String {
+        match self.timeout_in_place(deployment, streaming, &RequestOverrides::default()) {
+            (limit, true) => limit.as_secs().to_string(),
+            (limit, false) => format!("{:?}", limit.as_secs_f64()),
+        }
+    }
+
+    /// The timeout, and whether it was written as a whole number for all deployments.
+    fn timeout_in_place(
+        &self,
+        deployment: usize,
+        streaming: bool,
+        overrides: &RequestOverrides,
+    ) -> (Duration, bool) {
         let deployment = &self.deployments[deployment];
         let router = &self.router;
-        let whole = overrides
-            .timeout
-            .or(deployment.timeout)
-            .or(deployment.request_timeout)
-            .or(router.request_timeout)
-            .or(router.timeout)
-            .unwrap_or(DEFAULT_TIMEOUT);
-        if !streaming {
-            return whole;
-        }
-        overrides
-            .stream_timeout
-            .or(deployment.stream_timeout)
-            .or(router.stream_timeout)
-            .or(router.timeout.and(router.request_timeout))
-            .unwrap_or(whole)
+        let own = |limit: Option<Duration>| (limit, false);
+        // Ordered by precedence; a timeout of 0 is passed over like one that is not set.
+        let of_streams = [
+            own(overrides.stream_timeout),
+            own(deployment.stream_timeout),
+            (router.stream_timeout, router.whole_timeouts.stream),
+            (router.timeout.and(router.request_timeout), router.whole_timeouts.request),
+        ];
+        let of_all = [
+            own(overrides.timeout),
+            own(deployment.timeout),
+            (
+                deployment.request_timeout,
+                deployment.shown_params.get("request_timeout").is_some_and(Value::is_u64),
+            ),
+            (router.request_timeout, router.whole_timeouts.request),
+            (router.timeout, router.whole_timeouts.timeout),
+        ];
+        let places = of_streams.into_iter().filter(|_| streaming).chain(of_all);
+        let mut set = places.filter_map(|(limit, whole)| Some((limit?, whole)));
+        set.find(|(limit, _)| !limit.is_zero()).unwrap_or((DEFAULT_TIMEOUT, false))
     }
 
     /// Indices of a group's deployments, in the order of `model_list`.
     pub fn members<'a>(&'a self, group: &'a str) -> impl Iterator<Item = usize> + 'a {
         self.deployments.iter().enumerate().filter(move |(_, d)| d.group == group).map(|(index, _)| index)
+    }
+
+    /// Names in the list of models: aliases that are not hidden, then groups.
+    #[must_use]
+    pub fn listed_names(&self) -> Vec<&str> {
+        let shown = self.router.aliases.iter().filter(|alias| !alias.hidden).map(|alias| alias.name.as_str());
+        shown.chain(self.groups()).collect()
     }
 
     /// Group names in order of first appearance.

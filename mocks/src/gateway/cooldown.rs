@@ -128,7 +128,7 @@ impl CooldownMemory {
             let limit = router_limit.unwrap_or(router.allowed_fails);
             return self.bump(index, Counter::Router, window, now) > limit;
         }
-        self.built_in_rules(index, failure.status, single, now)
+        self.built_in_rules(index, failure.inner_status(), single, now)
     }
 
     fn built_in_rules(&self, deployment: usize, status: u16, single: bool, now: Duration) -> bool {
@@ -136,7 +136,7 @@ impl CooldownMemory {
         let total = failed.saturating_add(self.count(deployment, Counter::Succeeded, now));
         match status {
             429 if !single => true,
-            401 | 404 => true,
+            200 | 401 | 404 => true,
             402 => !single,
             _ if failed == total && total >= SINGLE_DEPLOYMENT_REQUESTS => true,
             _ => !single && total >= RATE_REQUESTS && u64::from(failed) * 2 > u64::from(total),

@@ -1,5 +1,6 @@
 //! Drives a [`RequestWalk`] in real time: performs its actions and reports back what happened.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
@@ -9,7 +10,7 @@ use super::config::Deployment;
 use super::failure::{Failure, SeenIn};
 use super::provider::stream::ChunkStream;
 use super::provider::{self, Chunk, Completion, Limits};
-use super::router::{Action, Answer, Event, RequestWalk, Served};
+use super::router::{Action, Answer, BROKEN_STREAMS_TOLD, Event, RequestWalk, Served};
 use super::{Shared, config::Provider};
 
 /// What a request came to.
@@ -20,6 +21,8 @@ pub(super) struct Outcome {
     pub(super) total: Duration,
     /// The part of it spent inside HTTP calls.
     pub(super) in_calls: Duration,
+    /// Characters of the request's messages.
+    pub(super) prompt_chars: usize,
 }
 
 /// A reply and who gave it.
@@ -65,6 +68,7 @@ pub(super) async fn drive(
     let mut event = Event::Started;
     let mut gained: Option<(Content, Vec<(String, String)>)> = None;
     let mut stream_headers = Vec::new();
+    let mut broken_streams = 0;
     loop {
         event = match shared.decide(&mut walk, event) {
             Action::Wait(pause) => {
@@ -73,14 +77,18 @@ pub(super) async fn drive(
             }
             Action::Attempt { deployment, timeout } => {
                 let deployment = &shared.config.deployments[deployment];
-                match attempt(shared, deployment, body, streaming, timeout, &mut in_calls).await {
+                let changed = with_fields(body, walk.fields());
+                match attempt(shared, deployment, &changed, streaming, timeout, &mut in_calls).await {
                     Ok(reply) => {
                         gained = Some(reply);
                         Event::Succeeded
                     }
                     Err(AttemptFault { failure, accepted: None }) => Event::Failed(*failure),
                     Err(AttemptFault { failure, accepted: Some(headers) }) => {
-                        stream_headers = headers;
+                        broken_streams += 1;
+                        if broken_streams <= BROKEN_STREAMS_TOLD {
+                            stream_headers = headers;
+                        }
                         Event::StreamFailed(*failure)
                     }
                 }
@@ -96,9 +104,43 @@ pub(super) async fn drive(
                     }),
                     (Answer::Served(_), None) => unreachable!("the walk serves only what an attempt gained"),
                 };
-                return Outcome { answer, total: started.elapsed(), in_calls };
+                let prompt_chars = body.get("messages").map_or(0, characters);
+                return Outcome { answer, total: started.elapsed(), in_calls, prompt_chars };
             }
         };
+    }
+}
+
+/// The client's body with the fields of the fallback target under way.
+fn with_fields<'a>(body: &'a Map<String, Value>, fields: &Map<String, Value>) -> Cow<'a, Map<String, Value>> {
+    if fields.is_empty() {
+        return Cow::Borrowed(body);
+    }
+    let mut body = body.clone();
+    body.extend(fields.clone());
+    Cow::Owned(body)
+}
+
+/// One call past the router, for its outcome alone.
+pub(super) async fn check_deployment(
+    shared: &Shared,
+    deployment: &Deployment,
+    body: &Map<String, Value>,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    match attempt(shared, deployment, body, false, timeout, &mut Duration::default()).await {
+        Ok(_) => Ok(()),
+        Err(fault) => Err(*fault.failure),
+    }
+}
+
+/// Characters of all texts in a value.
+fn characters(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.chars().count(),
+        Value::Array(items) => items.iter().map(characters).sum(),
+        Value::Object(entries) => entries.values().map(characters).sum(),
+        _ => 0,
     }
 }
 
@@ -112,7 +154,8 @@ async fn attempt(
 ) -> Result<(Content, Vec<(String, String)>), AttemptFault> {
     let provider = deployment.provider;
     let limits = Limits::of(deployment);
-    let request = provider::request(deployment, body, streaming)?;
+    let body = provider::params::known(deployment, body, shared.config.router.drop_params)?;
+    let request = provider::request(deployment, &body, streaming)?;
     let began = Instant::now();
     let broken = |error, in_calls: &mut Duration| {
         *in_calls += began.elapsed();
@@ -147,7 +190,7 @@ async fn attempt(
         provider::status_failure(provider, status, &String::from_utf8_lossy(&whole), limits)
     };
     failure.retry_after_s = retry_after_s;
-    if failure.seen_in == SeenIn::Exchange {
+    if matches!(failure.seen_in, SeenIn::Exchange | SeenIn::Garbage) {
         failure.upstream_headers = headers;
     }
     Err(failure.into())

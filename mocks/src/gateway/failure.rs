@@ -29,6 +29,10 @@ pub enum ErrorClass {
     Api,
     /// A broken transport to `ollama_chat`: never counted for cooldown.
     ApiConnection,
+    /// The prompt is longer than the model can read, by what an OpenAI-compatible server says.
+    ContextWindow,
+    /// The prompt breaks a policy, by what an OpenAI-compatible server says.
+    ContentPolicy,
     /// Every deployment that could be picked is in cooldown: raised by the router, no call was made.
     NoDeployments,
 }
@@ -50,6 +54,8 @@ impl ErrorClass {
             Self::ServiceUnavailable => "ServiceUnavailableError",
             Self::Api => "APIError",
             Self::ApiConnection => "APIConnectionError",
+            Self::ContextWindow => "ContextWindowExceededError",
+            Self::ContentPolicy => "ContentPolicyViolationError",
             Self::NoDeployments => "RouterRateLimitError",
         }
     }
@@ -59,7 +65,10 @@ impl ErrorClass {
     pub fn policy_stem(self) -> Option<&'static str> {
         match self {
             Self::Timeout => Some("TimeoutError"),
+            // A kind of bad request without keys of its own.
+            Self::ContextWindow => Some("BadRequestError"),
             Self::BadRequest
+            | Self::ContentPolicy
             | Self::Authentication
             | Self::NotFound
             | Self::RateLimit
@@ -84,6 +93,9 @@ pub enum SeenIn {
     Timer,
     /// In the content of a reply with status 200. The upstream's headers do not reach the client.
     Content,
+    /// In the content of a reply with status 200 that is not JSON. The client gets 500, but retries and cooldown go by
+    /// the reply's own status.
+    Garbage,
     /// In LiteLLM's own code, which stumbled over such a content. Nothing is appended to what it says, either.
     Reading,
 }
@@ -132,6 +144,18 @@ impl Failure {
             retries_spent: None,
             status_before_forcing: None,
         }
+    }
+
+    /// The status that retries and cooldown go by.
+    #[must_use]
+    pub fn inner_status(&self) -> u16 {
+        if self.seen_in == SeenIn::Garbage { 200 } else { self.status }
+    }
+
+    /// The same as it is counted when it was met inside a stream: no policy knows its class there.
+    #[must_use]
+    pub fn without_class(&self) -> Self {
+        Self { class: ErrorClass::Api, ..self.clone() }
     }
 
     /// A failure with an upstream's status and class, for simulations without a real message.

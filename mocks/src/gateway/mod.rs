@@ -20,6 +20,7 @@ pub mod transport;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -98,6 +99,7 @@ struct Shared {
     memory: Mutex<CooldownMemory>,
     chance: Mutex<ChaCha8Rng>,
     ids: Ids,
+    in_flight: InFlight,
     epoch: Instant,
     tasks: TaskTracker,
     cancel: CancellationToken,
@@ -107,7 +109,7 @@ impl Shared {
     /// Counts a failure that a stream met after its first chunk.
     fn count_late(&self, deployment: usize, failure: &failure::Failure) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.count_failure(&self.config, deployment, failure, self.epoch.elapsed());
+        memory.count_failure(&self.config, deployment, &failure.without_class(), self.epoch.elapsed());
     }
 
     /// One step of a walk, in real time.
@@ -115,6 +117,30 @@ impl Shared {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
         walk.next(&self.config, &mut memory, self.epoch.elapsed(), event, &mut *chance)
+    }
+}
+
+/// How many requests are being answered.
+#[derive(Debug, Default)]
+struct InFlight(AtomicUsize);
+
+/// One request that is being answered, until dropped.
+struct Entered<'a>(&'a InFlight);
+
+impl InFlight {
+    fn enter(&self) -> Entered<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Entered(self)
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -168,6 +194,7 @@ impl Gateway {
             memory: Mutex::default(),
             chance: Mutex::new(ChaCha8Rng::seed_from_u64(options.seed)),
             ids: Ids::new(options.seed),
+            in_flight: InFlight::default(),
             epoch: Instant::now(),
             tasks: tasks.clone(),
             cancel: cancel.clone(),

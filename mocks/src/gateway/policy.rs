@@ -32,7 +32,11 @@ impl ClassLimits {
     /// The limit of a class, or the default limit.
     #[must_use]
     pub fn get(&self, class: ErrorClass) -> Option<u32> {
-        class.policy_stem().and_then(|stem| self.by_stem.get(stem).copied()).or(self.default)
+        let named = |stem: &str| self.by_stem.get(stem).copied();
+        let own = class.policy_stem().and_then(named);
+        // A violated policy is a bad request, too.
+        let kind = (class == ErrorClass::ContentPolicy).then(|| named("BadRequestError")).flatten();
+        own.or(kind).or(self.default)
     }
 }
 
@@ -45,6 +49,7 @@ pub(crate) fn is_known_stem(stem: &str, retries: bool) -> bool {
         | "BadRequestError"
         | "AuthenticationError"
         | "NotFoundError"
+        | "ContentPolicyViolationError"
         | "RateLimitError"
         | "InternalServerError"
         | "ServiceUnavailableError" => true,

@@ -12,16 +12,13 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
 
+use super::config::{Deployment, Provider};
 use super::drive::{Content, FailedAnswer, Outcome, Reply};
 use super::failure::{ErrorClass, Failure};
-use super::provider::seconds;
 use super::router::Served;
 use super::sse::SseWriter;
 use super::{Shared, VERSION};
 
-/// From this length on LiteLLM compresses a whole reply for clients that accept it, and says so in `vary`. Here it is
-/// said, not done.
-const COMPRESSIBLE_BYTES: usize = 500;
 /// What a reply cost: nothing, since the models are unknown to the price list.
 const COST_HEADERS: [&str; 7] = [
     "x-litellm-response-cost-original",
@@ -40,19 +37,51 @@ pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub(super) struct Asked {
     /// `x-litellm-call-id`, the client's own or a new one.
     pub(super) call_id: String,
-    /// The body's `model`.
-    pub(super) model: String,
+    /// The body's `model`, if it has one.
+    pub(super) model: Option<String>,
+    /// The reply is to be a stream.
+    pub(super) streaming: bool,
+    /// The request's own timeout, as it was written.
+    pub(super) timeout: Option<String>,
+    /// A stream is to tell of the failures before it.
+    pub(super) tells_fallbacks: bool,
     /// `stream_options.include_usage`.
     pub(super) include_usage: bool,
 }
 
 /// A reply with a JSON body and the headers that every reply of the proxy has.
 pub(super) fn json_reply(status: u16, body: &Value) -> Response<Body> {
-    let text = body.to_string();
-    let is_long = text.len() >= COMPRESSIBLE_BYTES;
-    let mut response = reply(status, "application/json", Full::new(Bytes::from(text)).boxed_unsync());
-    if is_long {
-        response.headers_mut().insert("vary", HeaderValue::from_static("Origin, Accept-Encoding"));
+    whole_reply(status, "application/json", body.to_string())
+}
+
+/// A page for people.
+pub(super) fn html_reply(text: &str) -> Response<Body> {
+    whole_reply(200, "text/html; charset=utf-8", text.to_owned())
+}
+
+/// A reply without a body.
+pub(super) fn empty_reply(status: u16) -> Response<Body> {
+    let mut response = whole_reply(status, "", String::new());
+    response.headers_mut().remove("content-type");
+    response
+}
+
+/// A reply from outside the layer that sets the proxy's usual headers.
+pub(super) fn bare_reply(status: u16, body: &Value) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())).boxed_unsync());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    set(&mut response, "content-type", "application/json");
+    response
+}
+
+/// From this size on a whole body would be compressed for clients that accept it, which `vary` says to all.
+const COMPRESSED_BYTES: usize = 500;
+
+fn whole_reply(status: u16, content_type: &'static str, body: String) -> Response<Body> {
+    let large = body.len() >= COMPRESSED_BYTES;
+    let mut response = reply(status, content_type, Full::new(Bytes::from(body)).boxed_unsync());
+    if large {
+        set(&mut response, "vary", "Origin, Accept-Encoding");
     }
     response
 }
@@ -117,19 +146,33 @@ pub(super) fn answer(shared: &Arc<Shared>, asked: Asked, outcome: Outcome) -> Re
             // `ollama_chat` loses the upstream's headers unless it streams.
             let is_vllm = reply.completion_has_upstream_headers(shared);
             let upstream = if streaming || is_vllm { reply.upstream_headers.clone() } else { Vec::new() };
-            let mut response = served_body(shared, &asked, reply);
+            let mut response = served_body(shared, &asked, reply, outcome.prompt_chars);
             set(&mut response, "x-litellm-call-id", &asked.call_id);
             attribute(shared, &mut response, &served);
-            account(&mut response, &durations);
+            if !served.fallback_errors.is_empty() {
+                let errors = python_json(&fallback_errors(&served));
+                set(&mut response, "x-litellm-fallback-errors", &errors);
+            }
+            let prices = has_prices(shared, &shared.config.deployments[served.deployment]);
+            account(&mut response, &durations, prices);
             pass_on(&mut response, &upstream);
             response
         }
     }
 }
 
+/// LiteLLM finds a price, of nothing, for the models of OpenAI-compatible servers alone; by their bare names, so also
+/// for another upstream's model of the same name.
+fn has_prices(shared: &Shared, deployment: &Deployment) -> bool {
+    let is_priced = |other: &Deployment| {
+        other.provider == Provider::HostedVllm && other.upstream_model == deployment.upstream_model
+    };
+    shared.config.deployments.iter().any(is_priced)
+}
+
 /// What the reply cost and how long it took.
-fn account(response: &mut Response<Body>, durations: &[(&str, Duration)]) {
-    for name in COST_HEADERS {
+fn account(response: &mut Response<Body>, durations: &[(&str, Duration)], prices: bool) {
+    for name in COST_HEADERS.into_iter().filter(|_| prices) {
         set(response, name, "0.0");
     }
     for (name, duration) in durations {
@@ -140,19 +183,19 @@ fn account(response: &mut Response<Body>, durations: &[(&str, Duration)]) {
 impl Reply {
     fn completion_has_upstream_headers(&self, shared: &Shared) -> bool {
         let provider = shared.config.deployments[self.served.deployment].provider;
-        provider == super::config::Provider::HostedVllm
+        provider == Provider::HostedVllm
     }
 }
 
-fn served_body(shared: &Arc<Shared>, asked: &Asked, reply: Reply) -> Response<Body> {
+fn served_body(shared: &Arc<Shared>, asked: &Asked, reply: Reply, prompt_chars: usize) -> Response<Body> {
     let deployment = &shared.config.deployments[reply.served.deployment];
     let fell_back = reply.served.attempted_fallbacks > 0;
     match reply.content {
         Content::Whole(completion) => {
-            let model = match completion.model {
-                _ if !fell_back => asked.model.clone(),
-                Some(own) => own,
-                None => deployment.model.clone(),
+            let model = match (asked.model.as_ref().filter(|_| !fell_back), completion.model) {
+                (Some(asked), _) => asked.clone(),
+                (None, Some(own)) => own,
+                (None, None) => deployment.model.clone(),
             };
             let id = completion.id.unwrap_or_else(|| format!("chatcmpl-{}", shared.ids.uuid()));
             let mut body = json!({
@@ -171,17 +214,21 @@ fn served_body(shared: &Arc<Shared>, asked: &Asked, reply: Reply) -> Response<Bo
             json_reply(200, &body)
         }
         Content::Stream { first, rest } => {
-            let model = match reply.served.chunks_name {
-                Some(name) => name,
-                None if fell_back => reply.served.group,
-                None => asked.model.clone(),
-            };
             let created = super::unix_seconds();
+            let told = fallback_event(&reply.served, created).filter(|_| asked.tells_fallbacks);
+            let model = match (reply.served.chunks_name, &asked.model) {
+                (Some(name), _) => name,
+                (None, Some(asked)) if !fell_back => asked.clone(),
+                (None, _) => reply.served.group,
+            };
             let ids = shared.ids.clone();
+            let adds_up = reply.served.after_broken_stream;
             let blames = reply.served.unfailed.then(|| (Arc::clone(shared), reply.served.deployment));
             let writer =
                 SseWriter::new(first, rest, deployment.provider, ids, model, created, asked.include_usage)
-                    .blaming(blames);
+                    .blaming(blames)
+                    .telling(told)
+                    .counting(prompt_chars, adds_up);
             let frames = stream::unfold(writer, |mut writer| async move {
                 let bytes = writer.next().await?;
                 Some((Ok::<_, Infallible>(Frame::data(bytes)), writer))
@@ -208,14 +255,15 @@ fn failed_answer(
     set(&mut response, "x-litellm-call-id", &asked.call_id);
     if let Some((served, upstream_headers)) = &failed.broken_stream {
         attribute(shared, &mut response, served);
-        account(&mut response, durations);
+        account(&mut response, durations, has_prices(shared, &shared.config.deployments[served.deployment]));
         pass_on(&mut response, upstream_headers);
         return response;
     }
     set(&mut response, "x-litellm-response-cost", "0");
     set(&mut response, "x-litellm-key-spend", "0.0");
-    if let Some(timeout) = failure.timeout {
-        set(&mut response, "x-litellm-timeout", &seconds(timeout));
+    if let Some(deployment) = failure.deployment {
+        let shown = || shared.config.shown_timeout(deployment, asked.streaming);
+        set(&mut response, "x-litellm-timeout", &asked.timeout.clone().unwrap_or_else(shown));
     }
     if let Some(cooldown) = failure.cooldown {
         set(&mut response, "retry-after", &cooldown.as_secs().to_string());
@@ -224,10 +272,66 @@ fn failed_answer(
     response
 }
 
+/// The failures before a reply, in the form of the header and of the event that tell of them.
+fn fallback_errors(served: &Served) -> Value {
+    let told = served.fallback_errors.iter().map(|error| {
+        // Only these classes have a `type` of their own; Python shows the others' as it shows nothing.
+        let kind = match error.class {
+            ErrorClass::InternalServer => "internal_server_error",
+            ErrorClass::RateLimit => "throttling_error",
+            ErrorClass::NoDeployments => error.class.name(),
+            _ => "None",
+        };
+        json!({ "message": error.message, "type": kind, "param": null, "code": error.status.to_string() })
+    });
+    told.collect()
+}
+
+/// The event that tells the same in a stream.
+fn fallback_event(served: &Served, created: u64) -> Option<Bytes> {
+    if served.fallback_errors.is_empty() {
+        return None;
+    }
+    let group = served.chunks_name.as_ref().unwrap_or(&served.group);
+    let event = json!({
+        "id": "litellm-fallback-metadata", "object": "chat.completion.chunk", "created": created,
+        "model": group, "choices": [],
+        "litellm_fallback": { "fallback_model": group, "errors": fallback_errors(served) },
+    });
+    Some(Bytes::from(format!("data: {}\n\n", python_json(&event))))
+}
+
+/// JSON as Python writes it by default: spaces after colons and commas, and no character beyond ASCII.
+pub(super) fn python_json(value: &Value) -> String {
+    let text = match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(python_json).collect::<Vec<_>>().join(", ")),
+        Value::Object(fields) => {
+            let field = |(name, value): (&String, &Value)| {
+                format!("{}: {}", python_json(&Value::from(name.as_str())), python_json(value))
+            };
+            format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(", "))
+        }
+        scalar => scalar.to_string(),
+    };
+    if text.is_ascii() {
+        return text;
+    }
+    let mut units = [0; 2];
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() {
+            escaped.push(c);
+        } else {
+            escaped.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    escaped
+}
+
 fn attribute(shared: &Shared, response: &mut Response<Body>, served: &Served) {
     let deployment = &shared.config.deployments[served.deployment];
     set(response, "x-litellm-model-id", &deployment.id);
-    set(response, "x-litellm-model-name", &deployment.model);
+    set(response, "x-litellm-model-name", &shared.config.deployments[served.named].model);
     set(response, "x-litellm-model-api-base", &deployment.api_base);
     set(response, "x-litellm-version", VERSION);
     set(response, "x-litellm-key-spend", "0.0");

@@ -12,17 +12,26 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rand::Rng;
+use serde_json::{Map, Value};
 
-use super::config::{FallbackList, GatewayConfig, RequestFallbacks, RequestOverrides};
+use super::config::{GatewayConfig, RequestOverrides};
 use super::cooldown::CooldownMemory;
-use super::failure::{Failure, SeenIn};
+use super::failure::{ErrorClass, Failure, SeenIn};
+use super::provider;
 
+use self::lists::{Found, is_of_the_prompt};
 use self::retry::{backoff, is_retryable_status, worth_retrying};
-use self::target::{Target, order_levels, resolve, weighted_pick};
+use self::target::{Target, has_orders, order_levels, resolve, weighted_pick};
 
+mod extras;
+mod lists;
 mod retry;
 mod target;
 mod text;
+
+/// Of the accepted streams of one request that broke, only these many show in an error's headers: the first, and the
+/// one that was accepted in its place. Those after it would show only once they yield something.
+pub const BROKEN_STREAMS_TOLD: u32 = 2;
 
 /// What happened since the last call.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,11 +91,34 @@ pub struct Served {
     pub max_retries: Option<u32>,
     /// What the hop header says, which is not always the number of hops.
     pub attempted_fallbacks: u32,
+    /// Index of the deployment that `x-litellm-model-name` tells: the one that was called last.
+    pub named: usize,
+    /// An accepted stream broke before this one served: its token counts are added up, in more fields.
+    pub after_broken_stream: bool,
     /// Nothing has failed in this request so far: a failure that its stream still meets is its first, and counts.
     pub unfailed: bool,
     /// What the chunks name as their model where it is not the server: the fallback that accepted the stream first
     /// and then broke it. LiteLLM settles the name when it gets the stream, not when it gets a chunk.
     pub chunks_name: Option<String>,
+    /// The failures before it, innermost loop first, where the request asked for them.
+    pub fallback_errors: Vec<FallbackError>,
+}
+
+/// One failure as the caller may be told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FallbackError {
+    /// The failure's class.
+    pub class: ErrorClass,
+    /// Its status.
+    pub status: u16,
+    /// Its whole message.
+    pub message: String,
+}
+
+impl From<&Failure> for FallbackError {
+    fn from(failure: &Failure) -> Self {
+        Self { class: failure.class, status: failure.status, message: failure.message.clone() }
+    }
 }
 
 /// The model name that nothing in the configuration answers to.
@@ -110,6 +142,20 @@ struct Loop {
     owner: Target,
     /// The last target's failure.
     last_failure: Failure,
+    /// The cause and the failures of the targets, where the request asked for them.
+    errors: Vec<FallbackError>,
+    /// What it goes over, which decides what follows its failure.
+    over: Over,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Over {
+    /// The owner's list: the owner answers its own failure.
+    List,
+    /// The owner's group has several `order` levels: the owner answers the last failure as it is.
+    Orders,
+    /// The rest of the owner's deployments: its list is next.
+    Rest,
 }
 
 /// One run of a group: its attempts and retries.
@@ -146,6 +192,7 @@ pub struct RequestWalk {
     broken_stream: Option<Served>,
     /// [`Served::chunks_name`].
     chunks_name: Option<String>,
+    broken_streams: u32,
     attempted: BTreeSet<(String, Option<i64>)>,
     run: GroupRun,
     /// The first failure of a request is counted where it happens, no later one is.
@@ -153,6 +200,12 @@ pub struct RequestWalk {
     /// A first failure inside an accepted stream, not counted yet. LiteLLM counts it only after it has picked the
     /// next deployment, and then against that one.
     stray: Option<Failure>,
+    /// Deployments that have failed, where the rest of their groups is tried before the lists.
+    failed_over: BTreeSet<usize>,
+    /// Retries and hops so far, which `num_retries_per_request` limits.
+    repeats: u32,
+    /// Fields that replace those of the request's body.
+    fields: Map<String, Value>,
 }
 
 impl GroupRun {
@@ -182,11 +235,21 @@ impl RequestWalk {
             base_depth: 0,
             broken_stream: None,
             chunks_name: None,
+            broken_streams: 0,
             attempted: BTreeSet::new(),
             run,
             first_failure_seen: false,
             stray: None,
+            failed_over: BTreeSet::new(),
+            repeats: 0,
+            fields: Map::new(),
         })
+    }
+
+    /// Fields that replace those of the request's body in the next attempt.
+    #[must_use]
+    pub fn fields(&self) -> &Map<String, Value> {
+        &self.fields
     }
 
     /// Takes what happened and says what to do next.
@@ -206,7 +269,14 @@ impl RequestWalk {
                 Step::Pick => match self.pick(config, memory, now, rng) {
                     Ok(deployment) => {
                         self.run.attempting = Some(deployment);
+                        if let Some(broken) = &mut self.broken_stream {
+                            broken.named = deployment;
+                        }
                         self.count_stray(config, memory, now, deployment);
+                        if let Some(failure) = self.past_the_cap(config, deployment) {
+                            step = Step::AttemptFailed(self.stamped(config, failure));
+                            continue;
+                        }
                         let timeout = config.attempt_timeout(deployment, self.streaming, &self.overrides);
                         return Action::Attempt { deployment, timeout };
                     }
@@ -223,11 +293,18 @@ impl RequestWalk {
                     AfterFailure::Sleep(sleep) => return Action::Wait(sleep),
                     AfterFailure::GiveUp(failure) => Step::GroupFailed(failure),
                 },
-                Step::GroupFailed(failure) => match self.open_loop(config, failure) {
+                Step::GroupFailed(failure) => {
+                    if self.fail_over_within(config, memory, now, &failure) {
+                        Step::NextTarget
+                    } else {
+                        Step::RestFailed(failure)
+                    }
+                }
+                Step::RestFailed(failure) => match self.open_loop(config, failure) {
                     Ok(()) => Step::NextTarget,
                     Err(failure) => Step::HopFailed(failure),
                 },
-                Step::NextTarget => self.next_target(),
+                Step::NextTarget => self.next_target(config),
                 Step::Done(action) => {
                     self.count_stray_at_home(config, memory, now);
                     return action;
@@ -241,6 +318,7 @@ impl RequestWalk {
                     }
                     Some(current) => {
                         current.last_failure = failure.clone();
+                        current.errors.push(FallbackError::from(&failure));
                         if let Some(deployment) = self.countable(&failure) {
                             memory.count_failure(config, deployment, &failure, now);
                         }
@@ -279,7 +357,10 @@ impl RequestWalk {
                 if self.broken_stream.is_none() && accepted.attempted_fallbacks > 0 {
                     self.chunks_name = Some(accepted.group.clone());
                 }
-                self.broken_stream = Some(accepted);
+                self.broken_streams += 1;
+                if self.broken_streams <= BROKEN_STREAMS_TOLD {
+                    self.broken_stream = Some(accepted);
+                }
                 if ends_open_stream(&failure) {
                     let broken_stream = self.broken_stream.take();
                     return Step::Done(Action::Answer(Answer::Failed {
@@ -302,15 +383,23 @@ impl RequestWalk {
     /// What the headers say of the attempt that was made last.
     fn attribution(&self) -> Served {
         let budget = self.run.budget.filter(|_| self.run.retries > 0);
+        let deployment = self.run.attempting.unwrap_or_default();
         Served {
-            deployment: self.run.attempting.unwrap_or_default(),
+            deployment,
+            named: deployment,
             group: self.run.target.name().to_owned(),
             attempted_retries: self.run.retries,
             max_retries: budget.map(|budget| budget.retries),
             // Each loop writes its own depth into the header on the way out, the outermost last.
             attempted_fallbacks: self.loops.first().map_or(self.base_depth, |outermost| outermost.depth),
+            after_broken_stream: self.broken_streams > 0,
             unfailed: !self.first_failure_seen,
             chunks_name: self.chunks_name.clone(),
+            fallback_errors: if self.overrides.include_fallback_errors {
+                self.loops.iter().rev().flat_map(|open| open.errors.clone()).collect()
+            } else {
+                Vec::new()
+            },
         }
     }
 
@@ -333,7 +422,7 @@ impl RequestWalk {
         deployment: usize,
     ) {
         if let Some(failure) = self.stray.take().filter(|failure| self.countable(failure).is_some()) {
-            memory.count_failure(config, deployment, &failure, now);
+            memory.count_failure(config, deployment, &failure.without_class(), now);
         }
     }
 
@@ -389,8 +478,14 @@ impl RequestWalk {
         rng: &mut impl Rng,
     ) -> Result<usize, Failure> {
         let target = &self.run.target;
+        if let Target::Nothing(name) = target {
+            return Err(text::nothing_has_this_name(name));
+        }
         let members = target.members(config);
         let mut candidates = members.clone();
+        if let Target::Remaining { without, .. } = target {
+            candidates.retain(|deployment| !without.contains(deployment));
+        }
         if !matches!(target, Target::Deployment { .. }) {
             candidates.retain(|deployment| !memory.is_cooled(*deployment, now));
         }
@@ -409,12 +504,8 @@ impl RequestWalk {
             candidates = fresh;
         }
         weighted_pick(config, &candidates, rng).ok_or_else(|| {
-            text::no_deployments(config, memory, now, target.name(), &members, self.is_group())
+            text::no_deployments(config, memory, now, target.name(), &members, target.is_group())
         })
-    }
-
-    fn is_group(&self) -> bool {
-        matches!(self.run.target, Target::Group { .. })
     }
 
     /// Step 4: retry, and after which sleep; or not.
@@ -432,14 +523,15 @@ impl RequestWalk {
             _ => members.iter().filter(|deployment| !memory.is_cooled(**deployment, now)).count(),
         };
         let budget = self.run.budget.unwrap_or_else(|| self.budget(config, &failure));
-        if !budget.by_policy && !worth_retrying(failure.status, members.len(), healthy) {
+        if !budget.by_policy && !worth_retrying(&failure, members.len(), healthy) {
             return AfterFailure::GiveUp(failure);
         }
         if budget.retries == 0 {
             return AfterFailure::GiveUp(failure);
         }
         self.run.budget = Some(budget);
-        if !is_retryable_status(failure.status) {
+        self.repeats += 1;
+        if !is_retryable_status(failure.inner_status()) {
             self.run.skipped.extend(failure.deployment);
         }
         // Sleep number k = retries made so far; the one after the last attempt serves nothing but is slept.
@@ -483,71 +575,79 @@ impl RequestWalk {
         // Only the primary's own failure is explained, and not the failure of a stream that was accepted.
         let explains = depth == 0 && self.broken_stream.is_none();
         let owner = self.run.target.clone();
-        let mut targets = order_levels(config, &owner);
-        match self.fallback_targets(config, owner.name()) {
-            Some(list) => targets.extend(list),
-            None if targets.is_empty() => {
+        let mut targets =
+            if is_of_the_prompt(failure.class) { Vec::new() } else { order_levels(config, &owner) };
+        let by_orders = has_orders(config, &owner) && !is_of_the_prompt(failure.class);
+        let over = if by_orders { Over::Orders } else { Over::List };
+        let found = lists::find(config, &self.overrides, &mut failure, owner.name(), self.requested.name());
+        match found {
+            Found::Targets(list) => targets.extend(list),
+            _ if !targets.is_empty() => {}
+            Found::NoList => {
                 if explains {
-                    text::append(&mut failure, &text::no_list(owner.name(), &self.lists(config)));
+                    let lists = lists::general(config, &self.overrides);
+                    text::append(&mut failure, &text::no_list(owner.name(), lists));
                 }
                 return Err(failure);
             }
-            None => {}
+            Found::NoLists => {
+                if explains {
+                    text::append(&mut failure, &text::chain_failed(owner.name(), &[], ""));
+                }
+                return Err(failure);
+            }
         }
         self.attempted.insert(owner.key());
-        if depth >= config.router.max_fallbacks {
-            if explains {
-                let appended = text::chain_failed(owner.name(), &names(&targets), &failure.message);
+        if depth >= self.max_fallbacks(config) {
+            if explains && over == Over::List {
+                let detail = text::quoted(config, &failure);
+                let appended = text::chain_failed(owner.name(), &names(&targets), &detail);
                 text::append(&mut failure, &appended);
             }
             return Err(failure);
         }
-        let last_failure = failure.clone();
-        self.loops.push(Loop { targets, next: 0, depth, cause: failure, owner, last_failure });
+        self.push_loop(targets, depth, failure, owner, over);
         Ok(())
     }
 
+    fn max_fallbacks(&self, config: &GatewayConfig) -> u32 {
+        self.overrides.max_fallbacks.unwrap_or(config.router.max_fallbacks)
+    }
+
+    fn push_loop(&mut self, targets: Vec<Target>, depth: u32, cause: Failure, owner: Target, over: Over) {
+        let last_failure = cause.clone();
+        let errors = vec![FallbackError::from(&cause)];
+        self.loops.push(Loop { targets, next: 0, depth, cause, owner, last_failure, errors, over });
+    }
+
     /// The next target that was not tried yet, or the end of the innermost loop.
-    fn next_target(&mut self) -> Step {
+    fn next_target(&mut self, config: &GatewayConfig) -> Step {
         let Some(mut current) = self.loops.pop() else { return Step::Pick };
         while let Some(target) = current.targets.get(current.next).cloned() {
             current.next += 1;
             if self.attempted.insert(target.key()) {
                 current.depth += 1;
                 self.loops.push(current);
-                self.run = GroupRun::new(target);
+                self.repeats += 1;
+                self.run = GroupRun::new(self.without_fields(target));
                 return Step::Pick;
             }
         }
         let mut failure = current.cause;
+        match current.over {
+            Over::List => {}
+            Over::Orders => return Step::HopFailed(current.last_failure),
+            Over::Rest => {
+                self.run = GroupRun::new(current.owner);
+                return Step::RestFailed(failure);
+            }
+        }
         if self.depth() == 0 && self.broken_stream.is_none() {
-            let detail = text::quoted(&current.last_failure);
+            let detail = text::quoted(config, &current.last_failure);
             let appended = text::chain_failed(current.owner.name(), &names(&current.targets), &detail);
             text::append(&mut failure, &appended);
         }
         Step::HopFailed(failure)
-    }
-
-    fn lists(&self, config: &GatewayConfig) -> Vec<FallbackList> {
-        match &self.overrides.fallbacks {
-            Some(RequestFallbacks::Lists(lists)) => lists.clone(),
-            _ => config.router.fallbacks.clone(),
-        }
-    }
-
-    /// The list of the failed group, else of the group that the client asked for, else the default list.
-    fn fallback_targets(&self, config: &GatewayConfig, group: &str) -> Option<Vec<Target>> {
-        let names = match &self.overrides.fallbacks {
-            Some(RequestFallbacks::Targets(targets)) => targets.clone(),
-            _ => {
-                let lists = self.lists(config);
-                let named = |name: &str| lists.iter().find(|list| list.group == name);
-                let list = named(group).or_else(|| named(self.requested.name())).or_else(|| named("*"))?;
-                list.targets.clone()
-            }
-        };
-        // A name in a request body that nothing answers to is passed over.
-        Some(names.iter().filter_map(|name| resolve(config, name)).collect())
     }
 }
 
@@ -556,6 +656,8 @@ enum Step {
     Pick,
     AttemptFailed(Failure),
     GroupFailed(Failure),
+    /// So have the group's other deployments, or they are not to be tried.
+    RestFailed(Failure),
     NextTarget,
     HopFailed(Failure),
 }
@@ -565,8 +667,8 @@ enum AfterFailure {
     GiveUp(Failure),
 }
 
-fn names(targets: &[Target]) -> Vec<&str> {
-    targets.iter().map(Target::name).collect()
+fn names(targets: &[Target]) -> Vec<String> {
+    targets.iter().map(Target::shown).collect()
 }
 
 /// Whether an error of an open stream goes to the client without fallback: client errors but 429.

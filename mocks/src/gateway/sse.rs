@@ -31,6 +31,10 @@ pub(super) struct SseWriter {
     last_id: String,
     finish_reason: Option<String>,
     usage: Option<Value>,
+    /// Characters of the request and of the reply so far, for an upstream that does not count tokens.
+    prompt_chars: usize,
+    reply_chars: usize,
+    adds_up: bool,
     state: State,
     /// Whose failure it is, and where it is counted, if the stream breaks.
     blames: Option<(Arc<Shared>, usize)>,
@@ -66,6 +70,9 @@ impl SseWriter {
             last_id: String::new(),
             finish_reason: None,
             usage: None,
+            prompt_chars: 0,
+            reply_chars: 0,
+            adds_up: false,
             state: State::Reading,
             blames: None,
         };
@@ -79,6 +86,21 @@ impl SseWriter {
     /// The same, which counts a failure of the stream against a deployment.
     pub(super) fn blaming(mut self, blames: Option<(Arc<Shared>, usize)>) -> Self {
         self.blames = blames;
+        self
+    }
+
+    /// A further event after the first.
+    pub(super) fn telling(mut self, event: Option<Bytes>) -> Self {
+        if let Some(event) = event {
+            self.ready.insert(self.ready.len().min(1), event);
+        }
+        self
+    }
+
+    /// The same, which knows how long the request was, and whether its counts are added to those of a stream before.
+    pub(super) fn counting(mut self, prompt_chars: usize, adds_up: bool) -> Self {
+        self.prompt_chars = prompt_chars;
+        self.adds_up = adds_up;
         self
     }
 
@@ -135,6 +157,8 @@ impl SseWriter {
             delta = opening;
         }
         self.last_id = id;
+        let text = delta.get("content").and_then(Value::as_str).unwrap_or_default();
+        self.reply_chars = self.reply_chars.saturating_add(text.chars().count());
         let event = self.event(json!([{ "index": 0, "delta": delta }]));
         self.push(&event);
     }
@@ -148,15 +172,24 @@ impl SseWriter {
 
     /// The end, with a synthetic `stop` if the upstream ended without a finish marker.
     fn close(&mut self) {
+        let is_empty = self.last_id.is_empty();
         if self.finish_reason.is_none() {
             // Where nothing came at all, the id is of another form.
-            let none = self.last_id.is_empty();
-            let id = if none { format!("chatcmpl-{}", self.ids.uuid()) } else { self.last_id.clone() };
+            let id = if is_empty { format!("chatcmpl-{}", self.ids.uuid()) } else { self.last_id.clone() };
             self.finish(id, "stop".to_owned());
         }
-        if let Some(usage) = self.usage.take().filter(|_| self.include_usage) {
-            let mut event = self.event(json!([{ "index": 0, "delta": {} }]));
-            event["usage"] = usage;
+        if self.include_usage && is_empty {
+            let event = self.event(json!([{ "index": 0, "delta": {} }]));
+            self.push(&event);
+        } else if self.include_usage {
+            let event = json!({
+                "id": self.last_id,
+                "created": self.created,
+                "model": self.model,
+                "object": "chat.completion.chunk",
+                "choices": [{ "index": 0, "delta": {} }],
+                "usage": self.usage(),
+            });
             self.push(&event);
         }
         self.ready.push_back(Bytes::from_static(b"data: [DONE]\n\n"));
@@ -177,6 +210,28 @@ impl SseWriter {
         );
         self.ready.push_back(event.into());
         self.state = State::Closed;
+    }
+
+    /// The upstream's counts. LiteLLM counts with a tokenizer where there are none; here four characters are a token.
+    fn usage(&self) -> Value {
+        let said = |key: &str| self.usage.as_ref()?.get(key)?.as_u64();
+        let estimate = |chars: usize| u64::try_from(chars.div_ceil(4)).unwrap_or(u64::MAX);
+        let reply = said("completion_tokens").unwrap_or_else(|| estimate(self.reply_chars));
+        let prompt = said("prompt_tokens").unwrap_or_else(|| estimate(self.prompt_chars));
+        let details = if self.adds_up {
+            json!({
+                "accepted_prediction_tokens": 0, "audio_tokens": 0, "reasoning_tokens": 0,
+                "rejected_prediction_tokens": 0, "text_tokens": reply, "image_tokens": 0, "video_tokens": 0,
+            })
+        } else {
+            json!({ "reasoning_tokens": 0, "text_tokens": reply })
+        };
+        json!({
+            "completion_tokens": reply,
+            "prompt_tokens": prompt,
+            "total_tokens": prompt.saturating_add(reply),
+            "completion_tokens_details": details,
+        })
     }
 
     fn event(&self, choices: Value) -> Value {

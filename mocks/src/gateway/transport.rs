@@ -16,10 +16,15 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use self::tls::{Tls, TlsError};
+
+mod tls;
 
 /// How long an idle connection is kept.
 const IDLE_LIMIT: Duration = Duration::from_secs(120);
@@ -47,6 +52,26 @@ pub enum TransportError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The upstream's certificate is not to be trusted.
+    #[error("cannot trust the certificate of {host}:{port}: {reason}")]
+    Certificate {
+        /// Host of the base URL.
+        host: String,
+        /// Port of the base URL.
+        port: u16,
+        /// Why.
+        reason: String,
+    },
+    /// There was a connection, but no TLS on it.
+    #[error("no TLS with {host}:{port}: {reason}")]
+    Tls {
+        /// Host of the base URL.
+        host: String,
+        /// Port of the base URL.
+        port: u16,
+        /// Why.
+        reason: String,
     },
     /// The connection was reset.
     #[error("connection reset by peer")]
@@ -76,7 +101,7 @@ pub enum TransportError {
 /// One POST to an upstream.
 #[derive(Debug, Clone)]
 pub struct UpstreamRequest {
-    /// Absolute `http://` URL.
+    /// Absolute `http://` or `https://` URL.
     pub uri: Uri,
     /// Headers, `host` excepted.
     pub headers: HeaderMap,
@@ -121,8 +146,16 @@ struct IdleConnection {
 #[derive(Debug, Clone)]
 pub struct Transport {
     pool: Arc<Pool>,
+    tls: Tls,
     tasks: TaskTracker,
     cancel: CancellationToken,
+}
+
+/// Where to connect to.
+struct Peer<'a> {
+    host: &'a str,
+    port: u16,
+    secure: bool,
 }
 
 impl Pool {
@@ -155,7 +188,7 @@ impl Transport {
     /// A transport whose connection tasks run in `tasks` and end with `cancel`.
     #[must_use]
     pub fn new(tasks: TaskTracker, cancel: CancellationToken) -> Self {
-        Self { pool: Arc::default(), tasks, cancel }
+        Self { pool: Arc::default(), tls: Tls::default(), tasks, cancel }
     }
 
     /// Closes every idle connection.
@@ -173,8 +206,10 @@ impl Transport {
         limit: Duration,
     ) -> Result<UpstreamReply, TransportError> {
         let host = request.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let port = request.uri.port_u16().unwrap_or(80);
+        let secure = request.uri.scheme_str() == Some("https");
+        let port = request.uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let authority = format!("{host}:{port}");
+        let peer = Peer { host: &host, port, secure };
         if let Some(sender) = self.pool.take(&authority) {
             match self.exchange(sender, &authority, request, limit).await {
                 // The upstream closed the idle connection while we were writing.
@@ -182,36 +217,58 @@ impl Transport {
                 outcome => return outcome,
             }
         }
-        let sender = self.connect(&host, port, limit).await?;
+        let sender = self.connect(&peer, limit).await?;
         match self.exchange(sender, &authority, request, limit).await {
             Err(TransportError::Reset) => {}
             outcome => return outcome,
         }
-        let sender = self.connect(&host, port, limit).await?;
+        let sender = self.connect(&peer, limit).await?;
         self.exchange(sender, &authority, request, limit).await
     }
 
     async fn connect(
         &self,
-        host: &str,
-        port: u16,
+        peer: &Peer<'_>,
         limit: Duration,
     ) -> Result<SendRequest<Full<Bytes>>, TransportError> {
         let mut last = None;
         for _ in 0..2 {
-            let connected = timeout(limit, TcpStream::connect((host, port))).await;
+            let begun = Instant::now();
+            let connected = timeout(limit, TcpStream::connect((peer.host, peer.port))).await;
             match connected.map_err(|_| TransportError::Timeout { reading: false })? {
-                Ok(stream) => return self.handshake(stream).await,
+                Ok(stream) => return self.secured(stream, peer, limit.saturating_sub(begun.elapsed())).await,
                 Err(error) => last = Some(error),
             }
         }
         let source = last.unwrap_or_else(|| io::ErrorKind::NotConnected.into());
-        Err(TransportError::Connect { host: host.to_owned(), port, source })
+        Err(TransportError::Connect { host: peer.host.to_owned(), port: peer.port, source })
     }
 
-    async fn handshake(&self, stream: TcpStream) -> Result<SendRequest<Full<Bytes>>, TransportError> {
+    /// TLS belongs to the phase of the connect, and has what is left of its limit.
+    async fn secured(
+        &self,
+        stream: TcpStream,
+        peer: &Peer<'_>,
+        left: Duration,
+    ) -> Result<SendRequest<Full<Bytes>>, TransportError> {
         // Small writes must not wait for each other; a socket that refuses the option works all the same.
         let _ = stream.set_nodelay(true);
+        if !peer.secure {
+            return self.handshake(stream).await;
+        }
+        let (host, port) = (peer.host.to_owned(), peer.port);
+        match timeout(left, self.tls.connect(peer.host, stream)).await {
+            Err(_) => Err(TransportError::Timeout { reading: false }),
+            Ok(Ok(stream)) => self.handshake(stream).await,
+            Ok(Err(TlsError::Certificate(reason))) => Err(TransportError::Certificate { host, port, reason }),
+            Ok(Err(TlsError::Other(reason))) => Err(TransportError::Tls { host, port, reason }),
+        }
+    }
+
+    async fn handshake<S>(&self, stream: S) -> Result<SendRequest<Full<Bytes>>, TransportError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| classify(&e))?;
         let cancel = self.cancel.clone();
         self.tasks.spawn(async move {

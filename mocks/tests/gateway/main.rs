@@ -6,5 +6,8 @@ mod upstream;
 mod wire;
 
 mod failover;
+mod pages;
+mod settings;
 mod streams;
 mod surface;
+mod tls;

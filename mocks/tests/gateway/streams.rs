@@ -87,7 +87,7 @@ async fn a_clean_early_end_looks_complete() {
 
 #[tokio::test]
 async fn an_error_as_first_event_falls_back_only_for_vllm() {
-    let fallbacks = json!([{ "cloud-kimi": ["cloud-minimax"], "vllm-qwen": ["ollama-qwen"] }]);
+    let fallbacks = json!([{ "cloud-kimi": ["cloud-minimax"] }, { "vllm-qwen": ["ollama-qwen"] }]);
     let world = World::start(json!({ "fallbacks": fallbacks })).await;
     world.upstream.set("kimi", Does::ErrorInStream);
     let reply = world.chat("cloud-kimi", true).await;
@@ -100,7 +100,7 @@ async fn an_error_as_first_event_falls_back_only_for_vllm() {
 
 #[tokio::test]
 async fn an_error_after_content_cools_only_where_its_class_does() {
-    let fallbacks = json!([{ "cloud-kimi": ["ollama-qwen"], "vllm-qwen": ["ollama-qwen"] }]);
+    let fallbacks = json!([{ "cloud-kimi": ["ollama-qwen"] }, { "vllm-qwen": ["ollama-qwen"] }]);
     let world = World::start(json!({ "fallbacks": fallbacks })).await;
     for (model, group, second) in
         [("kimi", "cloud-kimi", "id-cloud-kimi"), ("Qwen3", "vllm-qwen", "id-ollama-qwen")]

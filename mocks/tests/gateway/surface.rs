@@ -32,6 +32,21 @@ async fn bad_requests_get_litellms_answers() {
         |text: &str| world.request("POST", "/v1/chat/completions").bearer_auth(KEY).body(text.to_owned());
     let malformed = world.seen(post("{bad")).await;
     assert_eq!((malformed.status, &malformed.json()["error"]["param"]), (400, &json!("request_body")));
+    let message = malformed.json()["error"]["message"].clone();
+    let place = "unexpected character, expected a string key: line 1 column 2 (char 1)";
+    assert_eq!(message, format!("Invalid JSON payload: {place}"));
+    assert_eq!(malformed.header("x-litellm-call-id"), None);
+    let list = world.seen(post("[]")).await;
+    assert_eq!((list.status, list.header("vary")), (500, None));
+    let empty = world.seen(post("")).await;
+    assert_eq!((empty.status, &empty.json()["error"]["param"]), (400, &json!("messages")));
+    assert!(empty.header("x-litellm-call-id").is_some());
+    let number = world.post(&json!({ "model": 7, "messages": [] })).await;
+    assert_eq!((number.status, &number.json()["error"]["type"]), (400, &json!("bad_request_error")));
+    for messages in [json!("x"), json!(["x"]), json!({ "role": "user" })] {
+        let seen = world.post(&json!({ "model": "cloud-kimi", "messages": messages })).await;
+        assert_eq!((seen.status, &seen.json()["error"]["param"]), (400, &Value::Null), "{messages}");
+    }
     let no_messages = world.post(&json!({ "model": "cloud-kimi" })).await;
     assert_eq!((no_messages.status, &no_messages.json()["error"]["param"]), (400, &json!("messages")));
     for body in [json!({ "model": "nope", "messages": [] }), json!({ "messages": [] })] {
@@ -64,6 +79,83 @@ async fn a_request_can_bring_its_own_id_timeout_and_fallbacks() {
     for _ in 0..2 {
         let reply = world.post(&body).await;
         assert_eq!((reply.status, reply.header("x-litellm-timeout")), (408, Some("0.1")), "never counted");
+    }
+}
+
+#[tokio::test]
+async fn timeouts_show_as_they_were_written() {
+    let world = World::changed(json!({ "timeout": 30, "stream_timeout": 40.5 }), |config| {
+        config["model_list"][0]["litellm_params"]["timeout"] = 5.into();
+    })
+    .await;
+    world.upstream.set("kimi", Does::Status(400));
+    world.upstream.set("Qwen3", Does::Status(400));
+    let shown = async |model: &str, streaming: bool, more: Value| {
+        let mut body = chat(model, streaming);
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body["disable_fallbacks"] = true.into();
+        world.post(&body).await.header("x-litellm-timeout").unwrap().to_owned()
+    };
+    assert_eq!(shown("cloud-kimi", false, json!({})).await, "5.0");
+    assert_eq!(shown("vllm-qwen", false, json!({})).await, "30");
+    assert_eq!(shown("vllm-qwen", true, json!({})).await, "40.5");
+    assert_eq!(shown("vllm-qwen", false, json!({ "timeout": 7 })).await, "7");
+    assert_eq!(shown("vllm-qwen", false, json!({ "timeout": "7" })).await, "7");
+    assert_eq!(shown("vllm-qwen", false, json!({ "request_timeout": 7.5 })).await, "7.5");
+    assert_eq!(shown("vllm-qwen", false, json!({ "timeout": 0 })).await, "30", "0 is none");
+    assert_eq!(shown("vllm-qwen", true, json!({ "timeout": 7, "stream_timeout": 8 })).await, "8");
+}
+
+#[tokio::test]
+async fn headers_that_are_no_numbers_break_the_request() {
+    let world = World::start(json!({})).await;
+    for (name, value, message) in [
+        ("x-litellm-timeout", "soon", "could not convert string to float: 'soon'"),
+        ("x-litellm-num-retries", "1.5", "invalid literal for int() with base 10: '1.5'"),
+    ] {
+        let post = world.request("POST", "/v1/chat/completions").bearer_auth(KEY);
+        let seen = world.seen(post.header(name, value).body(chat("cloud-kimi", false).to_string())).await;
+        assert_eq!((seen.status, &seen.json()["error"]["message"]), (500, &json!(message)));
+        assert_eq!(
+            (seen.header("x-litellm-call-id"), seen.header("x-litellm-response-cost")),
+            (None, Some("0"))
+        );
+    }
+    assert!(world.upstream.seen("kimi").is_empty());
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_its_request_only_where_configured() {
+    for (configured, expected) in [(true, 1), (false, 2)] {
+        let world = World::changed(json!({ "max_fallbacks": 5 }), |config| {
+            config["general_settings"]["cancel_on_disconnect"] = configured.into();
+        })
+        .await;
+        world.upstream.set("kimi", Does::Hangs);
+        let post = world.request("POST", "/v1/chat/completions").bearer_auth(KEY);
+        let leaving = post.body(chat("cloud-kimi", false).to_string()).send();
+        let arrived = async {
+            while world.upstream.seen("kimi").is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = leaving => panic!("the upstream hangs"),
+            () = arrived => {}
+        }
+        // What is still under way counts as in flight until its client is seen to be gone.
+        let idle = async {
+            while world.get("/health/backlog").await.json()["in_flight_requests"] != 1 {
+                tokio::task::yield_now().await;
+            }
+            // The walk's next step would come at the end of kimi's 0.3 s.
+            for _ in 0..2 {
+                world.get("/health?model=cloud-kimi").await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(5), idle).await.unwrap();
+        let calls = 1 + usize::from(!world.upstream.seen("minimax").is_empty());
+        assert_eq!(calls, expected, "cancel_on_disconnect: {configured}");
     }
 }
 

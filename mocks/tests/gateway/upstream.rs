@@ -14,6 +14,8 @@ use tokio::task::JoinHandle;
 pub(crate) enum Does {
     Serves,
     Status(u16),
+    /// An error in words.
+    Says(u16, &'static str),
     /// Reads the request and says nothing.
     Hangs,
     /// Sends response headers, then closes.
@@ -40,6 +42,7 @@ pub(crate) enum Does {
 struct Script {
     does: HashMap<String, Does>,
     seen: Vec<(String, Value)>,
+    paths: Vec<(String, String)>,
 }
 
 /// Listens until dropped.
@@ -74,6 +77,12 @@ impl Upstream {
         self.script.lock().unwrap().does.insert(model.to_owned(), does);
     }
 
+    /// Paths of the requests for a model, in order.
+    pub(crate) fn paths(&self, model: &str) -> Vec<String> {
+        let script = self.script.lock().unwrap();
+        script.paths.iter().filter(|(name, _)| name == model).map(|(_, path)| path.clone()).collect()
+    }
+
     /// Bodies of the requests for a model, in order.
     pub(crate) fn seen(&self, model: &str) -> Vec<Value> {
         let script = self.script.lock().unwrap();
@@ -88,6 +97,7 @@ async fn serve(mut stream: TcpStream, script: Arc<Mutex<Script>>) {
         let does = {
             let mut script = script.lock().unwrap();
             script.seen.push((model.clone(), body.clone()));
+            script.paths.push((model.clone(), path.clone()));
             script.does.get(&model).copied().unwrap_or(Does::Serves)
         };
         let streaming = body["stream"] == true;
@@ -146,6 +156,7 @@ fn chunked(pieces: &[String], complete: bool) -> String {
 /// The bytes of a reply, and whether the connection goes on.
 fn reply(does: Does, model: &str, streaming: bool, ollama: bool) -> (String, bool) {
     match does {
+        Does::Says(status, text) => return (whole(status, text), true),
         Does::Status(status) => return (whole(status, r#"{"error": "boom"}"#), true),
         Does::Babbles if !streaming => return (whole(200, "<html>"), true),
         _ => {}

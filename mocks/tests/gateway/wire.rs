@@ -130,6 +130,18 @@ impl World {
     pub(crate) async fn with_vllm_at(port: Option<u16>, router: Value) -> Self {
         let upstream = Upstream::start().await;
         let config = config(&upstream, port, router);
+        Self::of(upstream, config).await
+    }
+
+    /// The usual configuration, changed.
+    pub(crate) async fn changed(router: Value, change: impl FnOnce(&mut Value)) -> Self {
+        let upstream = Upstream::start().await;
+        let mut config = config(&upstream, None, router);
+        change(&mut config);
+        Self::of(upstream, config).await
+    }
+
+    async fn of(upstream: Upstream, config: Value) -> Self {
         let options = GatewayOptions { config, seed: 1, master_key: None, port: 0 };
         let gateway = Gateway::start(options).await.unwrap();
         Self { gateway, upstream }

@@ -23,7 +23,7 @@ fn defaults_are_those_of_litellm() {
     assert_eq!(config.router.allowed_fails, 3);
     assert_eq!(config.router.max_fallbacks, 5);
     assert_eq!(config.router.cooldown_time, seconds(5.0));
-    assert_eq!(config.deployments[0].api_base, "http://127.0.0.1:1");
+    assert_eq!(config.deployments[0].api_base, "http://127.0.0.1:1/");
     assert!(config.unsupported.is_empty());
 }
 
@@ -153,7 +153,7 @@ fn errors_carry_the_path() {
     assert!(error(json!({ "model": "openai/gpt" }), json!({})).contains("`openai/gpt`"));
     assert!(error(json!({ "api_base": null }), json!({})).ends_with("api_base is missing"));
     assert!(error(json!({ "api_base": "os.environ/X" }), json!({})).contains("resolved"));
-    assert!(error(json!({ "api_base": "https://ollama.com" }), json!({})).contains("TLS"));
+    assert!(error(json!({ "api_base": "ollama.com" }), json!({})).contains("https:// URL"));
     assert!(error(json!({}), json!({ "fallbacks": [{ "a": ["b"] }] })).contains("unknown group `b`"));
     assert!(error(json!({}), json!({ "num_retries": 1.5 })).contains("whole number"));
     assert_eq!(

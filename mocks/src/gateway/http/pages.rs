@@ -1,146 +1,228 @@
-//! The GET routes: health, models and settings.
+//! The pages: which there are, who may see them, and what the simple ones say (section 6).
 
 use http::Response;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::gateway::Shared;
-use crate::gateway::config::{DEFAULT_TIMEOUT, Deployment};
-use crate::gateway::responses::{Body, json_reply};
+use super::query::{Query, decoded};
+use super::{health, models, settings};
+use crate::gateway::responses::{Body, empty_reply, html_reply, json_reply, proxy_error, python_json, set};
+use crate::gateway::{Shared, VERSION};
+
+/// What LiteLLM answers where a page needs the database that there is none of.
+const NEEDS_DATABASE: &str = "DB not connected. This endpoint needs a database; set DATABASE_URL to a PostgreSQL \
+     connection string (postgresql://...) to enable it. See https://docs.litellm.ai/docs/proxy/virtual_keys";
+const SPEND_NEEDS_DATABASE: &str = "/spend/logs ErrorDatabase not connected. Connect a database to your proxy - \
+     https://docs.litellm.ai/docs/simple_proxy#managing-auth---virtual-keys";
+const NO_CACHE: &str = "Cache not initialized. litellm.cache is None";
 
 /// A page by its path.
 pub(super) enum Page {
     Alive,
     Ready,
+    ReadyDetails,
+    Backlog,
+    Health,
     Models,
+    Model(String),
     ModelInfo,
+    GroupInfo,
     RouterSettings,
+    RouterFields,
+    Callbacks,
     Fallback(String),
+    CachePing,
+    CacheInfo,
+    Metrics,
+    NeedsDatabase(DatabasePage),
+    Test,
+    Docs,
+    OpenApi,
+    Routes,
 }
 
-/// The page at a path.
-pub(super) fn page(path: &str) -> Option<Page> {
-    match path {
-        "/health/liveliness" | "/health/liveness" => Some(Page::Alive),
-        "/health/readiness" => Some(Page::Ready),
-        "/v1/models" | "/models" => Some(Page::Models),
-        "/model/info" | "/v1/model/info" => Some(Page::ModelInfo),
-        "/router/settings" => Some(Page::RouterSettings),
-        _ => {
-            let group = path.strip_prefix("/fallback/")?;
-            (!group.is_empty() && !group.contains('/')).then(|| Page::Fallback(group.to_owned()))
-        }
-    }
+/// Pages that need a database, and so say only that.
+#[derive(Clone, Copy)]
+pub(super) enum DatabasePage {
+    ModelInfo,
+    ConfigList,
+    ConfigField,
+    HealthHistory,
+    SpendLogs,
+    ModelMetrics,
 }
+
+/// Who may see a page.
+pub(super) enum Access {
+    Open,
+    Key,
+    Metrics,
+}
+
+type MakePage = fn() -> Page;
+
+/// Paths without a variable part.
+const PATHS: [(&str, MakePage); 28] = [
+    ("/health/liveliness", || Page::Alive),
+    ("/health/liveness", || Page::Alive),
+    ("/health/readiness", || Page::Ready),
+    ("/health/readiness/details", || Page::ReadyDetails),
+    ("/health/backlog", || Page::Backlog),
+    ("/health", || Page::Health),
+    ("/v1/models", || Page::Models),
+    ("/models", || Page::Models),
+    ("/model/info", || Page::ModelInfo),
+    ("/v1/model/info", || Page::ModelInfo),
+    ("/v2/model/info", || Page::NeedsDatabase(DatabasePage::ModelInfo)),
+    ("/model_group/info", || Page::GroupInfo),
+    ("/router/settings", || Page::RouterSettings),
+    ("/router/fields", || Page::RouterFields),
+    ("/get/config/callbacks", || Page::Callbacks),
+    ("/cache/ping", || Page::CachePing),
+    ("/cache/redis/info", || Page::CacheInfo),
+    ("/metrics", || Page::Metrics),
+    ("/config/list", || Page::NeedsDatabase(DatabasePage::ConfigList)),
+    ("/config/field/info", || Page::NeedsDatabase(DatabasePage::ConfigField)),
+    ("/health/history", || Page::NeedsDatabase(DatabasePage::HealthHistory)),
+    ("/health/latest", || Page::NeedsDatabase(DatabasePage::HealthHistory)),
+    ("/spend/logs", || Page::NeedsDatabase(DatabasePage::SpendLogs)),
+    ("/model/metrics", || Page::NeedsDatabase(DatabasePage::ModelMetrics)),
+    ("/test", || Page::Test),
+    ("/", || Page::Docs),
+    ("/openapi.json", || Page::OpenApi),
+    ("/routes", || Page::Routes),
+];
 
 impl Page {
-    /// Needs no key.
-    pub(super) fn is_open(&self) -> bool {
-        matches!(self, Self::Alive | Self::Ready)
+    pub(super) fn at(path: &str) -> Option<Self> {
+        if let Some((_, page)) = PATHS.iter().find(|(at, _)| *at == path) {
+            return Some(page());
+        }
+        if path.starts_with("/metrics/") {
+            return Some(Self::Metrics);
+        }
+        let last = |prefix: &str| {
+            path.strip_prefix(prefix).filter(|name| !name.is_empty() && !name.contains('/')).map(decoded)
+        };
+        let plain = |name: &String| !name.contains('/');
+        last("/fallback/")
+            .map(Self::Fallback)
+            .or_else(|| last("/v1/models/").or_else(|| last("/models/")).filter(plain).map(Self::Model))
     }
 
-    pub(super) fn render(&self, shared: &Shared, query: Option<&str>) -> Response<Body> {
+    pub(super) fn access(&self) -> Access {
+        match self {
+            Self::Alive | Self::Ready | Self::Test | Self::Docs | Self::OpenApi | Self::Routes => {
+                Access::Open
+            }
+            Self::Metrics => Access::Metrics,
+            _ => Access::Key,
+        }
+    }
+
+    /// The `allow` of a wrong method.
+    pub(super) fn methods(&self) -> &'static str {
+        match self {
+            Self::Docs | Self::OpenApi => "GET, HEAD",
+            _ => "GET",
+        }
+    }
+
+    /// The answer to OPTIONS, which these two pages alone have.
+    pub(super) fn options(&self) -> Option<Response<Body>> {
+        if !matches!(self, Self::Alive | Self::Ready) {
+            return None;
+        }
+        let mut response = empty_reply(200);
+        set(&mut response, "allow", "GET, OPTIONS");
+        set(&mut response, "access-control-allow-methods", "GET, OPTIONS");
+        set(&mut response, "access-control-allow-headers", "*");
+        Some(response)
+    }
+
+    pub(super) async fn render(&self, shared: &Shared, query: &Query) -> Response<Body> {
         match self {
             Self::Alive => json_reply(200, &json!("I'm alive!")),
             Self::Ready => json_reply(200, &json!({ "status": "healthy", "db": "Not connected" })),
-            Self::Models => {
-                let detailed =
-                    query.is_some_and(|query| query.split('&').any(|q| q == "include_metadata=true"));
-                json_reply(200, &models(shared, detailed))
+            Self::ReadyDetails => json_reply(200, &ready_details()),
+            Self::Backlog => {
+                let backlog = json!({
+                    "in_flight_requests": shared.in_flight.count(),
+                    "admitted_requests": 0, "queued_requests": 0, "rejected_requests": 0,
+                });
+                json_reply(200, &backlog)
             }
-            Self::ModelInfo => {
-                let data: Vec<Value> = shared.config.deployments.iter().map(model_info).collect();
-                json_reply(200, &json!({ "data": data }))
+            Self::Health => health::page(shared, query).await,
+            Self::Models => models::list(shared, query),
+            Self::Model(name) => models::one(shared, name),
+            Self::ModelInfo => models::info(shared, query),
+            Self::GroupInfo => models::groups(shared, query),
+            Self::RouterSettings => json_reply(200, &settings::router_settings(shared)),
+            Self::RouterFields => json_reply(200, &settings::router_fields()),
+            Self::Callbacks => json_reply(200, &settings::callbacks(shared)),
+            Self::Fallback(group) => settings::fallback(shared, group, query),
+            Self::CachePing => {
+                let detail = json!({ "message": NO_CACHE, "litellm_cache_params": "{}",
+                    "health_check_cache_params": "{}" });
+                proxy_error(503, &python_json(&detail), "cache_ping_error", "cache_ping".into())
             }
-            Self::RouterSettings => json_reply(200, &json!({ "current_values": settings(shared) })),
-            Self::Fallback(group) => fallback(shared, group),
+            Self::CacheInfo => {
+                json_reply(503, &json!({ "detail": format!("Service Unhealthy (503: {NO_CACHE})") }))
+            }
+            // Prometheus is not among the callbacks.
+            Self::Metrics => json_reply(404, &json!({ "detail": "Not Found" })),
+            Self::NeedsDatabase(page) => page.render(query),
+            Self::Test => json_reply(200, &json!({ "route": "/test" })),
+            Self::Docs => html_reply(
+                "<!DOCTYPE html><html><head><title>LiteLLM API - Swagger UI</title></head>\
+                 <body><p>The mock gateway has no pages for people.</p></body></html>",
+            ),
+            Self::OpenApi => json_reply(200, &open_api()),
+            Self::Routes => {
+                let routes: Vec<Value> =
+                    PATHS.iter().map(|(path, _)| json!({ "path": path, "methods": ["GET"] })).collect();
+                json_reply(200, &json!({ "routes": routes }))
+            }
         }
     }
 }
 
-fn chain<'a>(shared: &'a Shared, group: &str) -> Option<&'a [String]> {
-    let list = shared.config.router.fallbacks.iter().find(|list| list.group == group)?;
-    Some(&list.targets)
-}
-
-fn models(shared: &Shared, detailed: bool) -> Value {
-    let data = shared.config.groups().into_iter().map(|group| {
-        let mut model =
-            json!({ "id": group, "object": "model", "created": 1_677_610_602, "owned_by": "openai" });
-        if detailed {
-            model["metadata"] = json!({ "fallbacks": chain(shared, group).unwrap_or_default() });
+impl DatabasePage {
+    fn render(self, query: &Query) -> Response<Body> {
+        let detail = |status, error: &str| json_reply(status, &json!({ "detail": { "error": error } }));
+        let failed = |message: &str| proxy_error(500, message, "internal_error", "None".into());
+        let required = match self {
+            Self::ConfigList => Some("config_type"),
+            Self::ConfigField => Some("field_name"),
+            _ => None,
+        };
+        if let Some(name) = required.filter(|name| query.get(name).is_none()) {
+            return unprocessable("missing", name, "Field required");
         }
-        model
-    });
-    json!({ "data": data.collect::<Vec<Value>>(), "object": "list" })
-}
-
-fn model_info(deployment: &Deployment) -> Value {
-    let mut params = Map::new();
-    params.insert("api_base".into(), deployment.api_base.as_str().into());
-    let timeouts = [
-        ("timeout", deployment.timeout),
-        ("stream_timeout", deployment.stream_timeout),
-        ("request_timeout", deployment.request_timeout),
-    ];
-    for (key, timeout) in timeouts {
-        if let Some(timeout) = timeout {
-            params.insert(key.into(), timeout.as_secs_f64().into());
+        match self {
+            Self::ModelInfo => detail(500, NEEDS_DATABASE),
+            Self::ConfigList | Self::ConfigField => detail(400, NEEDS_DATABASE),
+            Self::HealthHistory => detail(500, "Database not initialized"),
+            Self::SpendLogs => failed(SPEND_NEEDS_DATABASE),
+            Self::ModelMetrics => failed("Prisma Client is not initialized"),
         }
     }
-    for (key, value) in [
-        ("num_retries", deployment.num_retries.map(Value::from)),
-        ("weight", deployment.weight.map(Value::from)),
-        ("order", deployment.order.map(Value::from)),
-    ] {
-        if let Some(value) = value {
-            params.insert(key.into(), value);
-        }
-    }
-    params.extend(deployment.default_params.clone());
-    params.insert("model".into(), deployment.model.as_str().into());
-    let mut info = deployment.model_info.clone();
-    info.insert("id".into(), deployment.id.as_str().into());
-    info.insert("db_model".into(), false.into());
-    json!({ "model_name": deployment.group, "litellm_params": params, "model_info": info })
 }
 
-/// Whole seconds as an integer, as they were most likely written.
-fn seconds(duration: std::time::Duration) -> Value {
-    if duration.subsec_nanos() == 0 { duration.as_secs().into() } else { duration.as_secs_f64().into() }
+/// The answer to a query parameter of the wrong form.
+pub(super) fn unprocessable(kind: &str, parameter: &str, message: &str) -> Response<Body> {
+    json_reply(422, &json!({ "detail": [{ "type": kind, "loc": ["query", parameter], "msg": message }] }))
 }
 
-fn settings(shared: &Shared) -> Value {
-    let router = &shared.config.router;
-    let fallbacks: Vec<Value> =
-        router.fallbacks.iter().map(|list| json!({ list.group.as_str(): list.targets })).collect();
-    let timeout = router.request_timeout.or(router.timeout).unwrap_or(DEFAULT_TIMEOUT);
+fn ready_details() -> Value {
     json!({
-        "routing_strategy": "simple-shuffle",
-        "num_retries": router.num_retries,
-        "timeout": timeout.as_secs_f64(),
-        "stream_timeout": router.stream_timeout.map(|timeout| timeout.as_secs_f64()),
-        "max_fallbacks": router.max_fallbacks,
-        "fallbacks": fallbacks,
-        "context_window_fallbacks": null,
-        "content_policy_fallbacks": null,
-        "allowed_fails": router.allowed_fails,
-        "cooldown_time": seconds(router.cooldown_time),
-        "retry_after": seconds(router.retry_after),
-        "retry_policy": router.retry_policy.as_ref().map(|policy| policy.to_json("Retries")),
-        "enable_pre_call_checks": false,
-        "disable_cooldowns": router.disable_cooldowns.then_some(true),
+        "status": "healthy", "db": "Not connected", "cache": null, "litellm_version": VERSION,
+        "success_callbacks": [], "use_aiohttp_transport": true, "log_level": "WARNING",
+        "is_detailed_debug": false, "show_no_redis_warning": true, "show_env_credential_login_warning": true,
     })
 }
 
-fn fallback(shared: &Shared, group: &str) -> Response<Body> {
-    match chain(shared, group) {
-        Some(targets) => {
-            let body = json!({ "model": group, "fallback_models": targets, "fallback_type": "general" });
-            json_reply(200, &body)
-        }
-        None => {
-            let error = format!("No general fallbacks configured for model '{group}'");
-            json_reply(404, &json!({ "detail": { "error": error } }))
-        }
-    }
+fn open_api() -> Value {
+    let paths: serde_json::Map<String, Value> =
+        PATHS.iter().map(|(path, _)| ((*path).to_owned(), json!({ "get": {} }))).collect();
+    json!({ "openapi": "3.1.0", "info": { "title": "LiteLLM API", "version": VERSION }, "paths": paths })
 }

@@ -2,6 +2,7 @@
 
 pub mod hosted_vllm;
 pub mod ollama_chat;
+pub mod params;
 pub mod stream;
 
 use std::time::Duration;
@@ -69,7 +70,11 @@ pub fn request(
             ("/chat/completions", hosted_vllm::body(deployment, body, streaming), "application/json")
         }
     };
-    let base = deployment.api_base.as_str();
+    // What is written after an Ollama's address stays there, a slash too.
+    let base = match deployment.provider {
+        Provider::OllamaChat => deployment.api_base.as_str(),
+        Provider::HostedVllm => deployment.api_base.trim_end_matches('/'),
+    };
     let url = if base.ends_with(suffix) { base.to_owned() } else { format!("{base}{suffix}") };
     let unusable =
         |what: &str| Failure::new(ErrorClass::BadRequest, 400, format!("litellm.BadRequestError: {what}"));
@@ -98,6 +103,9 @@ fn param<'a>(deployment: &'a Deployment, body: &'a Map<String, Value>, name: &st
 pub fn status_failure(provider: Provider, status: u16, body: &str, limits: Limits) -> Failure {
     use ErrorClass as C;
     let ollama = provider == Provider::OllamaChat;
+    if let Some(failure) = (!ollama).then(|| told_by_text(status, body)).flatten() {
+        return failure;
+    }
     let class = match status {
         400 | 422 => C::BadRequest,
         401 => C::Authentication,
@@ -117,6 +125,81 @@ pub fn status_failure(provider: Provider, status: u16, body: &str, limits: Limit
         failure.message.push_str(&limits.info());
     }
     failure
+}
+
+/// What LiteLLM concludes from the words of an OpenAI-compatible server's error, before it looks at the status.
+fn told_by_text(status: u16, body: &str) -> Option<Failure> {
+    use ErrorClass as C;
+    let lower = body.to_lowercase();
+    let has = |text: &str| body.contains(text);
+    let (class, status, repeats) = if names_rate_limit(status, body, &lower) {
+        (C::RateLimit, 429, true)
+    } else if is_too_long(&lower) {
+        (C::ContextWindow, 400, true)
+    } else if has("invalid_request_error") && has("model_not_found") {
+        (C::NotFound, 404, false)
+    } else if has("A timeout occurred") {
+        (C::Timeout, 408, false)
+    } else if (has("invalid_request_error") && has("content_policy_violation"))
+        || (has("Invalid prompt") && has("violating our usage policy"))
+        || lower.contains("request was rejected as a result of the safety system")
+    {
+        (C::ContentPolicy, 400, true)
+    } else if has("invalid_request_error") && !has("Incorrect API key provided") {
+        (C::BadRequest, 400, false)
+    } else if has("Web server is returning an unknown error")
+        || has("The server had an error processing your request.")
+    {
+        (C::InternalServer, 500, false)
+    } else if has("Request too large") {
+        (C::RateLimit, 429, true)
+    } else {
+        return None;
+    };
+    let name = class.name();
+    // The first two are kinds of bad requests, and say so.
+    let kind = match class {
+        C::ContextWindow | C::ContentPolicy => "litellm.BadRequestError: ",
+        _ => "",
+    };
+    let repeated = if repeats { format!("{name}: ") } else { String::new() };
+    let message = format!("litellm.{name}: {kind}{repeated}Hosted_vllmException - {body}");
+    Some(Failure::new(class, status, message))
+}
+
+/// A rate limit by name, or by its number where the status does not say otherwise.
+fn names_rate_limit(status: u16, body: &str, lower: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let numbered = status == 429 && body.split(|c| !is_word(c)).any(|word| word == "429");
+    let after_rate = |rest: &str| {
+        let rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '_' || c == '-');
+        rest.starts_with("limit")
+    };
+    numbered
+        || lower.match_indices("rate").any(|(at, rate)| after_rate(&lower[at + rate.len()..]))
+        || lower.contains("service tier capacity exceeded")
+}
+
+/// The prompt does not fit, in one of the many ways of saying so.
+fn is_too_long(lower: &str) -> bool {
+    const SAYINGS: [&str; 9] = [
+        "exceed context limit",
+        "this model's maximum context length is",
+        "string too long. expected a string with maximum length",
+        "model's maximum context limit",
+        "is longer than the model's context length",
+        "input tokens exceed the configured limit",
+        "`inputs` tokens + `max_new_tokens` must be",
+        "exceeds the available context size",
+        "exceeds the maximum number of tokens allowed",
+    ];
+    let both = |a: &str, b: &str| lower.contains(a) && lower.contains(b);
+    if lower.contains("string_above_max_length") || both("invalid 'user'", "string too long") {
+        return false;
+    }
+    SAYINGS.into_iter().any(|saying| lower.contains(saying))
+        || both("current length is", "while limit is")
+        || both("maximum input length is", "tokens")
 }
 
 /// The timeouts written on a deployment, which timeout messages repeat.
@@ -215,7 +298,9 @@ pub fn not_json(provider: Provider, text: &str) -> Failure {
         Provider::HostedVllm => {
             let class = ErrorClass::Api;
             let detail = format!("Unable to get json response - {COMPLAINT}, Original Response: {text}");
-            Failure::new(class, 500, message(provider, class, &detail))
+            let mut failure = Failure::new(class, 500, message(provider, class, &detail));
+            failure.seen_in = SeenIn::Garbage;
+            failure
         }
     }
 }
@@ -226,6 +311,19 @@ fn stumbled(complaint: &str) -> Failure {
     let mut failure = Failure::new(class, 500, format!("litellm.{}: {complaint}", class.name()));
     failure.seen_in = SeenIn::Reading;
     failure
+}
+
+/// What each attempt becomes once a request has made as many as it may: no call is made.
+#[must_use]
+pub fn past_the_cap(provider: Provider) -> Failure {
+    const COMPLAINT: &str = "Max retries per request hit!";
+    match provider {
+        Provider::OllamaChat => stumbled(COMPLAINT),
+        Provider::HostedVllm => {
+            let class = ErrorClass::ApiConnection;
+            Failure::new(class, 500, message(provider, class, COMPLAINT))
+        }
+    }
 }
 
 /// A JSON value as Python prints it, which is how some messages quote replies.
@@ -267,17 +365,35 @@ fn python_string(text: &str) -> String {
     out
 }
 
+/// LiteLLM hides IP addresses in messages, not host names and ports.
+fn redacted(host: &str) -> &str {
+    if host.parse::<std::net::IpAddr>().is_ok() { "REDACTED" } else { host }
+}
+
 fn describe(error: &TransportError) -> String {
     match error {
-        TransportError::Connect { host, port, .. } => {
-            // LiteLLM hides IP addresses in messages, not host names and ports.
-            let host = if host.parse::<std::net::IpAddr>().is_ok() { "REDACTED" } else { host };
+        TransportError::Connect { host, port, source } => {
+            let host = redacted(host);
+            let why = if source.to_string().starts_with("failed to lookup address") {
+                "Name or service not known".to_owned()
+            } else {
+                format!("Connect call failed ('{host}', {port})")
+            };
             // The address of an object in memory says nothing; it only has to look like one.
             format!(
-                "Cannot connect to host {host}:{port} ssl:<ssl.SSLContext object at 0x7f0000000000> \
-                 [Connect call failed ('{host}', {port})]"
+                "Cannot connect to host {host}:{port} ssl:<ssl.SSLContext object at 0x7f0000000000> [{why}]"
             )
         }
+        TransportError::Certificate { host, port, .. } => format!(
+            "Cannot connect to host {}:{port} ssl:True [SSLCertVerificationError: (1, '[SSL: CERTIFICATE_VERIFY_FAILED] \
+             certificate verify failed: self-signed certificate (_ssl.c:1006)')]",
+            redacted(host)
+        ),
+        TransportError::Tls { host, port, .. } => format!(
+            "Cannot connect to host {}:{port} ssl:<ssl.SSLContext object at 0x7f0000000000> [[SSL: \
+             WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)]",
+            redacted(host)
+        ),
         TransportError::Disconnected => "Server disconnected".to_owned(),
         TransportError::Truncated { received, expected: Some(expected) } => format!(
             "Response payload is not completed: <ContentLengthError: 400, message='Not enough data to satisfy content \

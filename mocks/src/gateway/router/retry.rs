@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
+use crate::gateway::failure::{ErrorClass, Failure};
+
 /// Longest backoff before jitter.
 const BACKOFF_CAP_S: f64 = 8.0;
 /// First backoff before jitter.
@@ -18,8 +20,12 @@ pub(super) fn is_retryable_status(status: u16) -> bool {
     matches!(status, 408 | 409 | 429) || status >= 500
 }
 
-pub(super) fn worth_retrying(status: u16, members: usize, healthy: usize) -> bool {
-    let another_key_may_help = matches!(status, 401 | 403) && members > 1;
+/// 401 and 403 are tried again where another member may have a better key, and also where the class does not tell
+/// what they are (403 of `hosted_vllm`).
+pub(super) fn worth_retrying(failure: &Failure, members: usize, healthy: usize) -> bool {
+    let is_known = matches!(failure.class, ErrorClass::Authentication | ErrorClass::PermissionDenied);
+    let status = failure.inner_status();
+    let another_key_may_help = matches!(status, 401 | 403) && (members > 1 || !is_known);
     healthy > 0 && (is_retryable_status(status) || another_key_may_help)
 }
 

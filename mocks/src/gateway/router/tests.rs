@@ -4,6 +4,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::gateway::config::RequestFallbacks;
 use crate::gateway::failure::ErrorClass;
 
 const KIMI: usize = 0;
@@ -337,6 +338,79 @@ fn an_error_inside_an_accepted_stream_is_counted_against_the_next_deployment() {
     assert_eq!(series(), (200, vec![1, 0, 0, 1], vec![MINIMAX, VLLM, OLLAMA]));
     assert_eq!(series(), (500, vec![1, 0, 0, 0], vec![KIMI, MINIMAX, VLLM, OLLAMA]), "no other was picked");
     assert_eq!(series(), (429, vec![0, 0, 0, 0], vec![KIMI, MINIMAX, VLLM, OLLAMA]));
+}
+
+#[test]
+fn no_policy_knows_the_class_of_an_error_inside_a_stream() {
+    let broken = Failure::with_status(ErrorClass::InternalServer, 500);
+    let policy =
+        json!({ "allowed_fails": 3, "allowed_fails_policy": { "InternalServerErrorAllowedFails": 0 } });
+    for (primary, cooled) in
+        [(Upstream::Fails(broken.clone()), vec![KIMI]), (Upstream::BreaksStreamsWith(broken), vec![])]
+    {
+        let upstreams = [primary, Upstream::Serves, Upstream::Serves, Upstream::Serves];
+        let mut world = World::new(tuned(policy.clone()), upstreams, 3);
+        world.request("kimi", true, RequestOverrides::default());
+        assert_eq!(world.memory.cooled(world.now), cooled);
+    }
+}
+
+#[test]
+fn only_the_first_two_broken_streams_show_in_an_errors_headers() {
+    let config = tuned(json!({ "allowed_fails": 3 }));
+    let broken = || Upstream::BreaksStreams;
+    let mut world = World::new(config, [broken(), broken(), broken(), broken()], 3);
+    let run = world.request("kimi", true, RequestOverrides::default());
+    assert_eq!(run.attempts, [1, 1, 1, 1]);
+    match run.answer {
+        Answer::Failed { broken_stream: Some(told), .. } => {
+            assert_eq!((told.deployment, told.attempted_fallbacks), (MINIMAX, 1));
+            assert_eq!(told.named, OLLAMA, "the model's name is that of the last call");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_403_of_unknown_class_is_tried_again() {
+    let attempts = |class| {
+        let denied = Upstream::Fails(Failure::with_status(class, 403));
+        let mut world = World::new(chain(json!({ "num_retries": 1 })), cloud(denied), 1);
+        world.ask().attempts
+    };
+    assert_eq!(attempts(ErrorClass::PermissionDenied), [1, 1, 1, 0]);
+    assert_eq!(attempts(ErrorClass::Api), [2, 2, 1, 0]);
+}
+
+#[test]
+fn a_200_that_is_not_json_is_neither_retried_nor_forgiven() {
+    let garbage = Failure::with_status(ErrorClass::Api, 500);
+    let garbage = Upstream::Fails(Failure { seen_in: SeenIn::Garbage, ..garbage });
+    let mut world = World::new(chain(json!({ "num_retries": 2 })), cloud(garbage), 1);
+    assert_eq!(world.ask().attempts, [1, 1, 1, 0]);
+    assert!(world.memory.is_cooled(KIMI, world.now), "by the built-in rules, at once");
+}
+
+#[test]
+fn with_higher_orders_the_last_failure_is_the_answer() {
+    let mut value =
+        json!({ "model_list": [], "router_settings": { "num_retries": 0, "fallbacks": [{ "g": ["h"] }] } });
+    for (group, order) in [("g", json!(1)), ("g", json!(2)), ("h", Value::Null)] {
+        let index = value["model_list"].as_array().unwrap().len();
+        value["model_list"].as_array_mut().unwrap().push(json!({
+            "model_name": group, "model_info": { "id": format!("d{index}") },
+            "litellm_params": { "model": "ollama_chat/m", "api_base": "http://127.0.0.1:1", "order": order } }));
+    }
+    let config = GatewayConfig::from_value(&value).unwrap();
+    let mut world = World::new(config, [fails(500), fails(503), fails(400), Upstream::Serves], 1);
+    let run = world.request("g", false, RequestOverrides::default());
+    assert_eq!((run.status(), &run.attempts[..3]), (400, &[1, 1, 1][..]));
+    match run.answer {
+        Answer::Failed { failure, .. } => {
+            assert!(!failure.message.contains("LiteLLM: model group"), "{}", failure.message)
+        }
+        Answer::Served(served) => panic!("{served:?}"),
+    }
 }
 
 #[test]

@@ -56,17 +56,34 @@ pub(super) fn no_list(group: &str, lists: &[FallbackList]) -> String {
     )
 }
 
+/// The refusal of a fallback to what does not exist.
+pub(super) fn nothing_has_this_name(name: &str) -> Failure {
+    let message = format!(
+        "litellm.BadRequestError: You passed in model={name}. There are no healthy deployments for this model"
+    );
+    Failure::new(ErrorClass::BadRequest, 400, message)
+}
+
 /// Another hop's failure, as the text below quotes it.
-pub(super) fn quoted(failure: &Failure) -> String {
+pub(super) fn quoted(config: &GatewayConfig, failure: &Failure) -> String {
     let message = &failure.message;
-    match failure.retries_spent {
-        Some(n) => format!("{message} LiteLLM Retried: {n} times, LiteLLM Max Retries: {n}"),
-        None => message.clone(),
+    // Errors that are not of LiteLLM's own classes do not tell of retries.
+    if failure.seen_in == SeenIn::Reading || failure.class == ErrorClass::NoDeployments {
+        return message.clone();
+    }
+    // A deployment's own number of retries is told as made, even where none was.
+    let written = failure.deployment.and_then(|deployment| config.deployments[deployment].num_retries);
+    // LiteLLM's own errors do not count what was made for them.
+    let spent = failure.retries_spent.filter(|_| failure.seen_in != SeenIn::Reading);
+    match (spent, written) {
+        (Some(n), _) => format!("{message} LiteLLM Retried: {n} times, LiteLLM Max Retries: {n}"),
+        (None, Some(n)) if n > 0 => format!("{message} LiteLLM Retried: {n} times"),
+        (None, _) => message.clone(),
     }
 }
 
 /// Appended where the whole chain failed.
-pub(super) fn chain_failed(group: &str, targets: &[&str], detail: &str) -> String {
+pub(super) fn chain_failed(group: &str, targets: &[String], detail: &str) -> String {
     let mut text = format!("\n\nLiteLLM: model group '{group}' failed with the error above.");
     if targets.is_empty() {
         text.push_str(" No fallback was attempted.");

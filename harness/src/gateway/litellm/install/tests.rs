@@ -166,7 +166,8 @@ async fn of_two_at_once_one_installs_and_the_other_waits() {
 async fn a_missing_python_is_said() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().as_os_str();
-    let error = install(path, Some(directory.path()), &mut |_| {}).await.expect_err("no python");
+    let error =
+        install(path, Some(directory.path()), LITELLM_VERSION, &mut |_| {}).await.expect_err("no python");
     assert_eq!(error.to_string(), "no `python3` on PATH, which LiteLLM needs");
 }
 
