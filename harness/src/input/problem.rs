@@ -356,10 +356,11 @@ fn secret_in(line: &str) -> Option<usize> {
     let named = line.match_indices(':').filter(|(colon, _)| says_so(*colon)).find_map(|(colon, _)| {
         let value = line[colon + 1..].trim_start();
         let word = value.split([' ', ',', '}']).next().unwrap_or_default();
-        let harmless = word.is_empty()
+        // A password may begin with what ends other words.
+        let harmless = value.is_empty()
             || word.starts_with(['{', '[', '#'])
             || word.starts_with("os.environ/")
-            || word.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+            || (!word.is_empty() && word.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
         (!harmless).then_some(line.len() - value.len())
     });
     let known = line.match_indices("sk-").map(|(at, _)| at).find(|at| {

@@ -190,6 +190,8 @@ fn secrets_are_shown_in_no_message_and_with_no_problem_of_their_own() {
         "environment_variables:\n  A: !hunter2",
         "environment_variables:\n  A: !ENV hunter2",
         "general_settings:\n  database_password: *hunter2",
+        "general_settings:\n  database_password: ,hunter2",
+        "general_settings:\n  database_password: }hunter2",
     ] {
         let findings = checked(&format!("{MODELS}{secret}\n"), LoadedBy::Mock).findings;
         let shown = format!("{findings:?}{}", findings.render(Style::Plain));
