@@ -343,22 +343,50 @@ fn shown_line(line: &str, place: Place, hidden: Option<usize>) -> (String, (usiz
 /// Where a line seems to hold a secret: the value of a key whose name says so, a word like `sk-...`, or a URL
 /// with a password.
 fn secret_in(line: &str) -> Option<usize> {
-    const NAMES: [&str; 6] = ["key", "token", "secret", "password", "authorization", "credentials"];
+    const NAMES: [&str; 13] = [
+        "key",
+        "token",
+        "secret",
+        "password",
+        "passwd",
+        "pass",
+        "pwd",
+        "auth",
+        "authorization",
+        "credentials",
+        "cookie",
+        "dsn",
+        "value",
+    ];
     let bytes = line.as_bytes();
-    let says_so = |colon: usize| {
+    let name_before = |colon: usize| {
         let quoted = bytes[..colon].trim_ascii_end();
-        let name = quoted.strip_suffix(b"\"").or_else(|| quoted.strip_suffix(b"'")).unwrap_or(quoted);
-        NAMES.iter().any(|suffix| {
-            name.len() >= suffix.len()
-                && name[name.len() - suffix.len()..].eq_ignore_ascii_case(suffix.as_bytes())
-        })
+        quoted.strip_suffix(b"\"").or_else(|| quoted.strip_suffix(b"'")).unwrap_or(quoted)
     };
-    let named = line.match_indices(':').filter(|(colon, _)| says_so(*colon)).find_map(|(colon, _)| {
-        let value = line[colon + 1..].trim_start();
+    let ends_with = |name: &[u8], suffix: &str| {
+        name.len() >= suffix.len()
+            && name[name.len() - suffix.len()..].eq_ignore_ascii_case(suffix.as_bytes())
+    };
+    let named = line.match_indices(':').find_map(|(colon, _)| {
+        let (name, value) = (name_before(colon), line[colon + 1..].trim_start());
         let word = value.split([' ', ',', '}']).next().unwrap_or_default();
-        // A password may begin with what ends other words.
+        if ends_with(name, "env") {
+            // Names the variable of a key; whoever takes it for the key's own place writes something else there.
+            let is_variable = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+            let word = word.trim_matches(['"', '\'']);
+            let harmless = value.is_empty() || (!word.is_empty() && word.bytes().all(is_variable));
+            return (!harmless).then_some(line.len() - value.len());
+        }
+        if !NAMES.iter().any(|suffix| ends_with(name, suffix)) {
+            return None;
+        }
+        // `key: { env: NAME }` says where a key is. A password may begin with what begins or ends other words.
+        let inner = value.strip_prefix('{').map(str::trim_start);
         let harmless = value.is_empty()
-            || word.starts_with(['{', '[', '#'])
+            || inner.is_some_and(|inner| {
+                ["env:", "secret:", "field:", "value:", "}"].iter().any(|s| inner.starts_with(s))
+            })
+            || word.starts_with('#')
             || word.starts_with("os.environ/")
             || (!word.is_empty() && word.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
         (!harmless).then_some(line.len() - value.len())

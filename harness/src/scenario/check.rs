@@ -279,10 +279,14 @@ impl Mode<'_> {
             (Key::There(alias), Key::Absent) => {
                 if self.on_route(check, route, alias) {
                     self.is_up(check, alias);
+                    self.warn_of_one_before(check, route, alias.place, Some(&alias.value));
                 }
                 Some(Answer::ServedBy(alias.value.clone()))
             }
-            (Key::Absent, Key::There(_)) => Some(Answer::Error),
+            (Key::Absent, Key::There(error)) => {
+                self.warn_of_one_before(check, route, error.place, None);
+                Some(Answer::Error)
+            }
             (Key::There(_), Key::There(error)) => {
                 check.problem(
                     error.place,
@@ -362,13 +366,41 @@ impl Mode<'_> {
         order.is_none()
     }
 
-    fn is_up(&self, check: &mut Checker<'_>, alias: &At<String>) {
-        let Some(owner) = self.names.owner(&alias.value) else { return };
-        let problem = match self.components.get(owner) {
-            Some(ComponentState::Down) => format!("its component `{owner}` is down"),
-            Some(ComponentState::Gone(gone)) if gone.contains(&alias.value) => "it is gone".to_owned(),
-            _ => return,
+    /// Why an alias cannot answer, as far as is known.
+    fn outage(&self, alias: &str) -> Option<String> {
+        let owner = self.names.owner(alias)?;
+        match self.components.get(owner)? {
+            ComponentState::Down => Some(format!("its component `{owner}` is down")),
+            ComponentState::Gone(gone) => {
+                gone.iter().any(|own| own == alias).then(|| "it is gone".to_owned())
+            }
+        }
+    }
+
+    /// An expectation that the route's order contradicts can only fail, which is seldom what is meant.
+    fn warn_of_one_before(
+        &self,
+        check: &mut Checker<'_>,
+        route: &At<String>,
+        place: Place,
+        expected: Option<&str>,
+    ) {
+        let order = self.names.order(&route.value).filter(|_| check.is_clean());
+        let up = |alias: &&String| self.names.owner(alias).is_some() && self.outage(alias).is_none();
+        let Some(first) = order.and_then(|order| order.list().iter().find(up)) else { return };
+        let doubt = match expected {
+            Some(expected) if expected == first => return,
+            Some(expected) => format!(
+                "`{expected}` is expected, but `{first}` is up and comes before it on `{}`",
+                route.value
+            ),
+            None => format!("an error is expected of `{}`, but `{first}` is up there", route.value),
         };
+        check.warning(place, &doubt, format!("expect `served_by: {first}`, or take its component down too"));
+    }
+
+    fn is_up(&self, check: &mut Checker<'_>, alias: &At<String>) {
+        let Some(problem) = self.outage(&alias.value) else { return };
         check.problem(
             alias.place,
             &format!("`{}` cannot answer: {problem} in this scenario", alias.value),

@@ -75,6 +75,31 @@ fn secrets_are_never_shown() {
     }
 }
 
+/// A file that is no YAML is shown as text, where nothing knows its keys by their places.
+#[test]
+fn secrets_are_not_shown_in_a_file_that_is_no_yaml_either() {
+    for line in [
+        "gateway: { key: { env: %CANARY } }",
+        "gateway: { key: { env: CANARY-lower } } ]",
+        "api_key: [CANARY",
+        "api_key: {CANARY ]",
+        "FOO_PASS: CANARY ]: }",
+        "extra_headers: { X-Auth: CANARY ] }",
+        "SMTP_PASSWORD: 'CANARY' ]",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("env.yaml");
+        std::fs::write(&path, format!("environment: x\n{line}\n")).unwrap();
+        let problems = input::load(&[], path.to_str()).unwrap_err();
+        assert!(
+            !problems.render(Style::Plain).contains("CANARY"),
+            "{line}: {}",
+            problems.render(Style::Plain)
+        );
+        assert!(!format!("{problems:?}").contains("CANARY"), "{line}");
+    }
+}
+
 #[test]
 fn problems_of_all_files_are_told_at_once() {
     let scenarios =

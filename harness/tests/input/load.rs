@@ -156,6 +156,33 @@ fn a_failover_that_cannot_be_judged_is_a_warning() {
 }
 
 #[test]
+fn an_expectation_against_the_order_of_the_route_is_a_warning() {
+    let root = tempfile::tempdir().unwrap();
+    let warnings = |components: &str, agent: &str| {
+        let text = format!(
+            "scenario: odd\ntitle: A title\ncomponents: {{ {components} }}\ntraffic:\n  \
+             - {{ route: agent, rate: 8/s, for: 12s }}\nexpect:\n  agent: {{ {agent}, within: 5s }}\n"
+        );
+        let loaded = input::load(&[write(root.path(), "odd.yaml", &text)], None).unwrap();
+        loaded.warnings.iter().map(|warning| (warning.line, warning.message.clone())).collect::<Vec<_>>()
+    };
+    let one = |message: &str| vec![(Some(7), message.to_owned())];
+    assert_eq!(warnings("cloud: down", "served_by: vllm-qwen"), []);
+    assert_eq!(warnings("cloud: { gone: [cloud-kimi] }", "served_by: cloud-minimax"), []);
+    assert_eq!(
+        warnings("cloud: down", "served_by: ollama-qwen"),
+        one("`ollama-qwen` is expected, but `vllm-qwen` is up and comes before it on `agent`")
+    );
+    assert_eq!(
+        warnings("cloud: { gone: [cloud-kimi] }", "served_by: vllm-qwen"),
+        one("`vllm-qwen` is expected, but `cloud-minimax` is up and comes before it on `agent`")
+    );
+    let an_error = one("an error is expected of `agent`, but `vllm-qwen` is up there");
+    assert_eq!(warnings("cloud: down", "error: true"), an_error);
+    assert_eq!(warnings("cloud: down, vllm: down, ollama: down", "error: true"), []);
+}
+
+#[test]
 fn one_model_can_be_gone() {
     let root = tempfile::tempdir().unwrap();
     let rest = "components: { cloud: { gone: [cloud-kimi] } }\nexpect:\n  agent: { served_by: cloud-minimax, lost_in_flight: 2 }\n";
