@@ -10,7 +10,7 @@ use crate::input::tree::{Content, Entry, Node};
 use crate::units::Period;
 
 /// More retries, hops or failures than this are a slip of the keyboard.
-const COUNT_MAX: u64 = 1000;
+const COUNT_MAX: u64 = 1_000_000;
 /// More seconds than this cannot be counted as a duration everywhere.
 const SECONDS_MAX: f64 = 1e9;
 /// Above this a number of seconds is rather one of milliseconds.

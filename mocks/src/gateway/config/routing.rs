@@ -141,10 +141,10 @@ pub(super) fn class_limits(
             unsupported.push(Unsupported::new(path, BearsOn::Nothing));
             continue;
         };
-        match value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| *n <= 1000) {
+        match value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| *n <= 1_000_000) {
             Some(limit) => limits.set(stem, limit),
             None if value.is_null() => {}
-            None => return Err(ConfigError::Wrong { path, expected: "a whole number from 0 to 1000" }),
+            None => return Err(ConfigError::Wrong { path, expected: "a whole number from 0 to 1000000" }),
         }
     }
     Ok(Some(limits))

@@ -92,9 +92,9 @@ impl<'a> Section<'a> {
             Some(Value::Number(number)) => number.as_u64().and_then(|n| u32::try_from(n).ok()),
             Some(_) => None,
         };
-        match count.filter(|n| *n <= 1000) {
+        match count.filter(|n| *n <= 1_000_000) {
             Some(count) => Ok(Some(count)),
-            None => self.wrong(key, "a whole number from 0 to 1000"),
+            None => self.wrong(key, "a whole number from 0 to 1000000"),
         }
     }
 
