@@ -105,7 +105,7 @@ async fn the_mock_cannot_be_told_from_litellm() {
     assert!(list.is_empty(), "the mock gateway differs from LiteLLM {}:\n{list}", found.version);
     if plan.full && plan.only.is_empty() {
         for (known, met) in KNOWN.iter().zip(met) {
-            assert!(met > 0, "nothing differs any more in: {}", known.what);
+            assert!(met > 0 || known.by_chance, "nothing differs any more in: {}", known.what);
         }
     }
 }
