@@ -44,6 +44,10 @@ pub struct Mode {
     pub started_us: Option<u64>,
     /// Why no fault was injected.
     pub baseline_broken: Option<String>,
+    /// Why it says nothing, as was known at once.
+    pub voided: Vec<String>,
+    /// What others changed while it went on.
+    pub drifts: Vec<Drift>,
     /// All faults in effect in this mode, inherited ones first.
     pub faults: Vec<FaultFacts>,
     /// Start of the judged window.
@@ -96,6 +100,10 @@ pub struct FaultFacts {
     pub injected: Option<Span>,
     /// Why it was not made, or not seen.
     pub flaw: Option<String>,
+    /// Why nobody saw the component itself.
+    pub weak: Option<String>,
+    /// What the undo left to someone else's change.
+    pub left_alone: Option<String>,
     /// Last evidence of up, first evidence of down.
     pub effective: Option<Span>,
     /// When heal was called.
@@ -106,6 +114,26 @@ pub struct FaultFacts {
     pub looks: Vec<Look>,
     /// How often it saw the same: first sent, last sent, up, down.
     pub counts: Vec<(u64, u64, u64, u64)>,
+}
+
+/// What someone else changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    /// When it was known.
+    pub seen_us: u64,
+    /// What changed.
+    pub what: String,
+    /// Who, as far as is known.
+    pub actor: Option<String>,
+}
+
+impl Drift {
+    /// In words.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let actor = self.actor.as_deref().unwrap_or("someone unknown");
+        format!("{} (by {actor})", self.what)
+    }
 }
 
 /// One observation of a witness that differs from the one before.
@@ -126,6 +154,12 @@ pub struct Look {
 }
 
 impl FaultFacts {
+    /// What a client of the component meets, in the words of the first look that saw the fault.
+    #[must_use]
+    pub fn seen_as(&self) -> Option<&str> {
+        self.first_seen().map(|look| look.saw.as_str())
+    }
+
     /// The first look that saw the fault. It may have been seen before the call that made it returned, so
     /// only the call itself is the earliest moment.
     fn first_seen(&self) -> Option<&Look> {
@@ -176,6 +210,8 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         step: step.clone(),
         started_us: None,
         baseline_broken: None,
+        voided: Vec::new(),
+        drifts: Vec::new(),
         faults: Vec::new(),
         hold_from_us: None,
         hold_ended_us: None,
@@ -202,6 +238,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         faults: BTreeMap::new(),
         home: BTreeMap::new(),
         calls: BTreeMap::new(),
+        drifts: Vec::new(),
     };
     for entry in entries {
         gatherer.take(entry.at_us, &entry.event);
@@ -228,6 +265,7 @@ struct Gatherer {
     /// In which modes each fault is, with whether it is inherited there.
     home: BTreeMap<u32, Vec<(String, bool)>>,
     calls: BTreeMap<String, Vec<UpstreamCall>>,
+    drifts: Vec<Drift>,
 }
 
 impl Gatherer {
@@ -249,6 +287,12 @@ impl Gatherer {
             Event::ScenarioEnded { scenario } => self.with(scenario, |mode| mode.ended_us = Some(at_us)),
             Event::BaselineBroken { scenario, saw } => {
                 self.with(scenario, |mode| mode.baseline_broken = Some(saw.clone()));
+            }
+            Event::Voided { scenario, why } => {
+                self.with(scenario, |mode| mode.voided.push(why.clone()));
+            }
+            Event::Drifted { seen_us, what, actor } => {
+                self.drifts.push(Drift { seen_us: *seen_us, what: what.clone(), actor: actor.clone() });
             }
             Event::HoldStarted { scenario, from_us } => {
                 self.with(scenario, |mode| mode.hold_from_us = Some(*from_us));
@@ -278,6 +322,8 @@ impl Gatherer {
             | Event::FaultNotEffective { .. }
             | Event::FaultHealed { .. }
             | Event::HealFailed { .. }
+            | Event::HealLeftAlone { .. }
+            | Event::EvidenceWeak { .. }
             | Event::FaultGone { .. }
             | Event::NotServing { .. }
             | Event::WitnessSaw { .. }
@@ -327,6 +373,14 @@ impl Gatherer {
             }
             Event::HealFailed { fault, error } => {
                 self.fault(*fault, |facts| facts.flaw = Some(format!("could not be healed: {error}")));
+            }
+            Event::HealLeftAlone { fault, why } => {
+                self.fault(*fault, |facts| facts.left_alone = Some(why.clone()));
+            }
+            Event::EvidenceWeak { component, why } => {
+                for facts in open_faults(&mut self.faults, component) {
+                    facts.weak = Some(why.clone());
+                }
             }
             Event::FaultGone { fault, last_down_us, served_us } => {
                 self.fault(*fault, |facts| facts.healed = Some((*last_down_us, *served_us)));
@@ -383,6 +437,10 @@ impl Gatherer {
             let (from, to) = (mode.started_us.unwrap_or(u64::MAX), mode.ended_us.unwrap_or(u64::MAX));
             let heals = mode.faults.iter().filter_map(|fault| fault.heal_called_us);
             mode.heal_called_us = heals.filter(|healed| (from..=to).contains(healed)).min();
+            // What changes after the heal is called touches nothing that is judged.
+            let until = mode.heal_called_us.unwrap_or(to);
+            mode.drifts =
+                self.drifts.iter().filter(|drift| (from..until).contains(&drift.seen_us)).cloned().collect();
             mode.probes.sort_by_key(|probe| (probe.record.intended_us, probe.record.id.clone()));
             for probe in &mut mode.probes {
                 explain(probe, self.calls.get(&probe.record.id).map_or(&[][..], Vec::as_slice), &self.names);

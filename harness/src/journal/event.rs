@@ -6,8 +6,8 @@ use crate::environment::Environment;
 use crate::plan::Plan;
 use crate::verdict::result::Ended;
 
-/// Version of the journal format; a reader refuses a newer one.
-pub const FORMAT: u32 = 2;
+/// Version of the journal format; a reader refuses a newer one. 3 came with clusters.
+pub const FORMAT: u32 = 3;
 
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -124,6 +124,29 @@ pub enum Event {
         /// How often down.
         down: u64,
     },
+    /// Someone else changed what a fault relies on; the harness does not fight it.
+    Drifted {
+        /// When it was known here.
+        seen_us: u64,
+        /// What changed, in words.
+        what: String,
+        /// Who changed it, as far as that can be known.
+        actor: Option<String>,
+    },
+    /// Something that a mode relies on does not hold, so it says nothing.
+    Voided {
+        /// Its name.
+        scenario: String,
+        /// Why.
+        why: String,
+    },
+    /// A component is not seen by a direct witness: only objects say when it went and came.
+    EvidenceWeak {
+        /// Component.
+        component: String,
+        /// Why.
+        why: String,
+    },
     /// All faults of the mode are in effect: judging starts.
     HoldStarted {
         /// Its name.
@@ -158,6 +181,13 @@ pub enum Event {
         fault: u32,
         /// Why.
         error: String,
+    },
+    /// The undo left alone what someone else has changed since; nothing is left to undo.
+    HealLeftAlone {
+        /// Number of the fault.
+        fault: u32,
+        /// What it found, and why it is not touched.
+        why: String,
     },
     /// The component served a completion again.
     FaultGone {

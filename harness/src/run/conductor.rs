@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::sync::watch;
 
 use super::stop::Stop;
-use super::target::Embedded;
+use super::target::Target;
 use crate::environment::Environment;
 use crate::journal::{Event, Journal, JournalError, Purpose};
 use crate::plan::{self, Budget, Plan, PlannedFault, Step};
@@ -51,11 +51,9 @@ pub(super) struct ActiveFault {
 /// What a run acts and looks with.
 pub(super) struct Means {
     /// Takes components down and up.
-    pub(super) target: Embedded,
+    pub(super) target: Target,
     /// Sends probes.
     pub(super) prober: Prober,
-    /// Asks components directly.
-    pub(super) client: reqwest::Client,
     /// What is left to ask of each component.
     pub(super) budgets: BTreeMap<String, Budget>,
 }
@@ -65,9 +63,8 @@ pub(super) struct Conductor {
     pub(super) journal: Arc<Journal>,
     pub(super) plan: Plan,
     pub(super) environment: Environment,
-    pub(super) target: Embedded,
+    pub(super) target: Target,
     pub(super) prober: Prober,
-    pub(super) client: reqwest::Client,
     pub(super) stop: Stop,
     budgets: Arc<Mutex<BTreeMap<String, Budget>>>,
     pub(super) witnesses: BTreeMap<String, Witness>,
@@ -86,7 +83,7 @@ impl Conductor {
         stop: Stop,
         means: Means,
     ) -> Self {
-        let Means { target, prober, client, budgets } = means;
+        let Means { target, prober, budgets } = means;
         let budgets = Arc::new(Mutex::new(budgets));
         let chance = ChaCha8Rng::seed_from_u64(plan.seed);
         Self {
@@ -95,7 +92,6 @@ impl Conductor {
             environment,
             target,
             prober,
-            client,
             stop,
             budgets,
             witnesses: BTreeMap::new(),
@@ -124,8 +120,12 @@ impl Conductor {
             witness.stop().await;
         }
         for component in self.environment.components.keys() {
-            if !self.target.is_healed(component) {
-                self.left.push(format!("{component} is not as it was before the run"));
+            match self.target.is_healed(component).await {
+                Ok(true) => {}
+                Ok(false) => self.left.push(format!("{component} is not as it was before the run")),
+                Err(error) => self.left.push(format!(
+                    "it cannot be told whether {component} is as it was before the run: {error}"
+                )),
             }
         }
         self.left.dedup();
@@ -273,9 +273,7 @@ impl Conductor {
     }
 
     fn witness(&mut self, fault: &PlannedFault) {
-        if let Some(target) = self.target.witness(fault) {
-            let witness =
-                Witness::start(&fault.component, target, self.client.clone(), Arc::clone(&self.journal));
+        if let Some(witness) = self.target.witness(fault, &self.journal) {
             self.witnesses.insert(fault.component.clone(), witness);
         }
     }

@@ -12,8 +12,8 @@ use crate::plan::{self, PlannedFault, Step};
 use crate::probe::Live;
 use crate::witness::wait_until;
 
-/// How long a fault may take to show up at the witness after it was accepted.
-const EFFECTIVE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a witness may take for its first look.
+const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(5);
 /// How long the baseline may take, beyond the lead, to show enough good replies.
 const BASELINE_WITHIN: Duration = Duration::from_secs(10);
 /// Good replies that a baseline needs on each judged route.
@@ -49,7 +49,7 @@ impl Conductor {
         for fault in &step.inject {
             let Some(witness) = self.witnesses.get(&fault.component) else { continue };
             let mut observed = witness.observed();
-            let seen = wait_until(&mut observed, EFFECTIVE_WITHIN, |observed| observed.up.is_some());
+            let seen = wait_until(&mut observed, FIRST_LOOK_WITHIN, |observed| observed.up.is_some());
             match self.unless_stopped(seen).await? {
                 Some(observed) if observed.up == Some(true) => {}
                 Some(observed) => {
@@ -111,11 +111,12 @@ impl Conductor {
         self.journal.append(Event::FaultInjected { fault: id, called_us, accepted_us });
         let Some(witness) = self.witnesses.get(&fault.component) else { return Ok(false) };
         let mut observed = witness.observed();
-        let down = wait_until(&mut observed, EFFECTIVE_WITHIN, |observed| {
+        let limit = self.target.effective_within(fault);
+        let down = wait_until(&mut observed, limit, |observed| {
             observed.down_since_us.is_some_and(|since| since >= called_us)
         });
         if self.unless_stopped(down).await?.is_none() {
-            let waited_ms = u64::try_from(EFFECTIVE_WITHIN.as_millis()).unwrap_or(u64::MAX);
+            let waited_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
             self.journal.append(Event::FaultNotEffective { fault: id, waited_ms });
             return Ok(false);
         }

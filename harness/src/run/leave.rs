@@ -12,7 +12,6 @@ use crate::journal::Event;
 use crate::plan::{self, PlannedRoute, Step};
 use crate::probe::Live;
 use crate::scenario::Recovery;
-use crate::witness::serves_completion;
 
 /// Between two completions asked for while a healed component starts.
 const COMPLETION_EVERY: Duration = Duration::from_millis(50);
@@ -34,7 +33,8 @@ impl Conductor {
             match self.target.heal(&active.fault).await {
                 Ok(()) => {
                     let accepted_us = self.journal.clock().now_us();
-                    let read_back = self.target.is_healed(&active.fault.component);
+                    let read_back = self.target.is_healed(&active.fault.component).await;
+                    let read_back = read_back.unwrap_or(false);
                     // Undone only when it reads back so: until then `restore` does it again.
                     if read_back {
                         self.active.retain(|other| other.id != active.id);
@@ -77,9 +77,6 @@ impl Conductor {
             plan::PlannedKind::Gone(aliases) => aliases.first().map(String::as_str),
             plan::PlannedKind::Down(_) => None,
         };
-        let Some(request) = self.target.completion(component, alias) else {
-            return Err("it has no model to ask for".to_owned());
-        };
         let known = self.environment.components.get(component);
         let mut limit = known.map_or(COMPLETION_LIMIT, |known| known.ready_within.0);
         if self.stop.token().is_cancelled() {
@@ -89,7 +86,7 @@ impl Conductor {
         let mut last_down_us = called_us;
         loop {
             let sent_us = self.journal.clock().now_us();
-            match serves_completion(&self.client, &request, COMPLETION_LIMIT.min(limit)).await {
+            match self.target.serves(component, alias, COMPLETION_LIMIT.min(limit)).await {
                 Ok(()) => {
                     let served_us = self.journal.clock().now_us();
                     self.journal.append(Event::FaultGone { fault: active.id, last_down_us, served_us });

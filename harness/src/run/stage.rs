@@ -14,7 +14,7 @@ use mocks::upstream::{ComponentOptions, Dialect};
 use mocks::world::{World, WorldOptions};
 
 use super::conductor::{Conductor, Cut, Means};
-use super::target::{Embedded, EmbeddedComponent};
+use super::target::{Embedded, EmbeddedComponent, Target};
 use super::{RunError, RunOptions, Watcher};
 use crate::environment::{Environment, Kind, Profile};
 use crate::gateway::config::LocalConfig;
@@ -112,9 +112,12 @@ impl Stage<'_> {
             Err(error) => return self.refuse(&format!("no HTTP client for the witness: {error}")),
         };
         let means = Means {
-            target: Embedded::new(Arc::clone(world), components(&self.draft, &self.options.environment)),
+            target: Target::Embedded(Embedded::new(
+                Arc::clone(world),
+                components(&self.draft, &self.options.environment),
+                client,
+            )),
             prober,
-            client,
             budgets,
         };
         let mut conductor = Conductor::new(

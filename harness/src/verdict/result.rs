@@ -172,6 +172,9 @@ pub struct FaultResult {
     pub healed_ms: Option<Bracket>,
     /// In effect without a break from `effective_ms` to heal (or the mode's end).
     pub held: bool,
+    /// What a client of the component met first, in words: it decides what the failover time means.
+    #[serde(default)]
+    pub seen_as: Option<String>,
     /// Observations made apart from the probes.
     pub evidence: Vec<Evidence>,
 }

@@ -1,6 +1,6 @@
 //! One scenario: facts and figures to its part of the result.
 
-use crate::analysis::{FaultFacts, Figures, Mode, RunFacts, figures, ms};
+use crate::analysis::{Drift, FaultFacts, Figures, Mode, RunFacts, figures, ms};
 use crate::journal::Outcome;
 use crate::scenario::{Answer, Requirement};
 
@@ -66,6 +66,16 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
     if all.iter().all(|figures| figures.expectation.is_none()) {
         checks.open(&mode.step.scenario.requirements, "nothing is expected of any route".to_owned());
     }
+    let fails_over = all.iter().any(|figures| figures.planned.fails_over);
+    for fault in mode.faults.iter().filter(|_| fails_over) {
+        if let Some(why) = &fault.weak {
+            let text = format!(
+                "{} of {} was not seen by a direct witness ({why}), so when it began is not known well enough",
+                fault.kind, fault.component
+            );
+            checks.open(&[Requirement::NFR123], text);
+        }
+    }
     let verdict = checks.verdict();
     ScenarioResult {
         name: mode.step.scenario.name.clone(),
@@ -75,7 +85,7 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
         requirements: requirements::of_scenario(mode, &checks),
         faults: mode.faults.iter().map(|fault| fault_result(run, mode, fault)).collect(),
         timeline: story::timeline(run, mode, &all),
-        findings: story::findings(&all),
+        findings: story::findings(mode, &all),
         routes,
     }
 }
@@ -119,6 +129,9 @@ fn void(run: &RunFacts, mode: &Mode) -> Vec<String> {
             void.push(format!("{} of {} {flaw}", fault.kind, fault.component));
         }
     }
+    void.extend(mode.voided.iter().cloned());
+    let drifted = |drift: &Drift| format!("what was broken did not stay so: {}", drift.told());
+    void.extend(mode.drifts.iter().map(drifted));
     if !void.is_empty() {
         return void;
     }
@@ -173,6 +186,7 @@ fn fault_result(run: &RunFacts, mode: &Mode, fault: &FaultFacts) -> FaultResult 
         effective_ms: fault.effective.map(|(lo, hi)| Bracket(ms(lo), Some(ms(hi)))),
         healed_ms: healed_here.map(|(lo, hi)| Bracket(ms(lo), Some(ms(hi)))),
         held: fault.held(until),
+        seen_as: fault.seen_as().map(str::to_owned),
         evidence,
     }
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::analysis::{Figures, Goodness, Mode, Probe, RunFacts, is_honest_error, ms};
+use crate::analysis::{FaultFacts, Figures, Goodness, Mode, Probe, RunFacts, is_honest_error, ms};
 use crate::journal::{Outcome, UpstreamCall};
 use crate::scenario::Answer;
 
@@ -138,6 +138,9 @@ pub(super) fn timeline(run: &RunFacts, mode: &Mode, all: &[Figures]) -> Vec<Time
             format!("{} serves a completion again", fault.component),
         );
     }
+    for drift in &mode.drifts {
+        tell(Some(drift.seen_us), drift.told());
+    }
     tell(mode.hold_from_us, "judging starts".to_owned());
     tell(mode.hold_ended_us, "each judged probe has ended".to_owned());
     for figures in all {
@@ -187,8 +190,15 @@ fn route_story(figures: &Figures) -> Vec<(u64, String)> {
 const CHANGES_MAX: usize = 12;
 
 /// Findings of one mode that are no failure.
-pub(super) fn findings(all: &[Figures]) -> Vec<String> {
-    let mut findings = Vec::new();
+pub(super) fn findings(mode: &Mode, all: &[Figures]) -> Vec<String> {
+    let left_alone = |fault: &FaultFacts| {
+        let why = fault.left_alone.as_ref()?;
+        Some(format!(
+            "{} of {}: the undo left alone what someone else has changed: {why}",
+            fault.kind, fault.component
+        ))
+    };
+    let mut findings: Vec<String> = mode.faults.iter().filter_map(left_alone).collect();
     for figures in all {
         let route = &figures.planned.route;
         if figures.late > 0 {

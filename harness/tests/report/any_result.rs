@@ -120,12 +120,12 @@ prop_compose! {
 prop_compose! {
     fn fault()((component, kind, injected_at) in (text(), text(), text()), inherited: bool, held: bool,
                injected_ms in bracket(), effective_ms in option::of(bracket()),
-               healed_ms in option::of(bracket()),
+               healed_ms in option::of(bracket()), seen_as in option::of(text()),
                evidence in vec((ms(), text(), text()), 0..12)) -> FaultResult {
         let evidence =
             evidence.into_iter().map(|(at_ms, source, saw)| Evidence { at_ms, source, saw }).collect();
         FaultResult { component, kind, inherited, injected_at, injected_ms, effective_ms, healed_ms, held,
-            evidence }
+            seen_as, evidence }
     }
 }
 

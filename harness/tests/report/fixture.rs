@@ -328,6 +328,7 @@ fn fault(component: &str, kind: &str, at_ms: f64, inherited: bool, healed: Optio
         effective_ms: Some(Bracket(at_ms + 10.0, Some(at_ms + 30.0))),
         healed_ms: healed.map(|ms| Bracket(ms - 40.0, Some(ms))),
         held: true,
+        seen_as: Some("no connection within 20 ms".into()),
         evidence: vec![
             Evidence {
                 at_ms: at_ms + 10.0,

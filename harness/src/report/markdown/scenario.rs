@@ -50,13 +50,22 @@ fn faults(page: &mut Page, faults: &[FaultResult]) {
             fault_kind(fault),
             figures::moment(fault.injected_ms),
             moment(fault.effective_ms, "never seen"),
+            fault.seen_as.as_deref().map_or_else(|| "nothing".to_owned(), text),
             if fault.held { "yes" } else { "**no**" }.to_owned(),
             moment(fault.healed_ms, "not in this mode"),
         ]
     };
     let rows: Vec<_> = faults.iter().map(row).collect();
     page.block(&table(
-        ["Component", "Fault", "Asked for at", "In effect at", "Stayed in effect", "Healed at"],
+        [
+            "Component",
+            "Fault",
+            "Asked for at",
+            "In effect at",
+            "A client then meets",
+            "Stayed in effect",
+            "Healed at",
+        ],
         &rows,
     ));
     page.paragraph("Times count from the start of the run.");

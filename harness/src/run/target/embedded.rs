@@ -1,7 +1,8 @@
-//! The embedded world as a target of faults: the only place that changes anything.
+//! The embedded world as a target of faults.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mocks::gate::GateMode;
 use mocks::record::{Outcome, Record};
@@ -9,30 +10,35 @@ use mocks::upstream::Dialect;
 use mocks::world::World;
 
 use crate::environment::FaultKind;
-use crate::journal::UpstreamCall;
+use crate::journal::{Journal, UpstreamCall};
 use crate::plan::{PlannedFault, PlannedKind};
-use crate::witness::{CompletionRequest, Target};
+use crate::witness::{CompletionRequest, Target, Witness, serves_completion};
 
 /// One component of the embedded world.
 #[derive(Clone, Debug)]
-pub(super) struct EmbeddedComponent {
+pub(in crate::run) struct EmbeddedComponent {
     /// Which protocol it speaks.
-    pub(super) dialect: Dialect,
+    pub(in crate::run) dialect: Dialect,
     /// Upstream model by alias; never empty.
-    pub(super) models: BTreeMap<String, String>,
+    pub(in crate::run) models: BTreeMap<String, String>,
 }
 
 /// The mock world as seen by the run.
-pub(super) struct Embedded {
+pub(in crate::run) struct Embedded {
     world: Arc<World>,
     components: BTreeMap<String, EmbeddedComponent>,
+    client: reqwest::Client,
 }
 
 impl Embedded {
-    /// A target over a running world.
+    /// A target over a running world; `client` asks its components directly.
     #[must_use]
-    pub(super) fn new(world: Arc<World>, components: BTreeMap<String, EmbeddedComponent>) -> Self {
-        Self { world, components }
+    pub(in crate::run) fn new(
+        world: Arc<World>,
+        components: BTreeMap<String, EmbeddedComponent>,
+        client: reqwest::Client,
+    ) -> Self {
+        Self { world, components, client }
     }
 
     /// Make the fault. Idempotent.
@@ -65,9 +71,31 @@ impl Embedded {
             && self.world.states().iter().all(|state| state.name != component || state.gone.is_empty())
     }
 
-    /// What a witness of this fault looks at: the cheapest thing that tells up from down.
+    /// Someone who looks at what this fault hits.
     #[must_use]
-    pub(super) fn witness(&self, fault: &PlannedFault) -> Option<Target> {
+    pub(super) fn witness(&self, fault: &PlannedFault, journal: &Arc<Journal>) -> Option<Witness> {
+        let target = self.looked_at(fault)?;
+        Some(Witness::start(&fault.component, target, self.client.clone(), Arc::clone(journal)))
+    }
+
+    /// Asks a component for a completion, past the gateway.
+    ///
+    /// # Errors
+    /// In words, what came instead.
+    pub(super) async fn serves(
+        &self,
+        component: &str,
+        alias: Option<&str>,
+        limit: Duration,
+    ) -> Result<(), String> {
+        match self.completion(component, alias) {
+            Some(request) => serves_completion(&self.client, &request, limit).await,
+            None => Err("it has no model to ask for".to_owned()),
+        }
+    }
+
+    /// What a witness of this fault looks at: the cheapest thing that tells up from down.
+    fn looked_at(&self, fault: &PlannedFault) -> Option<Target> {
         match &fault.kind {
             PlannedKind::Down(FaultKind::Stall) => {
                 self.completion(&fault.component, None).map(Target::Answers)
@@ -80,8 +108,7 @@ impl Embedded {
     }
 
     /// How to ask a component for a completion, past the gateway.
-    #[must_use]
-    pub(super) fn completion(&self, component: &str, alias: Option<&str>) -> Option<CompletionRequest> {
+    fn completion(&self, component: &str, alias: Option<&str>) -> Option<CompletionRequest> {
         let known = self.components.get(component)?;
         let model = match alias {
             Some(alias) => known.models.get(alias)?,

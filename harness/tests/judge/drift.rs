@@ -1,0 +1,93 @@
+//! What others change during a run, and what nobody saw directly.
+
+use harness::journal::Event;
+use harness::verdict::result::{RequirementVerdict, Verdict};
+
+use super::journal::{Lines, SECOND, Story};
+use super::{expect_verdict, requirement, scenario};
+
+fn told() -> Lines {
+    Story::of(&["cloud-down"]).tell()
+}
+
+fn hold(lines: &Lines) -> u64 {
+    lines.when(|event| matches!(event, Event::HoldStarted { .. }))
+}
+
+fn drifted(seen_us: u64, actor: Option<&str>) -> Event {
+    let what = "ml/vllm was scaled from 0 to 1".to_owned();
+    Event::Drifted { seen_us, what, actor: actor.map(str::to_owned) }
+}
+
+#[test]
+fn what_someone_else_changes_while_a_fault_is_held_voids_the_mode() {
+    let lines = told();
+    let at = hold(&lines) + 4 * SECOND;
+    let result = lines.clone().with(at, drifted(at, Some("kubectl, Update of scale"))).judge();
+    expect_verdict(&result, Verdict::Inconclusive, "drift");
+    let mode = scenario(&result, "cloud-down");
+    let reason =
+        "what was broken did not stay so: ml/vllm was scaled from 0 to 1 (by kubectl, Update of scale)";
+    assert_eq!(mode.reasons, [reason]);
+    let told = mode.timeline.iter().filter(|entry| entry.what.contains("scaled from 0 to 1")).count();
+    assert_eq!(told, 1, "and stands in the story");
+    let unknown = lines.with(at, drifted(at, None)).judge();
+    assert!(scenario(&unknown, "cloud-down").reasons[0].ends_with("(by someone unknown)"));
+}
+
+#[test]
+fn what_changes_after_the_heal_was_called_touches_nothing_that_is_judged() {
+    let lines = told();
+    let healed = lines.when(|event| matches!(event, Event::HealIntended { .. })) + SECOND;
+    let result = lines.with(healed, drifted(healed, None)).judge();
+    expect_verdict(&result, Verdict::Pass, "after the heal");
+}
+
+#[test]
+fn a_mode_that_was_voided_says_why() {
+    let lines = told();
+    let at = hold(&lines) + 10;
+    let why = "2 pooled connections to the cloud still carry traffic".to_owned();
+    let result = lines.with(at, Event::Voided { scenario: "cloud-down".into(), why: why.clone() }).judge();
+    expect_verdict(&result, Verdict::Inconclusive, "voided");
+    assert_eq!(scenario(&result, "cloud-down").reasons, [why]);
+}
+
+#[test]
+fn weak_evidence_leaves_the_time_open_and_nothing_else() {
+    let lines = told();
+    let at = lines.when(|event| matches!(event, Event::FaultIntended { .. })) + 5;
+    let weak = Event::EvidenceWeak { component: "cloud".into(), why: "exec is forbidden".into() };
+    let result = lines.with(at, weak).judge();
+    expect_verdict(&result, Verdict::Inconclusive, "weak");
+    let mode = scenario(&result, "cloud-down");
+    assert_eq!(requirement(mode, "NFR123"), RequirementVerdict::Inconclusive);
+    assert_eq!(requirement(mode, "FR217"), RequirementVerdict::Pass);
+    assert!(mode.reasons.iter().all(|reason| reason.contains("exec is forbidden")), "{:?}", mode.reasons);
+}
+
+#[test]
+fn weak_evidence_of_a_mode_in_which_nothing_fails_over_changes_nothing() {
+    let lines = Story::of(&["gaming"]).tell();
+    let at = lines.when(|event| matches!(event, Event::FaultIntended { .. })) + 5;
+    let weak = Event::EvidenceWeak { component: "vllm".into(), why: "exec is forbidden".into() };
+    let result = lines.with(at, weak).judge();
+    assert_eq!(scenario(&result, "gaming").verdict, Verdict::Pass, "{:?}", result.reasons);
+}
+
+#[test]
+fn what_the_undo_left_to_someone_else_is_told() {
+    let lines = told();
+    let at = lines.when(|event| matches!(event, Event::HealIntended { .. })) + 1;
+    let why = "ml/vllm has 3 replicas, we left 0".to_owned();
+    let result = lines.with(at, Event::HealLeftAlone { fault: 0, why: why.clone() }).judge();
+    let findings = &scenario(&result, "cloud-down").findings;
+    assert!(findings.iter().any(|finding| finding.ends_with(&why)), "{findings:?}");
+}
+
+#[test]
+fn what_a_client_meets_is_named() {
+    let result = told().judge();
+    let seen_as = scenario(&result, "cloud-down").faults[0].seen_as.clone();
+    assert!(seen_as.is_some_and(|words| !words.is_empty()));
+}
