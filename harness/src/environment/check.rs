@@ -137,6 +137,11 @@ fn one_component(check: &mut Checker<'_>, written: &ComponentWritten) -> Option<
         down: written.down.there()?.value.0,
         ready_within: ready_within?,
         ceilings,
+        endpoint: None,
+        deployment: None,
+        service: None,
+        port: None,
+        pause: std::collections::BTreeSet::new(),
     })
 }
 

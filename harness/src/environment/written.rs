@@ -3,7 +3,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{FaultKind, Profile};
+use super::{FaultKind, Mechanism, Profile};
 use crate::input::at::{At, Entries, FromText, Items, Key, Text, one_of};
 use crate::input::checker::Checker;
 use crate::input::read::Read;
@@ -187,28 +187,72 @@ impl Read for ComponentWritten {
 #[derive(Debug)]
 pub(crate) struct Fault(pub(crate) FaultKind);
 
-const FAULTS: [(&str, FaultKind); 4] = [
+/// A way to take a component down.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case", rename = "FaultKind")]
+#[expect(dead_code, reason = "the schema of a fault; what reads one stands below")]
+enum FaultSchema {
+    /// Embedded: connections are refused (RST), as by a Service without endpoints; established ones are reset.
+    Refuse,
+    /// Embedded: connects never complete, established connections go silent.
+    Blackhole,
+    /// Embedded: connections are accepted and never answered.
+    Stall,
+    /// Accepted as a mutation and not done: a control that must never pass.
+    Nothing,
+    /// Kubernetes: the Deployment has no pods.
+    ScaleToZero,
+    /// Kubernetes: nobody reaches the pods of the Deployment, which run on.
+    Isolate,
+    /// Kubernetes: the gateway's pods cannot reach the `endpoint`, by this mechanism.
+    #[schemars(rename = "blackhole")]
+    BlackholeBy(Mechanism),
+}
+
+/// The faults that are one word.
+const FAULTS: [(&str, FaultKind); 6] = [
     ("refuse", FaultKind::Refuse),
     ("blackhole", FaultKind::Blackhole),
     ("stall", FaultKind::Stall),
     ("nothing", FaultKind::Nothing),
+    ("scale-to-zero", FaultKind::ScaleToZero),
+    ("isolate", FaultKind::Isolate),
 ];
+
+const FAULT_HINT: &str = "write one word, or `{ blackhole: network-policy }` with the mechanism in a cluster";
 
 impl Read for Fault {
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
-        if matches!(node.content, Content::Mapping(_)) {
-            check.problem(
-                node.place,
-                "a fault is one word here: this version runs the embedded world only",
-                "write `blackhole`, `refuse`, `stall` or `nothing`",
-            );
-            return None;
-        }
-        let scalar = check.scalar(node, "one word")?;
-        match one_of("fault", &scalar.text, &FAULTS) {
-            Ok(kind) => Some(Self(kind)),
+        let (word, mechanism) = match (&node.content, node.entries()) {
+            (Content::Mapping(_), [only]) => {
+                (At { value: only.key.value.clone(), place: only.key.place }, Some(&only.value))
+            }
+            (Content::Mapping(_) | Content::List(_), _) => {
+                check.wrong_kind(node, "a fault", FAULT_HINT);
+                return None;
+            }
+            _ => {
+                let scalar = check.scalar(node, "a fault")?;
+                (At { value: scalar.text.clone(), place: node.place }, None)
+            }
+        };
+        let kind = match one_of("fault", &word.value, &FAULTS) {
+            Ok(kind) => kind,
             Err((message, hint)) => {
-                check.problem(node.place, &message, hint);
+                check.problem(word.place, &message, hint);
+                return None;
+            }
+        };
+        match (kind, mechanism) {
+            (kind, None) => Some(Self(kind)),
+            (FaultKind::Blackhole, Some(node)) => {
+                let written =
+                    check.part("`blackhole`".to_owned(), |check| At::<Text<Mechanism>>::read(node, check))?;
+                check.value(&written).map(|mechanism| Self(FaultKind::BlackholeBy(mechanism)))
+            }
+            (_, Some(node)) => {
+                let message = format!("`{}` takes no value of its own", word.value);
+                check.problem(node.place, &message, FAULT_HINT);
                 None
             }
         }
@@ -217,13 +261,22 @@ impl Read for Fault {
 
 impl JsonSchema for Fault {
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        FaultKind::schema_name()
+        FaultSchema::schema_name()
     }
     fn schema_id() -> std::borrow::Cow<'static, str> {
-        FaultKind::schema_id()
+        FaultSchema::schema_id()
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        FaultKind::json_schema(generator)
+        FaultSchema::json_schema(generator)
+    }
+}
+
+impl FromText for Mechanism {
+    fn read(text: &str) -> Result<Self, (String, String)> {
+        one_of("mechanism", text, &Self::WORDS)
+    }
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<Self>()
     }
 }
 

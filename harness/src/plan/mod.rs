@@ -78,10 +78,7 @@ impl PlannedKind {
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Down(FaultKind::Refuse) => "refuse",
-            Self::Down(FaultKind::Blackhole) => "blackhole",
-            Self::Down(FaultKind::Stall) => "stall",
-            Self::Down(FaultKind::Nothing) => "nothing",
+            Self::Down(kind) => kind.word(),
             Self::Gone(_) => "gone",
         }
     }
