@@ -3,13 +3,18 @@
 
 use std::sync::Once;
 
-/// A client builder with no retry, no redirect and no referer; TLS by rustls with ring.
-pub(crate) fn client() -> reqwest::ClientBuilder {
+/// Chooses the implementation of TLS for the whole process.
+pub(crate) fn install_tls() {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         // An error means that somebody has installed one already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
+}
+
+/// A client builder with no retry, no redirect and no referer; TLS by rustls with ring.
+pub(crate) fn client() -> reqwest::ClientBuilder {
+    install_tls();
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())

@@ -7,6 +7,7 @@
 pub mod analysis;
 pub mod attribution;
 pub mod cli;
+pub mod cluster;
 pub mod environment;
 pub mod gateway;
 mod http;

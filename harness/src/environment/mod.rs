@@ -1,14 +1,18 @@
 //! An environment: where the same scenarios run, and how a component is taken down there.
 
 pub(crate) mod check;
+mod cluster;
 mod names;
 pub(crate) mod written;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::cluster::{
+    Cluster, ClusterGateway, Cni, KeySource, Mechanism, NotAnObjectName, ObjectName, Opponent, Reach,
+};
 pub use self::names::Names;
 use crate::scenario::Source;
 use crate::units::{Period, Rate};
@@ -30,6 +34,25 @@ pub struct Environment {
     pub source: Source,
 }
 
+impl Environment {
+    /// The cluster that it is about, if it is about one.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Cluster> {
+        match &self.kind {
+            Kind::Embedded { .. } => None,
+            Kind::Kubernetes(cluster) => Some(cluster),
+        }
+    }
+
+    /// Who may be paused while a component is down.
+    #[must_use]
+    pub fn pause(&self, component: &str) -> BTreeSet<Opponent> {
+        let everywhere = self.cluster().map(|cluster| &cluster.pause).into_iter().flatten();
+        let own = self.components.get(component).map(|own| &own.pause).into_iter().flatten();
+        everywhere.chain(own).copied().collect()
+    }
+}
+
 /// Where the stack lives.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,6 +62,8 @@ pub enum Kind {
         /// How fast the mock upstreams answer.
         profile: Profile,
     },
+    /// A Kubernetes cluster.
+    Kubernetes(Box<Cluster>),
 }
 
 /// Named sets of answer times of the mock upstreams.
@@ -72,10 +97,26 @@ pub struct Component {
     pub ready_within: Period,
     /// What the harness may ask of it in one run.
     pub ceilings: Ceilings,
+    /// Its URL outside the cluster, `http://` or `https://`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// What runs it in the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<ObjectName>,
+    /// Where the gateway reaches it in the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ObjectName>,
+    /// Port of the Service; by default the only one that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Who is paused while it is down, if found, beside those of the whole environment.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub pause: BTreeSet<Opponent>,
 }
 
-/// A way to take a component down in the embedded world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A way to take a component down. The embedded world knows the first three, a cluster the last three, both
+/// know `nothing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// Connections are refused (RST), as by a Service without endpoints; established ones are reset.
@@ -86,6 +127,27 @@ pub enum FaultKind {
     Stall,
     /// Accepted as a mutation and not done: a control that must never pass.
     Nothing,
+    /// The Deployment has no pods.
+    ScaleToZero,
+    /// Nobody reaches the pods of the Deployment, which run on.
+    Isolate,
+    /// The gateway's pods cannot reach the endpoint.
+    BlackholeBy(Mechanism),
+}
+
+impl FaultKind {
+    /// The word used in journal and reports.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Blackhole | Self::BlackholeBy(_) => "blackhole",
+            Self::Stall => "stall",
+            Self::Nothing => "nothing",
+            Self::ScaleToZero => "scale-to-zero",
+            Self::Isolate => "isolate",
+        }
+    }
 }
 
 /// Limits of what one run may ask of a component; `None` is unlimited.

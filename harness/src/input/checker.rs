@@ -69,7 +69,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Reads a part of what is being read, which is called `subject` in messages.
-    pub(super) fn part<T>(&mut self, subject: String, read: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn part<T>(&mut self, subject: String, read: impl FnOnce(&mut Self) -> T) -> T {
         let whole = std::mem::replace(&mut self.subject, subject);
         let value = read(self);
         self.subject = whole;

@@ -16,7 +16,7 @@ use mocks::world::{World, WorldOptions};
 use super::conductor::{Conductor, Cut, Means};
 use super::target::{Embedded, EmbeddedComponent, Target};
 use super::{RunError, RunOptions, Watcher};
-use crate::environment::{Environment, Kind, Profile};
+use crate::environment::{Environment, Kind, Profile, Reach};
 use crate::gateway::config::LocalConfig;
 use crate::gateway::litellm::warm_up::{MAX_TOKENS, REQUESTS_EACH, WarmUpStatus, warm_up};
 use crate::gateway::local::{Gateway, against, speaks_ollama};
@@ -226,7 +226,13 @@ pub(super) fn world_options(
     clock: Clock,
     seed: u64,
 ) -> WorldOptions {
-    let Kind::Embedded { profile } = &environment.kind;
+    let profile = match &environment.kind {
+        Kind::Embedded { profile } => *profile,
+        Kind::Kubernetes(cluster) => match cluster.reach {
+            Reach::Embedded { profile, .. } => profile,
+            Reach::InCluster | Reach::Context { .. } => Profile::Realistic,
+        },
+    };
     let profile = match profile {
         Profile::Realistic => mocks::profile::Profile::realistic(),
         Profile::Fast => mocks::profile::Profile::fast(),

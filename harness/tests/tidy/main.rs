@@ -13,7 +13,7 @@ const NOT_OURS: [&str; 3] = ["target", "reports", ".git"];
 
 /// Module of the harness -> what else of the harness it may use; a path allows itself and what is inside it. Data
 /// goes one way, so nobody uses `cli`, and what is right of the journal never uses what is left of it to act.
-const EDGES: [(&str, &[&str]); 16] = [
+const EDGES: [(&str, &[&str]); 17] = [
     ("http", &[]),
     ("units", &[]),
     ("input", &["units", "scenario", "environment"]),
@@ -24,6 +24,8 @@ const EDGES: [(&str, &[&str]); 16] = [
     ("journal", &["environment", "plan", "verdict::result"]),
     ("gateway", &["units", "environment", "http", "input", "probe::classify"]),
     ("probe", &["http", "journal", "plan", "scenario", "gateway::secret", "attribution::by_header"]),
+    // What a run does to a cluster, and nothing of what it concludes.
+    ("cluster", &["units", "environment", "gateway::secret", "http"]),
     ("witness", &["journal", "probe::classify"]),
     (
         "run",
@@ -52,6 +54,7 @@ const EDGES: [(&str, &[&str]); 16] = [
             "units",
             "input",
             "scenario",
+            "environment",
             "plan",
             "journal",
             "gateway",

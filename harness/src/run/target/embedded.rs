@@ -142,8 +142,8 @@ impl Embedded {
 
 fn gate_mode(kind: FaultKind) -> GateMode {
     match kind {
-        FaultKind::Refuse => GateMode::Refuse,
-        FaultKind::Blackhole => GateMode::Blackhole,
+        FaultKind::Refuse | FaultKind::ScaleToZero => GateMode::Refuse,
+        FaultKind::Blackhole | FaultKind::BlackholeBy(_) | FaultKind::Isolate => GateMode::Blackhole,
         FaultKind::Stall => GateMode::Stall,
         FaultKind::Nothing => GateMode::Pass,
     }

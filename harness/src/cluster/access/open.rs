@@ -1,0 +1,222 @@
+//! From an environment to clients.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Limited;
+use hyper_util::client::proxy::matcher::Matcher;
+use kube::client::ClientBuilder;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tower::util::MapResponseLayer;
+
+use super::call::chain;
+use super::{ANSWER_BYTES_MAX, Access, CALL_LIMIT};
+use crate::environment::{Cluster, Reach};
+
+/// A server on a home network answers a connect far sooner.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why there is no client. None of these shows a credential.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccessError {
+    /// Not in a pod, or its service account is not mounted.
+    #[error("the cluster cannot be reached from inside: {reason}")]
+    NotInCluster {
+        /// In words.
+        reason: String,
+    },
+    /// The kubeconfig cannot be read.
+    #[error("the kubeconfig {file} cannot be read: {reason}")]
+    Kubeconfig {
+        /// Which.
+        file: String,
+        /// In words.
+        reason: String,
+    },
+    /// The kubeconfig has no such context.
+    #[error("the kubeconfig {file} has no context {context}; it has: {known}")]
+    NoContext {
+        /// Which.
+        file: String,
+        /// As the environment names it.
+        context: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// The context cannot be used.
+    #[error("the context {context} cannot be used: {reason}")]
+    Unusable {
+        /// As the environment names it.
+        context: String,
+        /// In words.
+        reason: String,
+    },
+    /// The mock cluster of the environment has not been started.
+    #[error("the mock cluster of this environment is not running")]
+    NotStarted,
+}
+
+impl Access {
+    /// The API of an environment's cluster. `embedded` is the kubeconfig of the mock cluster, for an environment that
+    /// has one.
+    ///
+    /// # Errors
+    /// Where there is nothing to connect with. Nothing is asked of the cluster yet.
+    pub async fn open(cluster: &Cluster, embedded: Option<&serde_json::Value>) -> Result<Self, AccessError> {
+        match &cluster.reach {
+            Reach::InCluster => {
+                let config = Config::incluster()
+                    .map_err(|error| AccessError::NotInCluster { reason: chain(&error) })?;
+                Self::of(config, "in-cluster", &cluster.namespaces).await
+            }
+            Reach::Context { context, kubeconfig } => {
+                let (kubeconfig, file) = read(kubeconfig.clone()).await?;
+                Self::of_context(kubeconfig, &file, context, &cluster.namespaces).await
+            }
+            Reach::Embedded { context, .. } => {
+                let value = embedded.ok_or(AccessError::NotStarted)?;
+                Self::with_kubeconfig(value, context, &cluster.namespaces).await
+            }
+        }
+    }
+
+    /// A context of a kubeconfig in hand.
+    ///
+    /// # Errors
+    /// Where there is nothing to connect with.
+    pub async fn with_kubeconfig(
+        kubeconfig: &serde_json::Value,
+        context: &str,
+        namespaces: &[String],
+    ) -> Result<Self, AccessError> {
+        let file = "in memory";
+        // What it says is not shown: it holds keys.
+        let kubeconfig = serde_json::from_value(kubeconfig.clone()).map_err(|_| AccessError::Kubeconfig {
+            file: file.to_owned(),
+            reason: "it is no kubeconfig".to_owned(),
+        })?;
+        Self::of_context(kubeconfig, file, context, namespaces).await
+    }
+
+    /// New clients of the same cluster, with connections of their own: what undoes a change must not depend on those
+    /// that may have failed.
+    ///
+    /// # Errors
+    /// Where there is nothing to connect with any more.
+    pub async fn fresh(&self) -> Result<Self, AccessError> {
+        let (plain, streaming) = clients(&self.config, &self.name).await?;
+        Ok(Self { plain, streaming, ..self.clone() })
+    }
+
+    async fn of_context(
+        kubeconfig: Kubeconfig,
+        file: &str,
+        context: &str,
+        namespaces: &[String],
+    ) -> Result<Self, AccessError> {
+        let named = kubeconfig.contexts.iter().find(|named| named.name == context);
+        let Some(named) = named else {
+            let known: Vec<&str> = kubeconfig.contexts.iter().map(|named| named.name.as_str()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(AccessError::NoContext {
+                file: file.to_owned(),
+                context: context.to_owned(),
+                known: super::call::shown(&known),
+            });
+        };
+        let cluster = named.context.as_ref().map(|context| context.cluster.clone());
+        let own_proxy = kubeconfig.clusters.iter().any(|named| {
+            Some(&named.name) == cluster.as_ref()
+                && named.cluster.as_ref().is_some_and(|cluster| cluster.proxy_url.is_some())
+        });
+        let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .map_err(|error| AccessError::Unusable { context: context.to_owned(), reason: chain(&error) })?;
+        // kube takes a proxy from the environment whatever NO_PROXY says of the server.
+        if !own_proxy
+            && (is_loopback(&config) || Matcher::from_env().intercept(&config.cluster_url).is_none())
+        {
+            config.proxy_url = None;
+        }
+        Self::of(config, context, namespaces).await
+    }
+
+    async fn of(mut config: Config, name: &str, namespaces: &[String]) -> Result<Self, AccessError> {
+        // By default a 503 that stays takes five minutes to surface, and a repeated POST finds its own object.
+        config.default_retry = false;
+        config.connect_timeout = Some(CONNECT_LIMIT);
+        // Each call has its own limit; a write to a socket has none but this.
+        config.write_timeout = Some(CALL_LIMIT);
+        let (plain, streaming) = clients(&config, name).await?;
+        Ok(Self {
+            plain,
+            streaming,
+            namespaces: Arc::new(namespaces.iter().cloned().collect()),
+            config: Arc::new(config),
+            name: name.into(),
+            limit: CALL_LIMIT,
+        })
+    }
+}
+
+/// The client for plain calls and the one for streams.
+async fn clients(config: &Config, name: &str) -> Result<(Client, Client), AccessError> {
+    crate::http::install_tls();
+    let unusable = |reason| AccessError::Unusable { context: name.to_owned(), reason };
+    let (mut streams, mut calls) = (config.clone(), config.clone());
+    streams.read_timeout = None;
+    calls.read_timeout = Some(CALL_LIMIT);
+    calls.reset_reader_on_write = true;
+    // A kubeconfig may name a program that gives credentials, which runs here and takes its time.
+    let build = tokio::task::spawn_blocking(move || {
+        let bounded = MapResponseLayer::new(|answer: http::Response<_>| {
+            answer.map(|body| Limited::new(body, ANSWER_BYTES_MAX))
+        });
+        let plain = ClientBuilder::try_from(calls)?.with_layer(&bounded).build();
+        Ok::<_, kube::Error>((plain, ClientBuilder::try_from(streams)?.build()))
+    });
+    match tokio::time::timeout(CALL_LIMIT, build).await {
+        Ok(Ok(Ok(clients))) => Ok(clients),
+        Ok(Ok(Err(error))) => Err(unusable(without_proxy(&error))),
+        Ok(Err(_)) => Err(unusable("its credentials cannot be set up".to_owned())),
+        Err(_) => Err(unusable(format!("its credentials were not there within {} s", CALL_LIMIT.as_secs()))),
+    }
+}
+
+/// The URL of a proxy may hold a password.
+fn without_proxy(error: &kube::Error) -> String {
+    match error {
+        kube::Error::ProxyProtocolUnsupported { .. } | kube::Error::ProxyProtocolDisabled { .. } => {
+            "its proxy is neither http:// nor https://".to_owned()
+        }
+        error => chain(error),
+    }
+}
+
+fn is_loopback(config: &Config) -> bool {
+    let host = config.cluster_url.host().unwrap_or_default();
+    host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// A kubeconfig, and what to call it.
+async fn read(file: Option<PathBuf>) -> Result<(Kubeconfig, String), AccessError> {
+    let name = file
+        .as_ref()
+        .map_or_else(|| "of KUBECONFIG or ~/.kube/config".to_owned(), |file| file.display().to_string());
+    let read = tokio::task::spawn_blocking(move || match file {
+        Some(file) => Kubeconfig::read_from(file),
+        None => Kubeconfig::read(),
+    });
+    let failed = |reason: String| AccessError::Kubeconfig { file: name.clone(), reason };
+    match read.await {
+        Ok(Ok(kubeconfig)) => Ok((kubeconfig, name)),
+        // A parser shows the line that it does not understand, which may be a key.
+        Ok(Err(kube::config::KubeconfigError::Parse(_))) => Err(failed("it is no kubeconfig".to_owned())),
+        Ok(Err(error)) => Err(failed(chain(&error))),
+        Err(_) => Err(failed("reading broke off".to_owned())),
+    }
+}
