@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::sync::watch;
 
 use super::stop::Stop;
-use super::target::Target;
+use super::target::{ActiveFault, Target};
 use crate::environment::Environment;
 use crate::journal::{Event, Journal, JournalError, Purpose};
 use crate::plan::{self, Budget, Plan, PlannedFault, Step};
@@ -39,13 +39,6 @@ impl From<JournalError> for Cut {
     fn from(error: JournalError) -> Self {
         Self::Journal(error)
     }
-}
-
-/// A mutation that was intended, and so may have been made.
-#[derive(Clone)]
-pub(super) struct ActiveFault {
-    pub(super) id: u32,
-    pub(super) fault: PlannedFault,
 }
 
 /// What a run acts and looks with.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use rand::RngExt;
 use tokio::sync::watch;
 
-use super::conductor::{ActiveFault, Conductor, Cut};
+use super::conductor::{Conductor, Cut};
 use super::live::{first_bad, good_count};
+use super::target::ActiveFault;
 use crate::journal::Event;
 use crate::plan::{self, PlannedFault, Step};
 use crate::probe::Live;
@@ -101,9 +102,10 @@ impl Conductor {
             kind: fault.kind.word().to_owned(),
             undo: plan::undo_words(&fault.kind, &fault.component),
         })?;
-        self.active.push(ActiveFault { id, fault: fault.clone() });
+        let active = ActiveFault { id, fault: fault.clone() };
+        self.active.push(active.clone());
         let called_us = self.journal.clock().now_us();
-        if let Err(error) = self.target.inject(fault).await {
+        if let Err(error) = self.target.inject(&active).await {
             self.journal.append(Event::InjectionFailed { fault: id, error });
             return Ok(false);
         }

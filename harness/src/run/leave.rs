@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::conductor::{ActiveFault, Conductor, Cut};
+use super::conductor::{Conductor, Cut};
 use super::live::is_steady;
 use super::stop::RESTORE_RESERVE;
+use super::target::{ActiveFault, Healed};
 use crate::journal::Event;
 use crate::plan::{self, PlannedRoute, Step};
 use crate::probe::Live;
@@ -30,8 +31,11 @@ impl Conductor {
         for active in healing {
             self.journal.append(Event::HealIntended { fault: active.id });
             let called_us = self.journal.clock().now_us();
-            match self.target.heal(&active.fault).await {
-                Ok(()) => {
+            match self.target.heal(&active).await {
+                Ok(healed) => {
+                    if let Healed::LeftAlone(why) = healed {
+                        self.journal.append(Event::HealLeftAlone { fault: active.id, why });
+                    }
                     let accepted_us = self.journal.clock().now_us();
                     let read_back = self.target.is_healed(&active.fault.component).await;
                     let read_back = read_back.unwrap_or(false);

@@ -48,6 +48,12 @@ impl Witness {
         Self { observed, stop, task: Some(task) }
     }
 
+    /// Someone else looks, and tells the journal; this one only passes on what they see.
+    #[must_use]
+    pub fn following(observed: watch::Receiver<Observed>) -> Self {
+        Self { observed, stop: CancellationToken::new(), task: None }
+    }
+
     /// What it sees.
     #[must_use]
     pub fn observed(&self) -> watch::Receiver<Observed> {

@@ -14,6 +14,23 @@ pub(super) use embedded::{Embedded, EmbeddedComponent};
 /// How long a fault of the embedded world may take to show up at the witness after it was accepted.
 const EMBEDDED_EFFECTIVE_WITHIN: Duration = Duration::from_secs(5);
 
+/// A mutation that was intended, and so may have been made.
+#[derive(Clone)]
+pub(super) struct ActiveFault {
+    /// Unique in the run.
+    pub(super) id: u32,
+    /// What is done.
+    pub(super) fault: PlannedFault,
+}
+
+/// What became of a fault that was to be undone.
+pub(super) enum Healed {
+    /// It is undone.
+    Undone,
+    /// Someone else has changed what was left: it is theirs now.
+    LeftAlone(String),
+}
+
 /// The stack under test, as something that can be changed and changed back.
 pub(super) enum Target {
     /// The mock world in this process.
@@ -25,9 +42,9 @@ impl Target {
     ///
     /// # Errors
     /// In words, when it was not accepted.
-    pub(super) async fn inject(&self, fault: &PlannedFault) -> Result<(), String> {
+    pub(super) async fn inject(&self, active: &ActiveFault) -> Result<(), String> {
         match self {
-            Self::Embedded(world) => world.inject(fault).await,
+            Self::Embedded(world) => world.inject(&active.fault).await,
         }
     }
 
@@ -35,9 +52,9 @@ impl Target {
     ///
     /// # Errors
     /// In words, when it was not accepted.
-    pub(super) async fn heal(&self, fault: &PlannedFault) -> Result<(), String> {
+    pub(super) async fn heal(&self, active: &ActiveFault) -> Result<Healed, String> {
         match self {
-            Self::Embedded(world) => world.heal(fault).await,
+            Self::Embedded(world) => world.heal(&active.fault).await.map(|()| Healed::Undone),
         }
     }
 
