@@ -18,6 +18,8 @@ mod values;
 
 pub use check::LoadedBy;
 
+use crate::input::secret::names_a_secret;
+
 /// What LiteLLM resolves from its own environment when it reads a configuration.
 pub const ENVIRONMENT_PREFIX: &str = "os.environ/";
 
@@ -62,19 +64,17 @@ const GENERAL_SETTINGS: [&str; 24] = [
     "model_list_healthy_only",
 ];
 
-/// Parts of setting names that mean another service, other code, or a credential.
-const FOREIGN_NAME_PARTS: [&str; 36] = [
+/// Parts of setting names that mean another service or other code; those of secrets are known elsewhere.
+const FOREIGN_NAME_PARTS: [&str; 31] = [
     "alert",
     "api_base",
     "api_key",
     "assistants",
-    "auth",
     "aws_",
     "azure_",
     "bitbucket",
     "callback",
     "cold_storage",
-    "credential",
     "custom_provider_map",
     "database",
     "email",
@@ -82,18 +82,15 @@ const FOREIGN_NAME_PARTS: [&str; 36] = [
     "gcs",
     "gitlab",
     "guardrail",
-    "headers",
     "langfuse",
     "mcp",
     "otel",
-    "password",
     "plugins",
     "prompt_directory",
     "redis",
     "rules",
     "s3_",
     "search_tools",
-    "secret",
     "slack",
     "telemetry",
     "url",
@@ -450,9 +447,7 @@ fn looks_like_a_key(text: &str) -> bool {
 
 fn is_foreign_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    FOREIGN_NAME_PARTS.iter().any(|part| name.contains(part))
-        || name.ends_with("_key")
-        || (name.ends_with("_token") && !name.contains("cost_per"))
+    FOREIGN_NAME_PARTS.iter().any(|part| name.contains(part)) || names_a_secret(&name)
 }
 
 /// Keys that stand in the file as plain text: the master key and the upstreams' keys.

@@ -54,6 +54,7 @@ pub(crate) fn parse(check: &mut Checker<'_>, beginning: &str) -> Option<Node> {
             None
         }
         Err(stop) => {
+            check.hide_unknown();
             check.problem(stop.place, &stop.message, stop.hint);
             None
         }

@@ -9,6 +9,7 @@ pub(crate) mod json;
 pub(crate) mod problem;
 pub(crate) mod read;
 mod schema;
+pub(crate) mod secret;
 pub(crate) mod tree;
 mod yaml;
 

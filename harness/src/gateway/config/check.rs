@@ -12,6 +12,7 @@ use crate::environment::Names;
 use crate::input::Problem;
 use crate::input::checker::{Checker, MISSPELT, nearest};
 use crate::input::problem::Place;
+use crate::input::secret::names_a_secret;
 use crate::input::tree::{Content, Entry, Node};
 use crate::input::{compose, json};
 
@@ -199,13 +200,4 @@ fn scalars(reader: &mut Reader<'_, '_>, node: &Node, secret: bool) {
         Content::Broken if secret => reader.check.hide(node.place),
         Content::Broken => {}
     }
-}
-
-fn names_a_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    ["password", "secret", "credential", "auth", "headers", "environment_variables"]
-        .iter()
-        .any(|part| key.contains(part))
-        || key.ends_with("key")
-        || key.ends_with("token")
 }
