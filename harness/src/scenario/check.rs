@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::written::{
-    ComponentStateWritten, ERRORS, ExpectationWritten, FORMS, MAX_TOKENS, RecoveryWritten, ScenarioFile,
-    TIMEOUT, TrafficWritten, WITHIN,
+    ComponentStateWritten, DOWN, ERRORS, ExpectationWritten, FORMS, MAX_TOKENS, RecoveryWritten,
+    ScenarioFile, TIMEOUT, TrafficWritten, WITHIN,
 };
 use super::{Answer, ComponentState, Expectation, Recovery, Scenario, Source, Traffic};
 use crate::environment::{self, Names};
@@ -81,6 +81,10 @@ fn components(
 ) -> BTreeMap<String, ComponentState> {
     let mut states = BTreeMap::new();
     for (name, state) in &written.0 {
+        // That it stands on the wrong side has been said.
+        if state.is_none() && name.value == DOWN {
+            continue;
+        }
         if let Some(known) = names.components().filter(|_| !names.may_have_component(&name.value)) {
             check.unknown("component", name, known);
         }
