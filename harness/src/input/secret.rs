@@ -13,8 +13,8 @@ pub(crate) fn names_a_secret(key: &str) -> bool {
         || NAME_ENDS.iter().any(|end| key.ends_with(end)) && !key.contains("cost_per")
 }
 
-/// Where a line seems to hold a secret: the value of a key whose name says so, a word like `sk-...`, or a URL
-/// with a password.
+/// Where a line seems to hold a secret: the value of a key whose name says so, also in the query of a URL, a word like
+/// `sk-...`, or a URL with a password.
 pub(super) fn in_line(line: &str) -> Option<usize> {
     let named = line.match_indices(':').find_map(|(colon, _)| {
         let (name, value) = (name_before(&line[..colon]), line[colon + 1..].trim_start());
@@ -28,13 +28,15 @@ pub(super) fn in_line(line: &str) -> Option<usize> {
         };
         (!harmless).then_some(line.len() - value.len())
     });
+    let in_query =
+        line.match_indices('=').map(|(at, _)| at).find(|at| names_a_secret(name_before(&line[..*at])));
     let known = line.match_indices("sk-").map(|(at, _)| at).find(|at| {
         line[..*at].chars().next_back().is_none_or(|before| !before.is_alphanumeric() && before != '-')
     });
     let in_url = line.match_indices("://").map(|(at, _)| at + 3).find(|at| {
         line[*at..].split([' ', '"', '\'', ',', '/']).next().is_some_and(|authority| authority.contains('@'))
     });
-    [named, known, in_url].into_iter().flatten().min()
+    [named, in_query.map(|at| at + 1), known, in_url].into_iter().flatten().min()
 }
 
 /// The key that ends where a colon follows.
@@ -210,6 +212,13 @@ mod tests {
         ] {
             assert_eq!(shown(whole), whole);
         }
+    }
+
+    #[test]
+    fn a_key_in_a_query_is_not_shown() {
+        let line = "  api_base: http://127.0.0.1/?v=1&api_key=swordfish";
+        assert_eq!(in_line(line).map(|at| &line[at..]), Some("swordfish"));
+        assert_eq!(in_line("title: what if a = b"), None);
     }
 
     #[test]

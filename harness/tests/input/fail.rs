@@ -67,6 +67,7 @@ fn secrets_are_never_shown() {
         ("env-key-twice.yaml", "hunter2"),
         ("env-key-as-tag.yaml", "hunter2"),
         ("env-secret-misspelt.yaml", "swordfish"),
+        ("env-gateway-url.yaml", "swordfish"),
     ] {
         let path = super::fail_file(file);
         let problems = input::load(&[], path.to_str()).unwrap_err();
