@@ -1,7 +1,9 @@
 //! The sections beside `model_list`.
 
+use mocks::gateway::config::ROUTER_SETTINGS;
+
 use super::fallbacks::{self, Groups};
-use super::known::{CLASSES, Keys, LITELLM_SETTINGS, ROUTER_SETTINGS};
+use super::known::{CLASSES, Keys, LITELLM_SETTINGS};
 use super::values::{Reader, Zero, misspelt};
 use super::{GENERAL_SETTINGS, is_foreign_name};
 use crate::input::at::At;
