@@ -132,6 +132,47 @@ fn a_deployment_can_be_a_fallback_by_its_id() {
 }
 
 #[test]
+fn a_fallback_can_be_a_model_or_a_request() {
+    let with =
+        |target: &str| format!("{MODELS}router_settings: {{ fallbacks: [{{ cloud-kimi: [{target}] }}] }}\n");
+    for target in ["hosted_vllm/Qwen3", "\"ollama_chat/phi4-mini\""] {
+        let config = checked(&with(target), LoadedBy::Mock);
+        assert!(config.findings.0.is_empty(), "{}", config.findings);
+    }
+    for target in [
+        "{ model: vllm-qwen }",
+        "{ model: cloud-kimi, messages: [{ role: user, content: shorter }] }",
+        "{ temperature: 0 }",
+    ] {
+        let config = checked(&with(target), LoadedBy::Any);
+        let only_warns = matches!(config.findings.0.as_slice(), [warning] if warning.is_warning());
+        assert!(config.source.is_some() && only_warns, "{target}: {}", config.findings);
+        let config = checked(&with(target), LoadedBy::Mock);
+        let refused = matches!(config.findings.0.as_slice(), [problem] if !problem.is_warning());
+        assert!(config.source.is_none() && refused, "{target}: {}", config.findings);
+    }
+    let findings = checked(&with("{ model: nobody, messages: [] }"), LoadedBy::Any).findings;
+    assert!(findings.to_string().contains("unknown group `nobody`"), "{findings}");
+}
+
+#[test]
+fn every_strategy_of_litellm_is_taken() {
+    for strategy in ["simple-shuffle", "lar1", "least-busy", "provider-budget-routing", "null"] {
+        let text = format!("{MODELS}router_settings: {{ routing_strategy: {strategy} }}\n");
+        let config = checked(&text, LoadedBy::Any);
+        assert!(config.findings.0.is_empty(), "{}", config.findings);
+    }
+}
+
+#[test]
+fn settings_are_read_where_litellm_reads_them() {
+    let text = "litellm_settings: { allowed_fails: 1, max_fallbacks: 2, num_retries: 0 }\n\
+        general_settings: { master_key: os.environ/PATH, background_health_checks: false, plugins: [] }\n";
+    let config = checked(&format!("{MODELS}{text}"), LoadedBy::Any);
+    assert!(config.findings.0.is_empty(), "{}", config.findings);
+}
+
+#[test]
 fn an_id_can_be_a_whole_number() {
     let text = MODELS.replace("hosted_vllm/Qwen3 }", "hosted_vllm/Qwen3 }, model_info: { id: 7 }");
     let text = format!("{text}router_settings: {{ fallbacks: [{{ cloud-kimi: [\"7\"] }}] }}\n");

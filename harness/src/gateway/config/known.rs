@@ -1,5 +1,8 @@
 //! What LiteLLM 1.106.2 knows in its configuration, as far as it bears on routing.
 
+use mocks::gateway::config::ROUTER_SETTINGS;
+
+use super::GENERAL_SETTINGS;
 use super::values::{Reader, misspelt};
 use crate::input::tree::{Entry, Node};
 
@@ -61,6 +64,36 @@ pub(super) const LITELLM_SETTINGS: [&str; 8] = [
     "content_policy_fallbacks",
     "drop_params",
 ];
+
+/// Router settings that LiteLLM also takes from `litellm_settings`.
+const ROUTER_SETTINGS_OF_LITELLM: [&str; 3] = ["allowed_fails", "max_fallbacks", "set_verbose"];
+/// General settings that no list of those that bear on requests has.
+const MORE_GENERAL_SETTINGS: [&str; 3] = ["database_url", "master_key", "plugins"];
+
+/// Ways of choosing among the deployments of a group; LiteLLM does not start with any other.
+pub(super) const STRATEGIES: [&str; 8] = [
+    "simple-shuffle",
+    "lar1",
+    "least-busy",
+    "latency-based-routing",
+    "cost-based-routing",
+    "usage-based-routing-v2",
+    "usage-based-routing",
+    "provider-budget-routing",
+];
+
+/// The section that a key belongs to, where LiteLLM does not read it in `section`.
+pub(super) fn right_section(key: &str, section: &str) -> Option<&'static str> {
+    let of_litellm = LITELLM_SETTINGS.contains(&key) || ROUTER_SETTINGS_OF_LITELLM.contains(&key);
+    let of_general = GENERAL_SETTINGS.contains(&key) || MORE_GENERAL_SETTINGS.contains(&key);
+    let sections = [
+        ("router_settings", ROUTER_SETTINGS.contains(&key)),
+        ("litellm_settings", of_litellm),
+        ("general_settings", of_general),
+    ];
+    let is_here = sections.iter().any(|(name, has)| *name == section && *has);
+    sections.iter().find(|(_, has)| *has && !is_here).map(|(name, _)| *name)
+}
 
 /// Classes of errors that either policy can name, before `Retries` or `AllowedFails`.
 pub(super) const CLASSES: [&str; 8] = [
