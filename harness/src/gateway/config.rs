@@ -302,11 +302,45 @@ fn local_models(
         }
         local.push(Value::Object(entry));
     }
+    tell_apart(entries, &mut local);
     match upstreams.iter().find(|(alias, _)| !models.contains_key(*alias)) {
         Some((alias, upstream)) => {
             Err(ConfigError::MissingAlias { alias: alias.clone(), component: upstream.component.clone() })
         }
         None => Ok((local, models)),
+    }
+}
+
+/// Gives an id to each deployment that only its upstream's address or key told from another of its group: LiteLLM makes
+/// ids of group and parameters, and takes two deployments with one id for one.
+fn tell_apart(sources: &[Value], local: &mut [Value]) {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let ids = local.iter().filter_map(|entry| text(&entry["model_info"]["id"]));
+    let mut taken: BTreeSet<String> =
+        ids.chain(local.iter().filter_map(|e| text(&e["model_name"]))).collect();
+    // Group and parameters here -> how the parameters are written, and the last number given.
+    let mut seen: BTreeMap<(String, String), (BTreeSet<String>, usize)> = BTreeMap::new();
+    for (source, entry) in sources.iter().zip(local) {
+        let has_id = !entry["model_info"]["id"].is_null();
+        let Some(group) = text(&entry["model_name"]).filter(|_| !has_id) else { continue };
+        let (written, number) = seen
+            .entry((group.clone(), entry["litellm_params"].to_string()))
+            .or_insert_with(|| (BTreeSet::new(), 1));
+        let first = written.is_empty();
+        // Written twice in the same words they are one to LiteLLM too.
+        if !written.insert(source["litellm_params"].to_string()) || first {
+            continue;
+        }
+        *number += 1;
+        while !taken.insert(format!("{group}#{number}")) {
+            *number += 1;
+        }
+        if entry["model_info"].is_null() {
+            entry["model_info"] = json!({});
+        }
+        if let Some(info) = entry["model_info"].as_object_mut() {
+            info.insert("id".into(), format!("{group}#{number}").into());
+        }
     }
 }
 

@@ -173,6 +173,13 @@ fn settings_are_read_where_litellm_reads_them() {
 }
 
 #[test]
+fn deployments_may_differ_in_their_upstream_alone() {
+    let twin = "  - { model_name: vllm-qwen, litellm_params: { model: hosted_vllm/Qwen3, api_base: \"http://b\" } }\n";
+    let config = checked(&format!("{MODELS}{twin}"), LoadedBy::Mock);
+    assert!(config.findings.0.is_empty(), "{}", config.findings);
+}
+
+#[test]
 fn an_id_can_be_a_whole_number() {
     let text = MODELS.replace("hosted_vllm/Qwen3 }", "hosted_vllm/Qwen3 }, model_info: { id: 7 }");
     let text = format!("{text}router_settings: {{ fallbacks: [{{ cloud-kimi: [\"7\"] }}] }}\n");

@@ -72,7 +72,7 @@ fn against_environment(reader: &mut Reader<'_, '_>, list: Place, groups: &[At<St
 #[derive(Default)]
 struct Ids {
     by_id: BTreeMap<String, Place>,
-    /// Group and model of those without an id.
+    /// Group and parameters of those without an id.
     unnamed: BTreeMap<(String, String), Place>,
     /// All models.
     models: BTreeSet<String>,
@@ -89,9 +89,9 @@ fn model(reader: &mut Reader<'_, '_>, node: &Node, ids: &mut Ids) -> Option<At<S
     let group = group.and_then(|name| reader.text("model_name", name));
     let params = keys.required(reader, "litellm_params", "litellm_params: { model: ollama_chat/NAME }");
     let model = params.and_then(|params| litellm_params(reader, params));
-    ids.models.extend(model.clone());
+    ids.models.extend(model);
     let id = keys.get("model_info").and_then(|info| model_info(reader, info));
-    match (id, &group, model) {
+    match (id, &group, params) {
         (Some(id), _, _) => {
             if let Some(first) = ids.by_id.insert(id.value.clone(), id.place) {
                 reader.check.problem(
@@ -101,16 +101,16 @@ fn model(reader: &mut Reader<'_, '_>, node: &Node, ids: &mut Ids) -> Option<At<S
                 );
             }
         }
-        (None, Some(group), Some(model)) => {
-            let twin = ids.unnamed.insert((group.value.clone(), model), group.place);
-            if let Some(first) = twin {
+        (None, Some(group), Some(params)) => {
+            let written = json::value(params).to_string();
+            if let Some(first) = ids.unnamed.insert((group.value.clone(), written), group.place) {
                 reader.check.problem(
                     group.place,
                     &format!(
-                        "a local run cannot tell this deployment of `{}` from that on line {}: same model, no ids",
+                        "this deployment of `{}` is that on line {} again: to LiteLLM the two are one",
                         group.value, first.line
                     ),
-                    "give each an id: `model_info: { id: NAME }`",
+                    "remove one, or give each an id: `model_info: { id: NAME }`",
                 );
             }
         }
