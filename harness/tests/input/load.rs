@@ -195,23 +195,6 @@ fn one_model_can_be_gone() {
 }
 
 #[test]
-fn configurations_of_other_programs_are_read_as_json() {
-    let root = tempfile::tempdir().unwrap();
-    let text =
-        "litellm_settings:\n  num_retries: 0\n  fallbacks: [{ cloud-kimi: [vllm-qwen] }]\n  timeout: 2.5\n";
-    let path = write(root.path(), "config.yaml", text);
-    let (value, read) = input::read_yaml_value(&path).unwrap();
-    assert_eq!(read, text);
-    assert_eq!(
-        value,
-        serde_json::json!({ "litellm_settings": { "num_retries": 0, "fallbacks": [{ "cloud-kimi": ["vllm-qwen"] }], "timeout": 2.5 } })
-    );
-    fs::write(&path, "a: 1\na: 2\n").unwrap();
-    let problem = input::read_yaml_value(&path).unwrap_err();
-    assert_eq!((problem.0[0].line, problem.0[0].column), (Some(2), Some(1)), "{problem}");
-}
-
-#[test]
 fn the_examples_of_the_documentation_load() {
     let root = tempfile::tempdir().unwrap();
     let page = include_str!("../../../docs/scenario-format.md");
