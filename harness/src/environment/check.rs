@@ -15,9 +15,6 @@ use crate::units::Rate;
 /// Probes faster than this are a load test, which this is not.
 const RATE_MAX: f64 = 1000.0;
 
-/// Where the paths of the APIs of a gateway begin.
-const API_PATHS: [&str; 5] = ["v1", "chat", "completions", "models", "health"];
-
 /// The environment as written; `None` where something is wrong with it, which `check` has.
 pub(crate) fn environment(
     check: &mut Checker<'_>,
@@ -86,8 +83,12 @@ fn gateway_url(check: &mut Checker<'_>, url: &At<String>) {
             "leave them out; name the variable that holds the key in `key: { env: NAME }`",
         );
     }
-    let api = parsed.path().split('/').position(|part| API_PATHS.contains(&part));
-    let path = parsed.path().split('/').take(api.unwrap_or(usize::MAX)).collect::<Vec<_>>().join("/");
+    let parts: Vec<&str> = parsed.path().split('/').collect();
+    let api = (0..parts.len()).find(|at| {
+        let rest = &parts[*at..];
+        rest.starts_with(&["v1"]) || rest.starts_with(&["chat", "completions"])
+    });
+    let path = parts[..api.unwrap_or(parts.len())].join("/");
     let more = parsed.query().is_some() || parsed.fragment().is_some();
     parsed.set_path(&path);
     parsed.set_query(None);

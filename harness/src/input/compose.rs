@@ -314,7 +314,7 @@ impl<'a> Composer<'a, '_> {
     /// Notes the first blank that YAML takes for a letter, among the places `wanted` in a word without quotes.
     fn strange_blank(&mut self, place: Place, text: &str, wanted: impl Fn(usize) -> bool) {
         let strange = |c: char| {
-            let blank = c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}');
+            let blank = c.is_whitespace() || matches!(c, '\u{200b}' | '\u{2060}' | '\u{feff}');
             blank && !matches!(c, ' ' | '\t' | '\r' | '\n')
         };
         let found = text.chars().enumerate().find(|(at, c)| strange(*c) && wanted(*at));

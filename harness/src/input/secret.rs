@@ -146,7 +146,11 @@ pub(super) fn in_broken_line(line: &str) -> Option<usize> {
         let known = PLAIN_KEYS.contains(&name);
         if has_colon && (known || (key_here && !plain && value.is_empty() && is_key(name))) {
             (key_here, plain) = (false, known);
-        } else if !plain && !known && !PLAIN_WORDS.contains(&word) && !is_quantity(word) {
+        } else if (!plain || word.contains('='))
+            && !known
+            && !PLAIN_WORDS.contains(&word)
+            && !is_quantity(word)
+        {
             return Some(at);
         } else if word != "-" {
             key_here = false;
@@ -193,6 +197,7 @@ mod tests {
             ("  - swordfish", "  - "),
             ("{ model: a, pin: 1234567 }", "{ model: a, pin: "),
             ("{ aliases: [a, b], swordfish", "{ aliases: [a, b], "),
+            ("environment: [API=swordfish", "environment: ["),
             ("model: a # swordfish", "model: a # swordfish"),
             ("postgres://me:swordfish@host", ""),
             ("environment_variables: { A: swordfish", "environment_variables: { A: "),

@@ -195,6 +195,20 @@ fn one_model_can_be_gone() {
 }
 
 #[test]
+fn a_gateway_may_be_served_under_a_prefix() {
+    let root = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(super::fail_file("env-gateway-path.yaml")).unwrap();
+    let one = write(root.path(), "one.yaml", &super::scenario("one", ""));
+    for (path, fits) in
+        [("/", true), ("/llm/chat", true), ("/llm/chat/completions", false), ("/llm/v1", false)]
+    {
+        let environment = write(root.path(), "env.yaml", &text.replace("/v1/", path));
+        let loaded = input::load(std::slice::from_ref(&one), environment.to_str());
+        assert_eq!(loaded.is_ok(), fits, "{path}: {loaded:?}");
+    }
+}
+
+#[test]
 fn the_examples_of_the_documentation_load() {
     let root = tempfile::tempdir().unwrap();
     let page = include_str!("../../../docs/scenario-format.md");
