@@ -16,7 +16,7 @@ mod read;
 mod routing;
 mod section;
 
-pub use bearing::{BearsOn, Unsupported};
+pub use bearing::{BearsOn, ROUTER_SETTINGS, Unsupported};
 
 use routing::{names, parse_lists};
 
