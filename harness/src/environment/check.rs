@@ -59,20 +59,7 @@ pub(crate) fn environment(
 fn gateway(check: &mut Checker<'_>, written: &GatewayWritten, world: &World<'_>) -> Gateway {
     cluster::plain_gateway(check, written, world);
     if let Some(url) = written.url.there() {
-        match reqwest::Url::parse(&url.value) {
-            Ok(parsed) if !parsed.username().is_empty() || parsed.password().is_some() => check
-                .secret_problem(
-                    url.place,
-                    "the URL holds a user name or password",
-                    "leave them out; name the variable that holds the key in `key: { env: NAME }`",
-                ),
-            Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => {}
-            _ => check.problem(
-                url.place,
-                "this is not the URL of a gateway",
-                "write it like `http://127.0.0.1:4000`",
-            ),
-        }
+        gateway_url(check, url);
     }
     let key = written.key.there().and_then(|key| key.env.there());
     if let Some(env) = key {
@@ -88,6 +75,51 @@ fn gateway(check: &mut Checker<'_>, written: &GatewayWritten, world: &World<'_>)
     Gateway {
         url: written.url.there().map(|url| url.value.clone()),
         key_env: key.map(|env| env.value.clone()),
+    }
+}
+
+/// A gateway is named by where it listens, with the prefix that it may be served under; nothing else of a URL is used.
+fn gateway_url(check: &mut Checker<'_>, url: &At<String>) {
+    let parsed = reqwest::Url::parse(&url.value).ok();
+    let parsed = parsed.filter(|parsed| matches!(parsed.scheme(), "http" | "https") && parsed.has_host());
+    let Some(mut parsed) = parsed else {
+        // Where it is none, what may be a secret in it has no place of its own.
+        if url.value.contains(['?', '#', '@']) {
+            check.hide(url.place);
+        }
+        return check.problem(
+            url.place,
+            "this is not the URL of a gateway",
+            "write it like `http://127.0.0.1:4000`",
+        );
+    };
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return check.secret_problem(
+            url.place,
+            "the URL holds a user name or password",
+            "leave them out; name the variable that holds the key in `key: { env: NAME }`",
+        );
+    }
+    let parts: Vec<&str> = parsed.path().split('/').collect();
+    let api = (0..parts.len()).find(|at| {
+        let rest = &parts[*at..];
+        rest.starts_with(&["v1"]) || rest.starts_with(&["chat", "completions"])
+    });
+    let path = parts[..api.unwrap_or(parts.len())].join("/");
+    let more = parsed.query().is_some() || parsed.fragment().is_some();
+    parsed.set_path(&path);
+    parsed.set_query(None);
+    parsed.set_fragment(None);
+    let meant = parsed.as_str().trim_end_matches('/');
+    if more {
+        check.secret_problem(
+            url.place,
+            "the URL of a gateway has no part behind `?` or `#`",
+            &format!("write `{meant}`; name the variable that holds a key in `key: {{ env: NAME }}`"),
+        );
+    } else if api.is_some() {
+        let message = "this is the URL of an API, not that of the gateway";
+        check.problem(url.place, message, format!("write `{meant}`: the paths of the API are added to it"));
     }
 }
 
@@ -175,6 +207,13 @@ fn ceilings(check: &mut Checker<'_>, written: &CeilingsWritten) -> Ceilings {
             place,
             "a cost without a price cannot be kept",
             "add `usd_per_million_tokens: ...` to these ceilings",
+        );
+    }
+    if let (Some(place), true) = (written.usd_per_million_tokens.place(), written.cost_usd.is_absent()) {
+        check.warning(
+            place,
+            "a price without a cost limits nothing",
+            "add `cost_usd: ...` to these ceilings, or leave the price out",
         );
     }
     let mut whole = |number: &Key<At<Text<u64>>>| {

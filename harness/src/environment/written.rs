@@ -166,19 +166,19 @@ pub(crate) struct ComponentWritten {
 }
 
 impl Read for ComponentWritten {
+    const KEYS: &'static [&'static str] = &[
+        "aliases",
+        "down",
+        "endpoint",
+        "deployment",
+        "service",
+        "port",
+        "opponents",
+        "ready_within",
+        "ceilings",
+    ];
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
-        let known = [
-            "aliases",
-            "down",
-            "endpoint",
-            "deployment",
-            "service",
-            "port",
-            "opponents",
-            "ready_within",
-            "ceilings",
-        ];
-        let keys = check.keys(node, &known)?;
+        let keys = check.keys(node, Self::KEYS)?;
         Some(Self {
             aliases: keys.required(check, "aliases", "aliases: [cloud-kimi]"),
             down: keys.required(check, "down", "down: blackhole"),
@@ -328,8 +328,9 @@ pub(crate) struct RouteWritten {
 }
 
 impl Read for RouteWritten {
+    const KEYS: &'static [&'static str] = &["model", "fallbacks"];
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
-        let keys = check.keys(node, &["model", "fallbacks"])?;
+        let keys = check.keys(node, Self::KEYS)?;
         Some(Self {
             model: keys.required(check, "model", "model: cloud-kimi"),
             fallbacks: keys.optional(check, "fallbacks"),

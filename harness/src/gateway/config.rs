@@ -18,6 +18,8 @@ mod values;
 
 pub use check::LoadedBy;
 
+use crate::input::secret::names_a_secret;
+
 /// What LiteLLM resolves from its own environment when it reads a configuration.
 pub const ENVIRONMENT_PREFIX: &str = "os.environ/";
 
@@ -62,19 +64,17 @@ const GENERAL_SETTINGS: [&str; 24] = [
     "model_list_healthy_only",
 ];
 
-/// Parts of setting names that mean another service, other code, or a credential.
-const FOREIGN_NAME_PARTS: [&str; 36] = [
+/// Parts of setting names that mean another service or other code; those of secrets are known elsewhere.
+const FOREIGN_NAME_PARTS: [&str; 31] = [
     "alert",
     "api_base",
     "api_key",
     "assistants",
-    "auth",
     "aws_",
     "azure_",
     "bitbucket",
     "callback",
     "cold_storage",
-    "credential",
     "custom_provider_map",
     "database",
     "email",
@@ -82,18 +82,15 @@ const FOREIGN_NAME_PARTS: [&str; 36] = [
     "gcs",
     "gitlab",
     "guardrail",
-    "headers",
     "langfuse",
     "mcp",
     "otel",
-    "password",
     "plugins",
     "prompt_directory",
     "redis",
     "rules",
     "s3_",
     "search_tools",
-    "secret",
     "slack",
     "telemetry",
     "url",
@@ -305,11 +302,45 @@ fn local_models(
         }
         local.push(Value::Object(entry));
     }
+    tell_apart(entries, &mut local);
     match upstreams.iter().find(|(alias, _)| !models.contains_key(*alias)) {
         Some((alias, upstream)) => {
             Err(ConfigError::MissingAlias { alias: alias.clone(), component: upstream.component.clone() })
         }
         None => Ok((local, models)),
+    }
+}
+
+/// Gives an id to each deployment that only its upstream's address or key told from another of its group: LiteLLM makes
+/// ids of group and parameters, and takes two deployments with one id for one.
+fn tell_apart(sources: &[Value], local: &mut [Value]) {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let ids = local.iter().filter_map(|entry| text(&entry["model_info"]["id"]));
+    let mut taken: BTreeSet<String> =
+        ids.chain(local.iter().filter_map(|e| text(&e["model_name"]))).collect();
+    // Group and parameters here -> how the parameters are written, and the last number given.
+    let mut seen: BTreeMap<(String, String), (BTreeSet<String>, usize)> = BTreeMap::new();
+    for (source, entry) in sources.iter().zip(local) {
+        let has_id = !entry["model_info"]["id"].is_null();
+        let Some(group) = text(&entry["model_name"]).filter(|_| !has_id) else { continue };
+        let (written, number) = seen
+            .entry((group.clone(), entry["litellm_params"].to_string()))
+            .or_insert_with(|| (BTreeSet::new(), 1));
+        let first = written.is_empty();
+        // Written twice in the same words they are one to LiteLLM too.
+        if !written.insert(source["litellm_params"].to_string()) || first {
+            continue;
+        }
+        *number += 1;
+        while !taken.insert(format!("{group}#{number}")) {
+            *number += 1;
+        }
+        if entry["model_info"].is_null() {
+            entry["model_info"] = json!({});
+        }
+        if let Some(info) = entry["model_info"].as_object_mut() {
+            info.insert("id".into(), format!("{group}#{number}").into());
+        }
     }
 }
 
@@ -450,9 +481,7 @@ fn looks_like_a_key(text: &str) -> bool {
 
 fn is_foreign_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    FOREIGN_NAME_PARTS.iter().any(|part| name.contains(part))
-        || name.ends_with("_key")
-        || (name.ends_with("_token") && !name.contains("cost_per"))
+    FOREIGN_NAME_PARTS.iter().any(|part| name.contains(part)) || names_a_secret(&name)
 }
 
 /// Keys that stand in the file as plain text: the master key and the upstreams' keys.

@@ -148,7 +148,10 @@ impl FromText for Period {
         text.parse().map_err(|error: PeriodError| {
             let hint = match error {
                 PeriodError::NoUnit => format!("write `{text}s` if seconds are meant"),
-                _ => "write a period like `300ms`, `5s`, `15m` or `1h`".to_owned(),
+                _ => meant_period(text).map_or_else(
+                    || "write a period like `300ms`, `5s`, `15m` or `1h`".to_owned(),
+                    |meant| format!("write `{meant}`"),
+                ),
             };
             (format!("`{text}`: {error}"), hint)
         })
@@ -165,7 +168,10 @@ impl FromText for Rate {
             let hint = if number {
                 format!("write `{text}/s` if that many a second are meant")
             } else {
-                "write a rate like `4/s`, `30/m` or `100/h`".to_owned()
+                meant_rate(text).map_or_else(
+                    || "write a rate like `4/s`, `30/m` or `100/h`".to_owned(),
+                    |meant| format!("write `{meant}`"),
+                )
             };
             (format!("`{text}`: {error}"), hint)
         })
@@ -173,6 +179,58 @@ impl FromText for Rate {
     fn schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": RATE_PATTERN, "examples": ["4/s", "30/m", "100/h"] })
     }
+}
+
+/// Other ways in which people write units of time.
+const UNITS: [(&str, &[&str]); 5] = [
+    ("h", &["h", "hr", "hrs", "hour", "hours"]),
+    ("m", &["m", "min", "mins", "minute", "minutes"]),
+    ("s", &["s", "sec", "secs", "second", "seconds"]),
+    ("ms", &["ms", "msec", "msecs", "millis", "millisecond", "milliseconds"]),
+    ("us", &["us", "\u{b5}s", "\u{3bc}s", "usec", "microsecond", "microseconds"]),
+];
+
+fn unit(written: &str) -> Option<&'static str> {
+    UNITS.iter().find(|(_, others)| others.contains(&written)).map(|(unit, _)| *unit)
+}
+
+/// Without blanks and capitals; `None` where it is too long to be a slip.
+fn without_blanks(text: &str) -> Option<String> {
+    (text.len() <= 40).then(|| text.split_whitespace().collect::<String>().to_lowercase())
+}
+
+/// The length of a number, without sign or exponent, that a text begins with.
+fn number_len(text: &str) -> usize {
+    text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len())
+}
+
+/// The period that is evidently meant: `12 s`, `5 sec`, or several in a row as in `1m30s`.
+fn meant_period(text: &str) -> Option<String> {
+    let text = without_blanks(text)?;
+    let (mut rest, mut parts) = (text.as_str(), Vec::new());
+    while !rest.is_empty() {
+        let (number, behind) = rest.split_at(number_len(rest));
+        let unit_len = behind.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(behind.len());
+        let zero = if number.starts_with('.') { "0" } else { "" };
+        parts.push(format!("{zero}{number}{}", unit(&behind[..unit_len])?));
+        rest = &behind[unit_len..];
+    }
+    let mut sum = std::time::Duration::ZERO;
+    for part in &parts {
+        sum = sum.checked_add(part.parse::<Period>().ok()?.0)?;
+    }
+    if parts.len() > 1 { Some(Period(sum).to_string()) } else { parts.pop() }
+}
+
+/// The rate that is evidently meant: `8/sec`, `8 per minute`, `8 rps`.
+fn meant_rate(text: &str) -> Option<String> {
+    let text = without_blanks(text)?;
+    let (number, behind) = text.split_at(number_len(&text));
+    let meant = match behind {
+        "rps" | "qps" | "hz" => format!("{number}/s"),
+        _ => format!("{number}/{}", unit(behind.strip_prefix('/').or_else(|| behind.strip_prefix("per"))?)?),
+    };
+    meant.parse::<Rate>().is_ok().then_some(meant)
 }
 
 impl FromText for u64 {
@@ -223,4 +281,42 @@ pub(crate) fn one_of<T: Copy>(
         let names = known.iter().map(|(name, _)| *name);
         (format!("unknown {what} `{text}`"), nearest_of(what, text, names))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evident_periods_and_rates_are_proposed() {
+        for (written, meant) in [
+            ("12 s", Some("12s")),
+            ("5S", Some("5s")),
+            ("5 seconds", Some("5s")),
+            (".5s", Some("0.5s")),
+            ("1m30s", Some("90s")),
+            ("1h 30min", Some("90m")),
+            ("5d", None),
+            ("5ss", None),
+            ("-5s", None),
+            ("soon", None),
+            ("99999999999999999999h", None),
+            ("", None),
+        ] {
+            let meant_here = meant_period(written);
+            assert_eq!(meant_here.as_deref(), meant, "{written}");
+            assert!(meant_here.is_none_or(|meant| meant.parse::<Period>().is_ok()), "{written}");
+        }
+        for (written, meant) in [
+            ("8/sec", Some("8/s")),
+            ("8 / s", Some("8/s")),
+            ("8 per minute", Some("8/m")),
+            ("8rps", Some("8/s")),
+            ("8/ms", None),
+            ("0/sec", None),
+            ("fast", None),
+        ] {
+            assert_eq!(meant_rate(written).as_deref(), meant, "{written}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::at::{At, FromText, Text};
-use super::problem::{Place, Problem};
+use super::problem::{Hidden, Place, Problem};
 use super::tree::{Content, Node};
 use crate::units::Period;
 
@@ -24,6 +24,8 @@ pub(crate) struct Checker<'a> {
     warnings: Findings,
     /// Line -> column from which on nothing of it is shown.
     hidden: BTreeMap<usize, usize>,
+    /// The text could not be parsed to its end.
+    broken: bool,
     words_for_key: fn(&str) -> Option<(String, String)>,
     /// What is being read, in the words of a person.
     subject: String,
@@ -54,6 +56,7 @@ impl<'a> Checker<'a> {
             problems: Findings::default(),
             warnings: Findings::default(),
             hidden: BTreeMap::new(),
+            broken: false,
             words_for_key: |_| None,
             subject: "the file".to_owned(),
         }
@@ -104,6 +107,11 @@ impl<'a> Checker<'a> {
     pub(crate) fn hide(&mut self, place: Place) {
         let column = self.hidden.entry(place.line).or_insert(place.column);
         *column = place.column.min(*column);
+    }
+
+    /// The text cannot be parsed: of its lines only what is known to be harmless is shown.
+    pub(super) fn hide_unknown(&mut self) {
+        self.broken = true;
     }
 
     /// [`Self::hide`] for all that stands in a value.
@@ -197,7 +205,11 @@ impl<'a> Checker<'a> {
     pub(crate) fn finish(self) -> Vec<Problem> {
         let lines = super::problem::Lines::new(self.text);
         let drawn = |(place, message, hint): &(Place, String, String)| {
-            let hidden = self.hidden.get(&place.line).copied();
+            let hidden = match self.hidden.get(&place.line) {
+                _ if self.broken => Hidden::Unknown,
+                Some(column) => Hidden::From(*column),
+                None => Hidden::Nothing,
+            };
             Problem::at(self.file, &lines, *place, message, hint, hidden)
         };
         let mut all: Vec<Problem> = self.problems.kept.iter().map(drawn).collect();

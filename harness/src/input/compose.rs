@@ -46,14 +46,23 @@ pub(crate) fn parse(check: &mut Checker<'_>, beginning: &str) -> Option<Node> {
         names: Vec::new(),
         nodes: 0,
         bytes: 0,
+        strange_blanks: None,
     };
-    match composer.document() {
+    let result = composer.document();
+    let strange_blanks = composer.strange_blanks.is_some();
+    match result {
+        // Nothing stands where it seems to, so whatever else there is to say comes from this.
+        _ if strange_blanks => {
+            check.hide_unknown();
+            None
+        }
         Ok(Some(node)) if !node.is_null() => Some(node),
         Ok(_) => {
             check.whole("the file is empty", beginning);
             None
         }
         Err(stop) => {
+            check.hide_unknown();
             check.problem(stop.place, &stop.message, stop.hint);
             None
         }
@@ -114,6 +123,8 @@ struct Composer<'a, 'c> {
     names: Vec<String>,
     nodes: usize,
     bytes: usize,
+    /// The last line with a blank that YAML takes for a letter where it should not; that has been said.
+    strange_blanks: Option<usize>,
 }
 
 impl<'a> Composer<'a, '_> {
@@ -161,6 +172,10 @@ impl<'a> Composer<'a, '_> {
                 self.spend(place, Size { nodes: 0, bytes: text.len(), depth: 0 }, depth)?;
                 let plain = style == ScalarStyle::Plain && !is_tagged_text(tag.as_deref());
                 let scalar = Scalar { text: text.into_owned(), plain };
+                if plain {
+                    let at_its_ends = |at| at == 0 || at + 1 == scalar.text.chars().count();
+                    self.strange_blank(place, &scalar.text, at_its_ends);
+                }
                 (anchor, tag, Node { place, content: Content::Scalar(scalar) })
             }
             Event::SequenceStart(style, anchor, tag) => (anchor, tag, self.list(place, style, depth)?),
@@ -211,6 +226,10 @@ impl<'a> Composer<'a, '_> {
             }
             let key = self.node(event, span, depth + 1)?;
             first_key = first_key.or(Some(key.place));
+            if let Content::Scalar(Scalar { text, plain: true }) = &key.content {
+                let within = |at| at > 0 && at + 1 < text.chars().count();
+                self.strange_blank(key.place, text, within);
+            }
             let (event, span) = self.next()?;
             let value = self.node(event, span, depth + 1)?;
             let Content::Scalar(Scalar { text, plain }) = key.content else {
@@ -290,6 +309,32 @@ impl<'a> Composer<'a, '_> {
         self.bytes += size.bytes;
         let beyond = depth + size.depth > DEPTH_MAX || self.nodes > NODES_MAX || self.bytes > 2 * MAX_BYTES;
         if beyond { Err(Stop::beyond(place)) } else { Ok(()) }
+    }
+
+    /// Notes the first blank that YAML takes for a letter, among the places `wanted` in a word without quotes.
+    fn strange_blank(&mut self, place: Place, text: &str, wanted: impl Fn(usize) -> bool) {
+        let strange = |c: char| {
+            let blank = c.is_whitespace() || matches!(c, '\u{200b}' | '\u{2060}' | '\u{feff}');
+            blank && !matches!(c, ' ' | '\t' | '\r' | '\n')
+        };
+        let found = text.chars().enumerate().find(|(at, c)| strange(*c) && wanted(*at));
+        let Some((at, c)) = found else { return };
+        // Columns count from where the word begins, if it stands on one line.
+        let on_one_line = place.chars == text.chars().count();
+        let column = if on_one_line { place.column + at } else { place.column };
+        let name = match c {
+            '\u{a0}' => "a no-break space (U+00A0)".to_owned(),
+            '\u{3000}' => "an ideographic space (U+3000)".to_owned(),
+            _ => format!("an unusual blank (U+{:04X})", u32::from(c)),
+        };
+        if self.strange_blanks.replace(place.line) == Some(place.line) {
+            return;
+        }
+        self.check.problem(
+            Place { column, chars: 1, ..place },
+            &format!("there is {name} here, which YAML takes for a letter"),
+            "replace it by an ordinary blank",
+        );
     }
 
     /// Where there is a tag that means nothing here: tags choose types of a program, and a value's type is given by its

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::checker::nearest_of;
-use super::problem::{Lines, Place, Problem};
+use super::problem::{Hidden, Lines, Place, Problem};
 use crate::scenario::Source;
 
 /// No honest file is larger.
@@ -228,5 +228,5 @@ fn not_utf8(file: &str, bytes: &[u8], at: usize) -> Problem {
     let (line, column) = lines.end();
     let place = Place { line, column, chars: 1 };
     let message = format!("not UTF-8: the byte 0x{:02x} is no text here", bytes[at]);
-    Problem::at(file, &Lines::new(text), place, &message, "save the file as UTF-8", None)
+    Problem::at(file, &Lines::new(text), place, &message, "save the file as UTF-8", Hidden::Unknown)
 }

@@ -9,6 +9,7 @@ pub(crate) mod json;
 pub(crate) mod problem;
 pub(crate) mod read;
 mod schema;
+pub(crate) mod secret;
 pub(crate) mod tree;
 mod yaml;
 
@@ -183,28 +184,4 @@ pub(crate) fn read_document(path: &Path) -> Result<Document, Problem> {
 /// Names of the scenarios that are part of the program, in the order in which they are read.
 pub fn builtin() -> impl Iterator<Item = &'static str> {
     files::SCENARIOS.iter().map(|file| file.name)
-}
-
-/// Reads a YAML file of another program (a LiteLLM configuration) as JSON, as that program reads it but with the
-/// limits and diagnostics of our own files; also gives its text.
-///
-/// # Errors
-/// What keeps it from being read.
-pub fn read_yaml_value(path: &Path) -> Result<(serde_json::Value, String), Problems> {
-    let document = files::read(path)?;
-    let value = parse_yaml_value(&document.source.name, &document.text)?;
-    Ok((value, document.text))
-}
-
-/// Reads YAML text of another program as JSON, as [`read_yaml_value`] does.
-///
-/// # Errors
-/// What is wrong with it, with its position.
-pub fn parse_yaml_value(name: &str, text: &str) -> Result<serde_json::Value, Problems> {
-    let mut check = Checker::new(name, text);
-    let value = compose::parse(&mut check, "write what belongs here").map(|node| json::value(&node));
-    match value.filter(|_| check.is_clean()) {
-        Some(value) => Ok(value),
-        None => Err(Problems(check.finish())),
-    }
 }

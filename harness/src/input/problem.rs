@@ -8,6 +8,8 @@ use miette::{
     MietteSpanContents, ReportHandler as _, Severity, SourceCode, SourceSpan, SpanContents,
 };
 
+use super::secret;
+
 /// A longer line is shown as a window around the fault.
 const SHOWN_CHARS: usize = 160;
 /// A longer message or hint is cut.
@@ -49,6 +51,17 @@ pub(crate) struct Place {
     pub(crate) chars: usize,
 }
 
+/// What of a line is not shown, besides what looks like a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hidden {
+    /// All of it may be shown.
+    Nothing,
+    /// What stands from this column on.
+    From(usize),
+    /// All that is not known to be harmless: the file cannot be parsed, so that no key tells what a value is.
+    Unknown,
+}
+
 impl Problem {
     /// A problem with a file as a whole.
     #[must_use]
@@ -65,14 +78,14 @@ impl Problem {
         }
     }
 
-    /// A problem at a place of a text; what stands from the column `hidden` on may be a secret.
+    /// A problem at a place of a text, of whose line no more is shown than `hidden` says.
     pub(crate) fn at(
         file: &str,
         lines: &Lines<'_>,
         place: Place,
         message: &str,
         hint: &str,
-        hidden: Option<usize>,
+        hidden: Hidden,
     ) -> Self {
         let mut problem = Self::of_file(file, message, hint);
         if place.line > 0 {
@@ -308,7 +321,7 @@ impl<'a> Lines<'a> {
 }
 
 /// A line as it may be shown, and the byte range of the caret in it.
-fn shown_line(line: &str, place: Place, hidden: Option<usize>) -> (String, (usize, usize)) {
+fn shown_line(line: &str, place: Place, hidden: Hidden) -> (String, (usize, usize)) {
     let chars: Vec<char> = line.chars().map(|c| if c == '\t' { ' ' } else { c }).collect();
     let mut start = place.column.saturating_sub(1).min(chars.len());
     let mut length = place.chars.max(1);
@@ -316,8 +329,14 @@ fn shown_line(line: &str, place: Place, hidden: Option<usize>) -> (String, (usiz
     let to = chars.len().min(from + SHOWN_CHARS);
     let mut shown = printable(&chars[from..to].iter().collect::<String>());
     // Counted in characters, since what is replaced may change its length.
-    let secret = secret_in(line).map(|at| line[..at].chars().count());
-    if let Some(keep) = secret.into_iter().chain(hidden.map(|column| column.saturating_sub(1))).min()
+    let column = |at: usize| line[..at].chars().count();
+    let named = secret::in_line(line).map(column);
+    let hidden = match hidden {
+        Hidden::Nothing => None,
+        Hidden::From(column) => Some(column.saturating_sub(1)),
+        Hidden::Unknown => secret::in_broken_line(line).map(column),
+    };
+    if let Some(keep) = named.into_iter().chain(hidden).min()
         && keep < to
     {
         let keep = keep.max(from);
@@ -338,64 +357,4 @@ fn shown_line(line: &str, place: Place, hidden: Option<usize>) -> (String, (usiz
     let first = start.saturating_sub(from).min(last);
     let end = first.saturating_add(length).min(last);
     (shown, (offsets[first], offsets[end].saturating_sub(offsets[first]).max(1)))
-}
-
-/// Where a line seems to hold a secret: the value of a key whose name says so, a word like `sk-...`, or a URL
-/// with a password.
-fn secret_in(line: &str) -> Option<usize> {
-    const NAMES: [&str; 13] = [
-        "key",
-        "token",
-        "secret",
-        "password",
-        "passwd",
-        "pass",
-        "pwd",
-        "auth",
-        "authorization",
-        "credentials",
-        "cookie",
-        "dsn",
-        "value",
-    ];
-    let bytes = line.as_bytes();
-    let name_before = |colon: usize| {
-        let quoted = bytes[..colon].trim_ascii_end();
-        quoted.strip_suffix(b"\"").or_else(|| quoted.strip_suffix(b"'")).unwrap_or(quoted)
-    };
-    let ends_with = |name: &[u8], suffix: &str| {
-        name.len() >= suffix.len()
-            && name[name.len() - suffix.len()..].eq_ignore_ascii_case(suffix.as_bytes())
-    };
-    let named = line.match_indices(':').find_map(|(colon, _)| {
-        let (name, value) = (name_before(colon), line[colon + 1..].trim_start());
-        let word = value.split([' ', ',', '}']).next().unwrap_or_default();
-        if ends_with(name, "env") {
-            // Names the variable of a key; whoever takes it for the key's own place writes something else there.
-            let is_variable = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
-            let word = word.trim_matches(['"', '\'']);
-            let harmless = value.is_empty() || (!word.is_empty() && word.bytes().all(is_variable));
-            return (!harmless).then_some(line.len() - value.len());
-        }
-        if !NAMES.iter().any(|suffix| ends_with(name, suffix)) {
-            return None;
-        }
-        // `key: { env: NAME }` says where a key is. A password may begin with what begins or ends other words.
-        let inner = value.strip_prefix('{').map(str::trim_start);
-        let harmless = value.is_empty()
-            || inner.is_some_and(|inner| {
-                ["env:", "secret:", "field:", "value:", "}"].iter().any(|s| inner.starts_with(s))
-            })
-            || word.starts_with('#')
-            || word.starts_with("os.environ/")
-            || (!word.is_empty() && word.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
-        (!harmless).then_some(line.len() - value.len())
-    });
-    let known = line.match_indices("sk-").map(|(at, _)| at).find(|at| {
-        line[..*at].chars().next_back().is_none_or(|before| !before.is_alphanumeric() && before != '-')
-    });
-    let in_url = line.match_indices("://").map(|(at, _)| at + 3).find(|at| {
-        line[*at..].split([' ', '"', '\'', ',', '/']).next().is_some_and(|authority| authority.contains('@'))
-    });
-    [named, known, in_url].into_iter().flatten().min()
 }

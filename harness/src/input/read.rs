@@ -3,15 +3,18 @@
 use super::at::{At, Entries, FromText, Items, Key, Text};
 use super::checker::{Checker, MISSPELT, nearest};
 use super::problem::Place;
-use super::tree::{Content, Node, Scalar};
+use super::tree::{Content, Entry, Node, Scalar};
 
 /// Something that can stand in a file.
 pub(crate) trait Read: Sized {
+    /// The keys of a mapping that has no others.
+    const KEYS: &'static [&'static str] = &[];
     /// The value; `None` where it cannot be read, which has been said.
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self>;
 }
 
 impl<T: Read> Read for At<T> {
+    const KEYS: &'static [&'static str] = T::KEYS;
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
         T::read(node, check).map(|value| Self { value, place: node.place })
     }
@@ -74,13 +77,40 @@ impl<T: Read> Read for Items<T> {
 
 impl<V: Read> Read for Entries<V> {
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
-        let entries = check.mapping(node)?.iter();
-        let read = entries.map(|entry| {
-            let value = check.part(format!("`{}`", entry.key.value), |check| V::read(&entry.value, check));
-            (entry.key.clone(), value)
-        });
-        Some(Self(read.collect()))
+        let mut read = Vec::new();
+        // The last entry, where it is empty, with whether what should stand in it is beside it.
+        let mut empty: Option<(&Entry, bool)> = None;
+        for entry in check.mapping(node)? {
+            if let Some((above, said)) = &mut empty
+                && V::KEYS.contains(&entry.key.value.as_str())
+                && is_below(entry, above)
+            {
+                if !*said {
+                    check.not_indented(entry, &above.key.value);
+                }
+                *said = true;
+                continue;
+            }
+            check.read_entry(empty.take(), &mut read);
+            if entry.value.is_null() {
+                empty = Some((entry, false));
+            } else {
+                check.read_entry(Some((entry, false)), &mut read);
+            }
+        }
+        check.read_entry(empty, &mut read);
+        Some(Self(read))
     }
+}
+
+/// Keys that have mappings as their values, in files of any kind.
+const MAPPINGS: [&str; 8] =
+    ["ceilings", "components", "embedded", "expect", "gateway", "key", "recover", "routes"];
+
+/// Whether an entry stands in a line below another with the same indentation.
+fn is_below(entry: &Entry, above: &Entry) -> bool {
+    let (own, other) = (entry.key.place, above.key.place);
+    own.column == other.column && own.line > other.line
 }
 
 /// What the files of each kind begin with, and how a person gives one.
@@ -94,6 +124,8 @@ const KINDS: [(&str, &str, &str); 3] = [
 pub(crate) struct Keys<'n> {
     place: Place,
     found: Vec<(&'static str, &'n Node)>,
+    /// What should stand in these stands beside them; that has been said.
+    broken: Vec<&'static str>,
     /// It has keys that mean nothing, also not when misspelt; that has been said.
     pub(crate) strange: bool,
 }
@@ -101,6 +133,9 @@ pub(crate) struct Keys<'n> {
 impl Keys<'_> {
     /// The value of a key that must be there, like in `example`.
     pub(crate) fn required<T: Read>(&self, check: &mut Checker<'_>, key: &str, example: &str) -> Key<T> {
+        if self.broken.contains(&key) {
+            return Key::Broken;
+        }
         let node = self.found.iter().find(|(name, _)| *name == key).map(|(_, node)| node);
         if node.is_some_and(|node| !node.is_null()) {
             return self.optional(check, key);
@@ -120,6 +155,7 @@ impl Keys<'_> {
     /// The value of a key that may be there.
     pub(crate) fn optional<T: Read>(&self, check: &mut Checker<'_>, key: &str) -> Key<T> {
         match self.found.iter().find(|(name, _)| *name == key) {
+            _ if self.broken.contains(&key) => Key::Broken,
             None => Key::Absent,
             Some((_, node)) => {
                 check.part(format!("`{key}`"), |check| T::read(node, check)).map_or(Key::Broken, Key::There)
@@ -144,11 +180,25 @@ impl Checker<'_> {
     pub(crate) fn keys<'n>(&mut self, node: &'n Node, known: &[&'static str]) -> Option<Keys<'n>> {
         let entries = self.mapping(node)?;
         let mut found: Vec<(&'static str, &'n Node)> = Vec::new();
-        let (mut strange, mut unmeant) = (Vec::new(), false);
+        let (mut strange, mut broken, mut unmeant) = (Vec::new(), Vec::new(), false);
+        // The mapping just above, where it is empty.
+        let mut empty: Option<(&'static str, &Entry)> = None;
         for entry in entries {
-            match known.iter().find(|name| **name == entry.key.value) {
-                Some(name) => found.push((name, &entry.value)),
-                None => strange.push(entry),
+            if let Some(name) = known.iter().find(|name| **name == entry.key.value) {
+                found.push((name, &entry.value));
+                let is_empty = entry.value.is_null() && MAPPINGS.contains(name);
+                empty = is_empty.then_some((*name, entry));
+            } else if let Some((name, above)) = empty
+                && is_below(entry, above)
+                && nearest(&entry.key.value, known.iter().copied(), MISSPELT).is_none()
+            {
+                if !broken.contains(&name) {
+                    self.not_indented(entry, name);
+                    broken.push(name);
+                }
+            } else {
+                strange.push(entry);
+                empty = None;
             }
         }
         for entry in strange {
@@ -164,11 +214,30 @@ impl Checker<'_> {
                 None => unmeant = true,
             }
         }
-        Some(Keys { place: node.place, found, strange: unmeant })
+        Some(Keys { place: node.place, found, broken, strange: unmeant })
+    }
+
+    /// Reads an entry of a mapping with free keys; nothing of one whose inside stands beside it.
+    fn read_entry<V: Read>(
+        &mut self,
+        entry: Option<(&Entry, bool)>,
+        read: &mut Vec<(At<String>, Option<V>)>,
+    ) {
+        let Some((entry, beside)) = entry else { return };
+        let subject = format!("`{}`", entry.key.value);
+        let value = if beside { None } else { self.part(subject, |check| V::read(&entry.value, check)) };
+        read.push((entry.key.clone(), value));
+    }
+
+    /// Notes what evidently belongs into the empty mapping above it.
+    fn not_indented(&mut self, entry: &Entry, above: &str) {
+        let message = format!("`{}` is not indented, so it does not belong to `{above}`", entry.key.value);
+        let hint = format!("put two more blanks in front of each line that belongs to `{above}`");
+        self.problem(entry.key.place, &message, hint);
     }
 
     /// The entries of a mapping.
-    pub(crate) fn mapping<'n>(&mut self, node: &'n Node) -> Option<&'n [super::tree::Entry]> {
+    pub(crate) fn mapping<'n>(&mut self, node: &'n Node) -> Option<&'n [Entry]> {
         if let Content::Mapping(entries) = &node.content {
             return Some(entries);
         }

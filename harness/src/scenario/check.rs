@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::written::{
-    ComponentStateWritten, ERRORS, ExpectationWritten, FORMS, MAX_TOKENS, RecoveryWritten, ScenarioFile,
-    TIMEOUT, TrafficWritten, WITHIN,
+    ComponentStateWritten, DOWN, ERRORS, ExpectationWritten, FORMS, MAX_TOKENS, RecoveryWritten,
+    ScenarioFile, TIMEOUT, TrafficWritten, WITHIN,
 };
 use super::{Answer, ComponentState, Expectation, Recovery, Scenario, Source, Traffic};
 use crate::environment::{self, Names};
@@ -81,6 +81,10 @@ fn components(
 ) -> BTreeMap<String, ComponentState> {
     let mut states = BTreeMap::new();
     for (name, state) in &written.0 {
+        // That it stands on the wrong side has been said.
+        if state.is_none() && name.value == DOWN {
+            continue;
+        }
         if let Some(known) = names.components().filter(|_| !names.may_have_component(&name.value)) {
             check.unknown("component", name, known);
         }
@@ -325,8 +329,10 @@ impl Mode<'_> {
             }
             self.has_traffic(check, route, "a recovery");
             let Some(RecoveryWritten { served_by, within }) = written else { continue };
-            if let Some(alias) = served_by.there() {
-                self.on_route(check, route, alias);
+            if let Some(alias) = served_by.there()
+                && self.on_route(check, route, alias)
+            {
+                self.warn_of_fallback(check, route, alias);
             }
             let within = within.there().and_then(|within| check.period("within", within));
             if let (Some(within), Some(alias)) = (within, served_by.there()) {
@@ -334,6 +340,21 @@ impl Mode<'_> {
             }
         }
         recover
+    }
+
+    /// Once all faults are healed, the route's own model answers; a fallback only where a later mode keeps that down.
+    fn warn_of_fallback(&self, check: &mut Checker<'_>, route: &At<String>, alias: &At<String>) {
+        let own = self.names.order(&route.value).and_then(|order| order.list().first());
+        if let Some(own) = own.filter(|own| **own != alias.value) {
+            check.warning(
+                alias.place,
+                &format!(
+                    "with the faults healed `{own}` answers on `{}`, not `{}`",
+                    route.value, alias.value
+                ),
+                format!("write `served_by: {own}`, unless the next mode keeps `{own}` from answering"),
+            );
+        }
     }
 
     /// Without probes nothing can be judged.

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::{Forms, Requirement};
 use crate::input::at::{At, Entries, FromText, Items, Key, Text, one_of};
-use crate::input::checker::{Checker, nearest_of};
+use crate::input::checker::{Checker, is_name, nearest_of};
 use crate::input::read::Read;
 use crate::input::tree::{Content, Node};
 use crate::units::{Period, Rate};
@@ -92,10 +92,38 @@ impl JsonSchema for Gone {
     }
 }
 
+/// The state that is also taken for a key.
+pub(super) const DOWN: &str = "down";
+
+/// The components named where the state of `down` should stand.
+fn swapped<'n>(node: &'n Node) -> Option<Vec<&'n str>> {
+    let items = match &node.content {
+        Content::List(items) => items.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    let name = |item: &'n Node| {
+        let Node { content: Content::Scalar(scalar), .. } = item else { return None };
+        let is_one = is_name(&scalar.text) && scalar.text != DOWN && scalar.truth().is_none();
+        is_one.then_some(scalar.text.as_str())
+    };
+    items.iter().map(name).collect::<Option<Vec<_>>>().filter(|names| (1..=10).contains(&names.len()))
+}
+
 const STATE_HINT: &str = "write `cloud: down`, or `cloud: { gone: [cloud-kimi] }`";
 
 impl Read for ComponentStateWritten {
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
+        if check.subject() == format!("`{DOWN}`")
+            && let Some(components) = swapped(node)
+        {
+            let hint = components.iter().map(|name| format!("`{name}: {DOWN}`")).collect::<Vec<_>>();
+            check.problem(
+                node.place,
+                "this is the wrong way round: the component comes first, then its state",
+                format!("write {}", hint.join(", ")),
+            );
+            return None;
+        }
         let (word, value) = match (&node.content, node.entries()) {
             (Content::Mapping(_), [only]) => {
                 (At { value: only.key.value.clone(), place: only.key.place }, Some(&only.value))
@@ -191,8 +219,9 @@ pub(crate) struct ExpectationWritten {
 }
 
 impl Read for ExpectationWritten {
+    const KEYS: &'static [&'static str] = &["served_by", "error", "within", "errors", "lost_in_flight"];
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
-        let keys = check.keys(node, &["served_by", "error", "within", "errors", "lost_in_flight"])?;
+        let keys = check.keys(node, Self::KEYS)?;
         Some(Self {
             served_by: keys.optional(check, "served_by"),
             error: keys.optional(check, "error"),
@@ -214,8 +243,9 @@ pub(crate) struct RecoveryWritten {
 }
 
 impl Read for RecoveryWritten {
+    const KEYS: &'static [&'static str] = &["served_by", "within"];
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
-        let keys = check.keys(node, &["served_by", "within"])?;
+        let keys = check.keys(node, Self::KEYS)?;
         Some(Self {
             served_by: keys.required(check, "served_by", "served_by: cloud-kimi"),
             within: keys.required(check, "within", "within: 60s"),

@@ -69,6 +69,8 @@ fn secrets_are_never_shown() {
         ("env-cluster-key-in-file.yaml", "hunter2"),
         ("env-cluster-key-as-field.yaml", "hunter2"),
         ("env-cluster-password-in-endpoint.yaml", "hunter2"),
+        ("env-secret-misspelt.yaml", "swordfish"),
+        ("env-gateway-url.yaml", "swordfish"),
     ] {
         let path = super::fail_file(file);
         let problems = input::load(&[], path.to_str()).unwrap_err();
@@ -89,6 +91,14 @@ fn secrets_are_not_shown_in_a_file_that_is_no_yaml_either() {
         "FOO_PASS: CANARY ]: }",
         "extra_headers: { X-Auth: CANARY ] }",
         "SMTP_PASSWORD: 'CANARY' ]",
+        "pasword: CANARY ]: }",
+        "gateway: { kye: CANARY ]",
+        "api-kee: [CANARY",
+        "kee: |\n  CANARY\n x",
+        "kee: \"CANARY",
+        "CANARY ]",
+        "kee: @CANARY",
+        "url: http://127.0.0.1/?k=CANARY ]: }",
     ] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("env.yaml");

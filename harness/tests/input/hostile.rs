@@ -49,7 +49,7 @@ fn aliases_are_bounded() {
     let path = folder.path().join("config.yaml");
     fs::write(&path, text).unwrap();
     let begun = Instant::now();
-    let problem = input::read_yaml_value(&path).unwrap_err();
+    let problem = ConfigSource::read(&path).unwrap_err();
     assert!(problem.0[0].message.starts_with("more than this program reads"), "{problem}");
     assert!(begun.elapsed() < BOUND);
 }

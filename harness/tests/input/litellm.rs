@@ -31,6 +31,12 @@ model_list:
   - { model_name: ollama-qwen, litellm_params: { model: ollama_chat/phi4-mini } }
 ";
 
+/// What LiteLLM makes of some YAML, with all lines but the first indented.
+pub(super) fn value_of_section(yaml: &str) -> Value {
+    let config = checked(&format!("{MODELS}x-section:\n  {yaml}\n"), LoadedBy::Mock);
+    config.source.unwrap_or_else(|| panic!("{}", config.findings)).value["x-section"].take()
+}
+
 #[test]
 fn shipped_configurations_have_no_problem() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mocks/litellm");
@@ -60,8 +66,7 @@ fn scalars_are_what_they_are_to_litellm() {
     .unwrap();
     for pair in words.as_array().unwrap() {
         let (word, expected) = (pair[0].as_str().unwrap(), &pair[1]);
-        let value = input::parse_yaml_value("file", &format!("a: {word}\n")).unwrap();
-        assert_eq!(&value["a"], expected, "{word}");
+        assert_eq!(&value_of_section(&format!("a: {word}"))["a"], expected, "{word}");
     }
 }
 
@@ -128,6 +133,54 @@ fn a_deployment_can_be_a_fallback_by_its_id() {
     let text = MODELS.replace("hosted_vllm/Qwen3 }", "hosted_vllm/Qwen3 }, model_info: { id: gpu-1 }");
     let text = format!("{text}litellm_settings: {{ fallbacks: [{{ cloud-kimi: [gpu-1] }}] }}\n");
     let config = checked(&text, LoadedBy::Mock);
+    assert!(config.findings.0.is_empty(), "{}", config.findings);
+}
+
+#[test]
+fn a_fallback_can_be_a_model_or_a_request() {
+    let with =
+        |target: &str| format!("{MODELS}router_settings: {{ fallbacks: [{{ cloud-kimi: [{target}] }}] }}\n");
+    for target in ["hosted_vllm/Qwen3", "\"ollama_chat/phi4-mini\""] {
+        let config = checked(&with(target), LoadedBy::Mock);
+        assert!(config.findings.0.is_empty(), "{}", config.findings);
+    }
+    for target in [
+        "{ model: vllm-qwen }",
+        "{ model: cloud-kimi, messages: [{ role: user, content: shorter }] }",
+        "{ temperature: 0 }",
+    ] {
+        let config = checked(&with(target), LoadedBy::Any);
+        let only_warns = matches!(config.findings.0.as_slice(), [warning] if warning.is_warning());
+        assert!(config.source.is_some() && only_warns, "{target}: {}", config.findings);
+        let config = checked(&with(target), LoadedBy::Mock);
+        let refused = matches!(config.findings.0.as_slice(), [problem] if !problem.is_warning());
+        assert!(config.source.is_none() && refused, "{target}: {}", config.findings);
+    }
+    let findings = checked(&with("{ model: nobody, messages: [] }"), LoadedBy::Any).findings;
+    assert!(findings.to_string().contains("unknown group `nobody`"), "{findings}");
+}
+
+#[test]
+fn every_strategy_of_litellm_is_taken() {
+    for strategy in ["simple-shuffle", "lar1", "least-busy", "provider-budget-routing", "null"] {
+        let text = format!("{MODELS}router_settings: {{ routing_strategy: {strategy} }}\n");
+        let config = checked(&text, LoadedBy::Any);
+        assert!(config.findings.0.is_empty(), "{}", config.findings);
+    }
+}
+
+#[test]
+fn settings_are_read_where_litellm_reads_them() {
+    let text = "litellm_settings: { allowed_fails: 1, max_fallbacks: 2, num_retries: 0 }\n\
+        general_settings: { master_key: os.environ/PATH, background_health_checks: false, plugins: [] }\n";
+    let config = checked(&format!("{MODELS}{text}"), LoadedBy::Any);
+    assert!(config.findings.0.is_empty(), "{}", config.findings);
+}
+
+#[test]
+fn deployments_may_differ_in_their_upstream_alone() {
+    let twin = "  - { model_name: vllm-qwen, litellm_params: { model: hosted_vllm/Qwen3, api_base: \"http://b\" } }\n";
+    let config = checked(&format!("{MODELS}{twin}"), LoadedBy::Mock);
     assert!(config.findings.0.is_empty(), "{}", config.findings);
 }
 

@@ -195,20 +195,17 @@ fn one_model_can_be_gone() {
 }
 
 #[test]
-fn configurations_of_other_programs_are_read_as_json() {
+fn a_gateway_may_be_served_under_a_prefix() {
     let root = tempfile::tempdir().unwrap();
-    let text =
-        "litellm_settings:\n  num_retries: 0\n  fallbacks: [{ cloud-kimi: [vllm-qwen] }]\n  timeout: 2.5\n";
-    let path = write(root.path(), "config.yaml", text);
-    let (value, read) = input::read_yaml_value(&path).unwrap();
-    assert_eq!(read, text);
-    assert_eq!(
-        value,
-        serde_json::json!({ "litellm_settings": { "num_retries": 0, "fallbacks": [{ "cloud-kimi": ["vllm-qwen"] }], "timeout": 2.5 } })
-    );
-    fs::write(&path, "a: 1\na: 2\n").unwrap();
-    let problem = input::read_yaml_value(&path).unwrap_err();
-    assert_eq!((problem.0[0].line, problem.0[0].column), (Some(2), Some(1)), "{problem}");
+    let text = fs::read_to_string(super::fail_file("env-gateway-path.yaml")).unwrap();
+    let one = write(root.path(), "one.yaml", &super::scenario("one", ""));
+    for (path, fits) in
+        [("/", true), ("/llm/chat", true), ("/llm/chat/completions", false), ("/llm/v1", false)]
+    {
+        let environment = write(root.path(), "env.yaml", &text.replace("/v1/", path));
+        let loaded = input::load(std::slice::from_ref(&one), environment.to_str());
+        assert_eq!(loaded.is_ok(), fits, "{path}: {loaded:?}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ mod read;
 mod routing;
 mod section;
 
-pub use bearing::{BearsOn, Unsupported};
+pub use bearing::{BearsOn, ROUTER_SETTINGS, Unsupported};
 
 use routing::{names, parse_lists};
 
@@ -243,6 +243,9 @@ pub struct RequestOverrides {
     pub timeout: Option<Duration>,
     /// Body `stream_timeout` or `x-litellm-stream-timeout`.
     pub stream_timeout: Option<Duration>,
+    /// Whether any timeout was named, also one of 0 or of the other kind of request: no timeout of such a request
+    /// is counted.
+    pub names_timeout: bool,
     /// Body `num_retries` or `x-litellm-num-retries`.
     pub num_retries: Option<u32>,
     /// Body `disable_fallbacks`.

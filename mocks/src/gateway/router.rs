@@ -453,9 +453,7 @@ impl RequestWalk {
 
     /// The deployment to count a failure against: none for refusals and for timeouts of the caller's making.
     fn countable(&self, failure: &Failure) -> Option<usize> {
-        let callers_timeout = failure.seen_in == SeenIn::Timer
-            && (self.overrides.timeout.is_some()
-                || (self.streaming && self.overrides.stream_timeout.is_some()));
+        let callers_timeout = failure.seen_in == SeenIn::Timer && self.overrides.names_timeout;
         failure.deployment.filter(|_| !callers_timeout)
     }
 

@@ -56,6 +56,27 @@ async fn a_hung_cloud_costs_two_timeouts_once_and_nothing_while_cooled() {
 }
 
 #[tokio::test]
+async fn no_timeout_of_a_caller_who_named_one_is_counted() {
+    for named in [json!({ "stream_timeout": 9 }), json!({ "request_timeout": 0 })] {
+        let world = World::start(json!({})).await;
+        for model in CLOUD {
+            world.upstream.set(model, Does::Hangs);
+        }
+        // Whole requests: neither is the timeout that fires.
+        for _ in 0..2 {
+            let mut body = chat("cloud-kimi", false);
+            body.as_object_mut().unwrap().extend(named.as_object().unwrap().clone());
+            let seen = world.post(&body).await;
+            assert_eq!(seen.served(), (Some("id-vllm-qwen"), Some("2")));
+        }
+        assert_eq!(world.upstream.seen("kimi").len(), 2, "{named}: not cooled");
+        world.chat("cloud-kimi", false).await;
+        world.chat("cloud-kimi", false).await;
+        assert_eq!(world.upstream.seen("kimi").len(), 3, "the timeout of a caller who named none cools");
+    }
+}
+
+#[tokio::test]
 async fn a_connect_that_never_completes_ends_at_the_timeout() {
     // A queue of one that is full and never emptied: the kernel drops further SYNs.
     let socket = TcpSocket::new_v4().unwrap();

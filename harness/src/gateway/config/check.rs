@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use super::known::OTHER_SECTIONS;
+use super::known::{OTHER_SECTIONS, right_section};
 use super::values::Reader;
 use super::{SECTIONS, Upstream, models, settings};
 use crate::environment::Names;
 use crate::input::Problem;
 use crate::input::checker::{Checker, MISSPELT, nearest};
 use crate::input::problem::Place;
+use crate::input::secret::names_a_secret;
 use crate::input::tree::{Content, Entry, Node};
 use crate::input::{compose, json};
 
@@ -35,8 +36,8 @@ pub(crate) fn read(
     let mut check = Checker::new(name, text);
     let root = compose::parse(&mut check, "begin it with `model_list:`, the models of the gateway");
     let value = root.and_then(|root| {
-        let mut reader = Reader { check: &mut check, lookup: &|name| std::env::var(name).ok() };
-        file(&mut reader, &root, names, loaded_by);
+        let mut reader = Reader { check: &mut check, lookup: &|name| std::env::var(name).ok(), loaded_by };
+        file(&mut reader, &root, names);
         let value = json::value(&root);
         if check.is_clean() {
             what_is_left(&mut check, &root, &value, names, loaded_by);
@@ -96,7 +97,7 @@ fn place_in(root: &Node, message: &str) -> Place {
 }
 
 /// Checks a whole file against the environment's names.
-fn file(reader: &mut Reader<'_, '_>, root: &Node, names: &Names, loaded_by: LoadedBy) {
+fn file(reader: &mut Reader<'_, '_>, root: &Node, names: &Names) {
     scalars(reader, root, false);
     if !matches!(root.content, Content::Mapping(_)) {
         let message = format!("expected a LiteLLM configuration, found {}", root.kind());
@@ -108,7 +109,7 @@ fn file(reader: &mut Reader<'_, '_>, root: &Node, names: &Names, loaded_by: Load
     }
     let sections = sections(reader, root);
     let models = match sections.get("model_list") {
-        Some(entry) => models::models(reader, entry, names, loaded_by),
+        Some(entry) => models::models(reader, entry, names),
         None => {
             let hint = "add `model_list:` with the models of the gateway";
             reader.check.problem(root.place, "`model_list` is missing here", hint);
@@ -117,9 +118,9 @@ fn file(reader: &mut Reader<'_, '_>, root: &Node, names: &Names, loaded_by: Load
     };
     let aliases = sections.get("router_settings").and_then(|section| section.value.get("model_group_alias"));
     let groups = models.map(|mut groups| {
-        groups.extend(aliases.into_iter().flat_map(Node::entries).map(|entry| entry.key.value.clone()));
+        groups.names.extend(aliases.into_iter().flat_map(Node::entries).map(|entry| entry.key.value.clone()));
         // Those that are missing have been named.
-        groups.extend(names.aliases().into_iter().flatten().map(|(alias, _)| alias.clone()));
+        groups.names.extend(names.aliases().into_iter().flatten().map(|(alias, _)| alias.clone()));
         groups
     });
     if let Some(section) = sections.get("router_settings") {
@@ -166,14 +167,15 @@ fn sections<'n>(reader: &mut Reader<'_, '_>, root: &'n Node) -> BTreeMap<&'stati
             );
             found.insert(meant, entry);
         } else {
-            reader.check.warning(
-                key.place,
-                &format!("LiteLLM knows no section `{}` and ignores it", key.value),
-                format!(
+            let hint = match right_section(name, "") {
+                Some(section) => format!("move it to `{section}`"),
+                None => format!(
                     "routing is in {}; a section that only holds anchors is best called `x-...`",
                     SECTIONS.map(|name| format!("`{name}`")).join(", ")
                 ),
-            );
+            };
+            let message = format!("LiteLLM knows no section `{name}` and ignores it");
+            reader.check.warning(key.place, &message, hint);
         }
     }
     found
@@ -199,13 +201,4 @@ fn scalars(reader: &mut Reader<'_, '_>, node: &Node, secret: bool) {
         Content::Broken if secret => reader.check.hide(node.place),
         Content::Broken => {}
     }
-}
-
-fn names_a_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    ["password", "secret", "credential", "auth", "headers", "environment_variables"]
-        .iter()
-        .any(|part| key.contains(part))
-        || key.ends_with("key")
-        || key.ends_with("token")
 }

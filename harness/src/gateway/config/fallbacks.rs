@@ -12,8 +12,16 @@ const ANY: &str = "*";
 /// A longer circle is not told whole.
 const CIRCLE_SHOWN: usize = 10;
 
-/// The groups and ids that fallbacks can name; `None` where the list of models could not be read whole.
-pub(super) type Groups = Option<BTreeSet<String>>;
+/// What fallbacks can name.
+pub(super) struct Known {
+    /// Groups, and ids of deployments.
+    pub(super) names: BTreeSet<String>,
+    /// What `litellm_params.model` says of each deployment, which LiteLLM takes too.
+    pub(super) models: BTreeSet<String>,
+}
+
+/// `None` where the list of models could not be read whole.
+pub(super) type Groups = Option<Known>;
 
 const SHAPE: &str = "write `- cloud-kimi: [vllm-qwen]`, one group on each line";
 
@@ -74,7 +82,16 @@ fn targets(
     let Some(items) = reader.list(key, node, "write `[vllm-qwen, ollama-qwen]`") else {
         return Vec::new();
     };
-    let targets: Vec<At<String>> = items.iter().filter_map(|item| reader.text("fallback", item)).collect();
+    if items.is_empty() && group != ANY {
+        reader.check.warning(
+            node.place,
+            &format!(
+                "nothing takes over from `{group}`: its list is empty, and default fallbacks do not count"
+            ),
+            "name the groups that take over from it, or leave it out",
+        );
+    }
+    let targets: Vec<At<String>> = items.iter().filter_map(|item| target(reader, item, groups)).collect();
     for target in &targets {
         if target.value == group {
             reader.check.problem(
@@ -83,7 +100,7 @@ fn targets(
                 "name only the groups that take over from it",
             );
         } else {
-            known_group(reader, target, groups);
+            known_target(reader, target, groups);
         }
     }
     let others = targets.iter().filter(|target| target.value != group);
@@ -91,9 +108,36 @@ fn targets(
     targets
 }
 
+/// The group that an entry of a list names. A mapping with more than its `model` asks for that in another way, so that
+/// it may name any group again: only the name itself is checked.
+fn target(reader: &mut Reader<'_, '_>, item: &Node, groups: &Groups) -> Option<At<String>> {
+    let Content::Mapping(entries) = &item.content else { return reader.text("fallback", item) };
+    if entries.is_empty() {
+        reader.wrong(item, "`fallback` is a name", "write a name");
+        return None;
+    }
+    let message = "the mock gateway takes names only as fallbacks";
+    reader.not_of_the_mock(item.place, message, "use `--gateway litellm`, or write the name alone");
+    let model = item.get("model")?;
+    let name = reader.text("model", model)?;
+    if entries.len() == 1 {
+        return Some(name);
+    }
+    known_target(reader, &name, groups);
+    None
+}
+
+/// Notes a group, id or model that is not there.
+fn known_target(reader: &mut Reader<'_, '_>, name: &At<String>, groups: &Groups) {
+    if !groups.as_ref().is_some_and(|known| known.models.contains(&name.value)) {
+        known_group(reader, name, groups);
+    }
+}
+
 /// Notes a group that is not there.
 pub(super) fn known_group(reader: &mut Reader<'_, '_>, name: &At<String>, groups: &Groups) {
-    if let Some(known) = groups.as_ref().filter(|known| name.value != ANY && !known.contains(&name.value)) {
+    let names = groups.as_ref().map(|known| &known.names);
+    if let Some(known) = names.filter(|known| name.value != ANY && !known.contains(&name.value)) {
         reader.check.unknown("group", name, known.iter().map(String::as_str));
     }
 }
@@ -153,7 +197,7 @@ impl Chains {
             back.place,
             &format!("fallbacks go round in a circle: {shown}{more} -> {}", back.value),
             format!(
-                "a group that was tried is not tried again, so the chain ends here: leave `{}` out",
+                "LiteLLM tries no group twice, so the chain ends here: take `{}` out of this list",
                 back.value
             ),
         );

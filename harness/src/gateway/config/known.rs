@@ -1,5 +1,8 @@
 //! What LiteLLM 1.106.2 knows in its configuration, as far as it bears on routing.
 
+use mocks::gateway::config::ROUTER_SETTINGS;
+
+use super::GENERAL_SETTINGS;
 use super::values::{Reader, misspelt};
 use crate::input::tree::{Entry, Node};
 
@@ -29,60 +32,6 @@ pub(super) const OTHER_SECTIONS: [&str; 24] = [
     "worker_registry",
     "websearch_interception_params",
     "tool_permissions",
-];
-
-/// What `router_settings` may hold; LiteLLM warns of anything else and ignores it.
-pub(super) const ROUTER_SETTINGS: [&str; 50] = [
-    "alerting_config",
-    "allowed_fails",
-    "allowed_fails_policy",
-    "background_health_check_model_groups",
-    "cache_kwargs",
-    "cache_responses",
-    "caching_groups",
-    "client_ttl",
-    "content_policy_fallbacks",
-    "context_window_fallbacks",
-    "cooldown_time",
-    "debug_level",
-    "default_fallbacks",
-    "default_litellm_params",
-    "default_max_parallel_requests",
-    "default_priority",
-    "deployment_affinity_ttl_seconds",
-    "disable_cooldowns",
-    "enable_health_check_routing",
-    "enable_pre_call_checks",
-    "enable_tag_filtering",
-    "enable_weighted_failover",
-    "fallbacks",
-    "guardrail_list",
-    "health_check_ignore_transient_errors",
-    "health_check_staleness_threshold",
-    "max_fallbacks",
-    "model_group_affinity_config",
-    "model_group_alias",
-    "model_group_retry_policy",
-    "num_retries",
-    "optional_pre_call_checks",
-    "plugins",
-    "polling_interval",
-    "provider_budget_config",
-    "redis_db",
-    "redis_host",
-    "redis_password",
-    "redis_port",
-    "redis_url",
-    "retry_after",
-    "retry_policy",
-    "routing_groups",
-    "routing_strategy",
-    "routing_strategy_args",
-    "set_verbose",
-    "stream_timeout",
-    "tag_filtering_match_any",
-    "tag_routing_prefix",
-    "timeout",
 ];
 
 /// Keys of the other mappings that bear on routing, for whoever misspells one.
@@ -115,6 +64,36 @@ pub(super) const LITELLM_SETTINGS: [&str; 8] = [
     "content_policy_fallbacks",
     "drop_params",
 ];
+
+/// Router settings that LiteLLM also takes from `litellm_settings`.
+const ROUTER_SETTINGS_OF_LITELLM: [&str; 3] = ["allowed_fails", "max_fallbacks", "set_verbose"];
+/// General settings that no list of those that bear on requests has.
+const MORE_GENERAL_SETTINGS: [&str; 3] = ["database_url", "master_key", "plugins"];
+
+/// Ways of choosing among the deployments of a group; LiteLLM does not start with any other.
+pub(super) const STRATEGIES: [&str; 8] = [
+    "simple-shuffle",
+    "lar1",
+    "least-busy",
+    "latency-based-routing",
+    "cost-based-routing",
+    "usage-based-routing-v2",
+    "usage-based-routing",
+    "provider-budget-routing",
+];
+
+/// The section that a key belongs to, where LiteLLM does not read it in `section`.
+pub(super) fn right_section(key: &str, section: &str) -> Option<&'static str> {
+    let of_litellm = LITELLM_SETTINGS.contains(&key) || ROUTER_SETTINGS_OF_LITELLM.contains(&key);
+    let of_general = GENERAL_SETTINGS.contains(&key) || MORE_GENERAL_SETTINGS.contains(&key);
+    let sections = [
+        ("router_settings", ROUTER_SETTINGS.contains(&key)),
+        ("litellm_settings", of_litellm),
+        ("general_settings", of_general),
+    ];
+    let is_here = sections.iter().any(|(name, has)| *name == section && *has);
+    sections.iter().find(|(_, has)| *has && !is_here).map(|(name, _)| *name)
+}
 
 /// Classes of errors that either policy can name, before `Retries` or `AllowedFails`.
 pub(super) const CLASSES: [&str; 8] = [

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::check::LoadedBy;
-use super::fallbacks::Groups;
+use super::fallbacks::{Groups, Known};
 use super::known::{Keys, MODEL_INFO, MODEL_KEYS, NOT_OF_THE_MOCK, PARAMS, PROVIDERS};
 use super::settings::policy;
 use super::values::{Reader, Zero};
@@ -18,12 +17,7 @@ use crate::input::problem::Place;
 use crate::input::tree::{Content, Entry, Node};
 
 /// The groups of `model_list` and the ids of its deployments, if all of them could be read.
-pub(super) fn models(
-    reader: &mut Reader<'_, '_>,
-    entry: &Entry,
-    names: &Names,
-    loaded_by: LoadedBy,
-) -> Groups {
+pub(super) fn models(reader: &mut Reader<'_, '_>, entry: &Entry, names: &Names) -> Groups {
     let items = reader.list("model_list", &entry.value, "begin each model with `- model_name: NAME`")?;
     if items.is_empty() {
         let hint = "add the models of the gateway: `- model_name: NAME` and so on";
@@ -31,13 +25,13 @@ pub(super) fn models(
         return None;
     }
     let mut ids = Ids::default();
-    let read: Vec<Option<At<String>>> =
-        items.iter().map(|item| model(reader, item, &mut ids, loaded_by)).collect();
+    let read: Vec<Option<At<String>>> = items.iter().map(|item| model(reader, item, &mut ids)).collect();
     let groups: Option<Vec<At<String>>> = read.into_iter().collect();
     let groups = groups?;
     against_environment(reader, entry.key.place, &groups, names);
     // A deployment can be asked for by its id too.
-    Some(groups.into_iter().map(|group| group.value).chain(ids.by_id.into_keys()).collect())
+    let names = groups.into_iter().map(|group| group.value).chain(ids.by_id.into_keys()).collect();
+    Some(Known { names, models: ids.models })
 }
 
 /// Every alias has its component, and every component's aliases are there.
@@ -78,12 +72,14 @@ fn against_environment(reader: &mut Reader<'_, '_>, list: Place, groups: &[At<St
 #[derive(Default)]
 struct Ids {
     by_id: BTreeMap<String, Place>,
-    /// Group and model of those without an id.
+    /// Group and parameters of those without an id.
     unnamed: BTreeMap<(String, String), Place>,
+    /// All models.
+    models: BTreeSet<String>,
 }
 
 /// Checks one entry of `model_list` and gives its group.
-fn model(reader: &mut Reader<'_, '_>, node: &Node, ids: &mut Ids, loaded_by: LoadedBy) -> Option<At<String>> {
+fn model(reader: &mut Reader<'_, '_>, node: &Node, ids: &mut Ids) -> Option<At<String>> {
     if !matches!(node.content, Content::Mapping(_)) {
         reader.wrong(node, "an entry of `model_list` is a mapping", "begin it with `- model_name: NAME`");
         return None;
@@ -92,9 +88,10 @@ fn model(reader: &mut Reader<'_, '_>, node: &Node, ids: &mut Ids, loaded_by: Loa
     let group = keys.required(reader, "model_name", "model_name: cloud-kimi");
     let group = group.and_then(|name| reader.text("model_name", name));
     let params = keys.required(reader, "litellm_params", "litellm_params: { model: ollama_chat/NAME }");
-    let model = params.and_then(|params| litellm_params(reader, params, loaded_by));
+    let model = params.and_then(|params| litellm_params(reader, params));
+    ids.models.extend(model);
     let id = keys.get("model_info").and_then(|info| model_info(reader, info));
-    match (id, &group, model) {
+    match (id, &group, params) {
         (Some(id), _, _) => {
             if let Some(first) = ids.by_id.insert(id.value.clone(), id.place) {
                 reader.check.problem(
@@ -104,16 +101,16 @@ fn model(reader: &mut Reader<'_, '_>, node: &Node, ids: &mut Ids, loaded_by: Loa
                 );
             }
         }
-        (None, Some(group), Some(model)) => {
-            let twin = ids.unnamed.insert((group.value.clone(), model), group.place);
-            if let Some(first) = twin {
+        (None, Some(group), Some(params)) => {
+            let written = json::value(params).to_string();
+            if let Some(first) = ids.unnamed.insert((group.value.clone(), written), group.place) {
                 reader.check.problem(
                     group.place,
                     &format!(
-                        "a local run cannot tell this deployment of `{}` from that on line {}: same model, no ids",
+                        "this deployment of `{}` is that on line {} again: to LiteLLM the two are one",
                         group.value, first.line
                     ),
-                    "give each an id: `model_info: { id: NAME }`",
+                    "remove one, or give each an id: `model_info: { id: NAME }`",
                 );
             }
         }
@@ -123,7 +120,7 @@ fn model(reader: &mut Reader<'_, '_>, node: &Node, ids: &mut Ids, loaded_by: Loa
 }
 
 /// Checks the parameters of a deployment and gives its model.
-fn litellm_params(reader: &mut Reader<'_, '_>, node: &Node, loaded_by: LoadedBy) -> Option<String> {
+fn litellm_params(reader: &mut Reader<'_, '_>, node: &Node) -> Option<String> {
     if !matches!(node.content, Content::Mapping(_)) {
         reader.wrong(
             node,
@@ -152,11 +149,11 @@ fn litellm_params(reader: &mut Reader<'_, '_>, node: &Node, loaded_by: LoadedBy)
     }
     let model = keys.required(reader, "model", "model: ollama_chat/NAME")?;
     let model = reader.text("model", model)?;
-    provider(reader, &model, keys.get("custom_llm_provider"), loaded_by);
+    provider(reader, &model, keys.get("custom_llm_provider"));
     Some(model.value)
 }
 
-fn provider(reader: &mut Reader<'_, '_>, model: &At<String>, custom: Option<&Node>, loaded_by: LoadedBy) {
+fn provider(reader: &mut Reader<'_, '_>, model: &At<String>, custom: Option<&Node>) {
     let (prefix, name) = model.value.split_once('/').unwrap_or(("", &model.value));
     let custom = custom.map(json::value);
     let custom = custom.as_ref().and_then(Value::as_str);
@@ -176,10 +173,7 @@ fn provider(reader: &mut Reader<'_, '_>, model: &At<String>, custom: Option<&Nod
     } else if !known || prefix == NOT_OF_THE_MOCK {
         let message = "the mock gateway speaks `ollama_chat/NAME` and `hosted_vllm/NAME` only";
         let hint = "use `--gateway litellm`, or one of these two";
-        match loaded_by {
-            LoadedBy::Mock => reader.check.problem(model.place, message, hint),
-            LoadedBy::Any => reader.check.warning(model.place, message, hint),
-        }
+        reader.not_of_the_mock(model.place, message, hint);
     }
 }
 

@@ -1,7 +1,9 @@
 //! The sections beside `model_list`.
 
+use mocks::gateway::config::ROUTER_SETTINGS;
+
 use super::fallbacks::{self, Groups};
-use super::known::{CLASSES, Keys, LITELLM_SETTINGS, ROUTER_SETTINGS};
+use super::known::{CLASSES, Keys, LITELLM_SETTINGS, STRATEGIES, right_section};
 use super::values::{Reader, Zero, misspelt};
 use super::{GENERAL_SETTINGS, is_foreign_name};
 use crate::input::at::At;
@@ -41,6 +43,7 @@ pub(super) fn router_settings(reader: &mut Reader<'_, '_>, node: &Node, groups: 
                 fallbacks::lists(reader, key, value, groups);
             }
             "default_fallbacks" => fallbacks::default_list(reader, value, groups),
+            "routing_strategy" => reader.one_of(key, value, &STRATEGIES),
             "health_check_interval" | "health_check_concurrency" => reader.check.problem(
                 entry.key.place,
                 &format!("LiteLLM does not start with `{key}` in router_settings"),
@@ -52,10 +55,12 @@ pub(super) fn router_settings(reader: &mut Reader<'_, '_>, node: &Node, groups: 
                 }
             }
             _ => {
-                let hint = match nearest(key, ROUTER_SETTINGS, MISSPELT) {
-                    Some(meant) => format!("did you mean `{meant}`?"),
-                    None => "remove it, or move it to the section that it belongs to".to_owned(),
-                };
+                let hint =
+                    match (nearest(key, ROUTER_SETTINGS, MISSPELT), right_section(key, "router_settings")) {
+                        (_, Some(section)) => format!("move it to `{section}`"),
+                        (Some(meant), None) => format!("did you mean `{meant}`?"),
+                        (None, None) => "remove it, or move it to the section that it belongs to".to_owned(),
+                    };
                 let message = format!("LiteLLM knows no router setting `{key}` and ignores it");
                 reader.check.warning(entry.key.place, &message, hint);
             }
@@ -90,10 +95,20 @@ pub(super) fn litellm_settings(
         }
     }
     for entry in node.entries().iter().filter(|entry| !keys.has(entry)) {
-        if !is_foreign_name(&entry.key.value) {
+        if !warn_of_wrong_section(reader, &entry.key, "litellm_settings")
+            && !is_foreign_name(&entry.key.value)
+        {
             reader.variables(&entry.value);
         }
     }
+}
+
+/// Warns of a setting that LiteLLM reads in another section only.
+fn warn_of_wrong_section(reader: &mut Reader<'_, '_>, key: &At<String>, section: &str) -> bool {
+    let Some(right) = right_section(&key.value, section) else { return false };
+    let message = format!("LiteLLM does not read `{}` in {section}", key.value);
+    reader.check.warning(key.place, &message, format!("move it to `{right}`"));
+    true
 }
 
 pub(super) fn general_settings(reader: &mut Reader<'_, '_>, node: &Node) {
@@ -101,8 +116,9 @@ pub(super) fn general_settings(reader: &mut Reader<'_, '_>, node: &Node) {
         let key = entry.key.value.as_str();
         if GENERAL_SETTINGS.contains(&key) {
             reader.variables(&entry.value);
-        } else if let Some(meant) =
-            misspelt(key, GENERAL_SETTINGS.into_iter().chain(["master_key"])).filter(|meant| *meant != key)
+        } else if !warn_of_wrong_section(reader, &entry.key, "general_settings")
+            && let Some(meant) = misspelt(key, GENERAL_SETTINGS.into_iter().chain(["master_key"]))
+                .filter(|meant| *meant != key)
         {
             let message = format!("LiteLLM knows no general setting `{key}` and ignores it");
             reader.check.warning(entry.key.place, &message, format!("did you mean `{meant}`?"));

@@ -124,6 +124,22 @@ fn a_group_of_several_deployments_lists_each_model() {
 }
 
 #[test]
+fn deployments_that_only_their_upstream_tells_apart_get_ids() {
+    let mut source = source();
+    let mut others = [source["model_list"][1].clone(), source["model_list"][1].clone()];
+    others[0]["litellm_params"]["api_base"] = "https://other.example".into();
+    others[1]["litellm_params"]["api_key"] = "os.environ/OTHER_KEY".into();
+    source["model_list"].as_array_mut().expect("list").extend(others);
+    let local = localized(&source).value;
+    let ids: Vec<_> =
+        local["model_list"].as_array().expect("list").iter().map(|e| &e["model_info"]["id"]).collect();
+    let last = ids.len() - 2;
+    assert_eq!(ids[..last], [&json!("kimi"), &Value::Null]);
+    assert_eq!(ids[last..], [&json!("vllm-qwen#2"), &json!("vllm-qwen#3")]);
+    assert_eq!(localized(&source).value, local, "the same each time");
+}
+
+#[test]
 fn aliases_must_match_the_environment_both_ways() {
     let mut extra = source();
     extra["model_list"][1]["model_name"] = "gpt".into();

@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use crate::gateway::config::{ENVIRONMENT_PREFIX, TOKEN_REFERENCE};
+use crate::gateway::config::{ENVIRONMENT_PREFIX, LoadedBy, TOKEN_REFERENCE};
 use crate::input::at::At;
 use crate::input::checker::Checker;
 use crate::input::json;
+use crate::input::problem::Place;
 use crate::input::tree::{Content, Entry, Node};
 use crate::units::Period;
 
@@ -21,6 +22,7 @@ pub(super) struct Reader<'r, 'a> {
     pub(super) check: &'r mut Checker<'a>,
     /// Environment variables.
     pub(super) lookup: &'r dyn Fn(&str) -> Option<String>,
+    pub(super) loaded_by: LoadedBy,
 }
 
 /// Whether zero is a time like others, or LiteLLM takes it as "not set".
@@ -78,6 +80,14 @@ impl Reader<'_, '_> {
             Content::List(items) => items.iter().for_each(|item| self.variables(item)),
             Content::Mapping(entries) => entries.iter().for_each(|entry| self.variables(&entry.value)),
             Content::Broken => {}
+        }
+    }
+
+    /// Something that LiteLLM does and the mock gateway does not.
+    pub(super) fn not_of_the_mock(&mut self, place: Place, message: &str, hint: &str) {
+        match self.loaded_by {
+            LoadedBy::Mock => self.check.problem(place, message, hint),
+            LoadedBy::Any => self.check.warning(place, message, hint),
         }
     }
 
@@ -155,6 +165,24 @@ impl Reader<'_, '_> {
         let good = |given: &Given| matches!(given, Given::Value(value) if value.as_i64().is_some());
         if given.is_some_and(|given| !good(&given)) {
             self.wrong(node, &format!("`{key}` is a whole number"), "write it like `1`");
+        }
+    }
+
+    /// One of a list of words.
+    pub(super) fn one_of(&mut self, key: &str, node: &Node, words: &[&str]) {
+        let (text, shown) = match self.given(node) {
+            None => return,
+            Some(Given::Value(Value::String(text))) => {
+                (text.clone(), format!("knows no `{key}` called `{text}`"))
+            }
+            Some(Given::Variable(text)) => {
+                (text, format!("does not know the `{key}` that the variable holds"))
+            }
+            Some(Given::Value(_)) => return self.wrong(node, &format!("`{key}` is a name"), "write a name"),
+        };
+        if !words.contains(&text.as_str()) {
+            let hint = self.check.hint("name", &text, words.iter().copied());
+            self.check.problem(node.place, &format!("LiteLLM {shown}, and does not start"), hint);
         }
     }
 

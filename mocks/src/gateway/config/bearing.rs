@@ -338,13 +338,12 @@ const DEPLOYMENT: [&str; 8] = [
     "use_in_pass_through",
 ];
 
-/// The arguments of LiteLLM's router that a configuration can set; any other key of `router_settings` is ignored by
-/// LiteLLM itself, with a warning.
-const ROUTER_ARGUMENTS: [&str; 49] = [
+/// What `router_settings` may hold in LiteLLM 1.106.2: the arguments of its router but those that it sets itself. Any
+/// other key LiteLLM ignores, with a warning.
+pub const ROUTER_SETTINGS: [&str; 50] = [
     "alerting_config",
     "allowed_fails",
     "allowed_fails_policy",
-    "auto_router_capability_limit",
     "background_health_check_model_groups",
     "cache_kwargs",
     "cache_responses",
@@ -364,8 +363,6 @@ const ROUTER_ARGUMENTS: [&str; 49] = [
     "enable_pre_call_checks",
     "enable_tag_filtering",
     "enable_weighted_failover",
-    "fallback_access_check",
-    "fallback_budget_check",
     "fallbacks",
     "guardrail_list",
     "health_check_ignore_transient_errors",
@@ -390,10 +387,11 @@ const ROUTER_ARGUMENTS: [&str; 49] = [
     "routing_strategy",
     "routing_strategy_args",
     "set_verbose",
+    "stream_timeout",
+    "tag_filtering_match_any",
+    "tag_routing_prefix",
+    "timeout",
 ];
-/// The rest of them.
-const MORE_ROUTER_ARGUMENTS: [&str; 4] =
-    ["stream_timeout", "tag_filtering_match_any", "tag_routing_prefix", "timeout"];
 
 /// Keys whose value is LiteLLM's own default: written or not, nothing changes.
 const AT_DEFAULT: &[(&str, &str)] = &[
@@ -433,7 +431,7 @@ pub(super) fn bearing(path: &str, key: &str, value: &Value) -> Option<BearsOn> {
     let listed = |lists: &[&[&str]]| lists.iter().any(|list| list.contains(&key));
     let nothing = match path {
         "" => listed(&[&TOP_LEVEL]),
-        "router_settings" => listed(&[&ROUTER]) || !listed(&[&ROUTER_ARGUMENTS, &MORE_ROUTER_ARGUMENTS]),
+        "router_settings" => listed(&[&ROUTER]) || !listed(&[&ROUTER_SETTINGS]),
         "litellm_settings" if key == "callbacks" => only_loggers(value),
         "litellm_settings" => listed(&[LITELLM_LOGGING, LITELLM_ADMIN]),
         "general_settings" => listed(&[GENERAL_LOGGING, GENERAL_SPENDING, GENERAL_ADMIN, GENERAL_OTHER_APIS]),

@@ -78,7 +78,7 @@ fn what_is_ignored_is_said_with_what_it_bears_on() {
         "model_list": [{ "model_name": "a", "surprise": 1, "model_info": { "mode": "chat" },
             "litellm_params": { "model": "hosted_vllm/a", "api_base": "http://h/v1", "rpm": 3,
                 "input_cost_per_token": 0.1, "max_retries": 2 } }],
-        "router_settings": { "routing_strategy": "least-busy", "no_such_argument": 1, "set_verbose": true,
+        "router_settings": { "routing_strategy": "least-busy", "auto_router_capability_limit": 1, "no_such_argument": 1, "set_verbose": true,
             "retry_policy": { "TimeoutErrorRetries": 1, "NoSuchErrorRetries": 2 } },
         "litellm_settings": { "callbacks": ["prometheus", "langfuse"], "json_logs": true, "no_such": 1,
             "cache": true },
@@ -106,7 +106,8 @@ fn what_is_ignored_is_said_with_what_it_bears_on() {
             ("model_list[0].litellm_params.max_retries", group()),
             ("model_list[0].litellm_params.rpm", group()),
             ("model_list[0].surprise", group()),
-            // LiteLLM ignores these two itself.
+            // LiteLLM ignores these three itself.
+            ("router_settings.auto_router_capability_limit", BearsOn::Nothing),
             ("router_settings.no_such_argument", BearsOn::Nothing),
             ("router_settings.retry_policy.NoSuchErrorRetries", BearsOn::Nothing),
             ("router_settings.routing_strategy", BearsOn::Everything),

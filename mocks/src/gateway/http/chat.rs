@@ -278,6 +278,8 @@ fn overrides(
     Ok(RequestOverrides {
         timeout: whole,
         stream_timeout: timeout(headers.stream_timeout, body, "stream_timeout")?,
+        names_timeout: headers.timeout.or(headers.stream_timeout).is_some()
+            || ["timeout", "request_timeout", "stream_timeout"].iter().any(|key| is_given(body, key)),
         num_retries: retries.map(clamped),
         disable_fallbacks: body.get("disable_fallbacks") == Some(&Value::Bool(true)),
         fallbacks: body.get("fallbacks").filter(|value| !value.is_null()).map(RequestFallbacks::read),
@@ -287,6 +289,10 @@ fn overrides(
         include_fallback_errors: shared.config.expose_fallback_errors
             && body.get("include_fallback_errors").is_some_and(says_yes),
     })
+}
+
+fn is_given(body: &Map<String, Value>, key: &str) -> bool {
+    body.get(key).is_some_and(|value| !value.is_null())
 }
 
 /// A timeout of the header or of the body, as number or as text; 0 is none.

@@ -282,8 +282,11 @@ fn a_deployment_id_passes_the_cooldown() {
 fn a_timeout_that_the_caller_set_is_not_counted() {
     let config = tuned(json!({ "max_fallbacks": 1, "allowed_fails": 0 }));
     let mut world = World::new(config, cloud(Upstream::Hangs), 1);
-    let request =
-        RequestOverrides { timeout: Some(Duration::from_millis(500)), ..RequestOverrides::default() };
+    let request = RequestOverrides {
+        timeout: Some(Duration::from_millis(500)),
+        names_timeout: true,
+        ..RequestOverrides::default()
+    };
     for _ in 0..3 {
         let run = world.request("kimi", false, request.clone());
         assert_eq!((run.attempts, run.elapsed), (vec![1, 1, 1, 0], 1.0));
