@@ -8,6 +8,11 @@
 //! leaves alone what somebody else has changed since, and says so.
 
 pub mod access;
+pub mod faults;
+pub mod mutation;
+pub mod opponents;
+pub mod permissions;
+pub mod refusals;
 
 /// Who we are in `managedFields`.
 pub const FIELD_MANAGER: &str = "failover-harness";
