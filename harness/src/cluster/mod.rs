@@ -8,6 +8,7 @@
 //! leaves alone what somebody else has changed since, and says so.
 
 pub mod access;
+pub mod prober;
 
 /// Who we are in `managedFields`.
 pub const FIELD_MANAGER: &str = "failover-harness";
