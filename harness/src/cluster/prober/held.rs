@@ -84,6 +84,7 @@ impl HeldSeen {
                 self.not_opened = Some(symptom);
             }
             (Phase::Ask, Symptom::Silent) => {
+                self.born_us = established.then_some(born_us);
                 self.silent_since_us.get_or_insert(sent_us);
             }
             (Phase::Ask | Phase::Idle, how) => {

@@ -25,6 +25,8 @@ mod session;
 mod state;
 mod symptom;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

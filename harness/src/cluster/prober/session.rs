@@ -154,6 +154,8 @@ async fn exchange(
     let mut echo = interval(ECHO_EVERY);
     echo.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut errors_open = true;
+    // While Python starts, an echo would take as long as that.
+    let mut runs = false;
     loop {
         tokio::select! {
             () = stop.cancelled() => return End::Stopped,
@@ -165,7 +167,7 @@ async fn exchange(
                 Ok(_) => pending.clear(),
                 Err(_) => return End::Broke("what was written did not arrive".to_owned()),
             },
-            _ = echo.tick(), if pending.is_empty() => {
+            _ = echo.tick(), if runs && pending.is_empty() => {
                 pending = format!("{}\n", reader.ask_echo()).into_bytes();
                 write_by = Instant::now() + WRITE_LIMIT;
             }
@@ -183,7 +185,7 @@ async fn exchange(
                     return End::Broke("the prober ended".to_owned());
                 }
                 Ok(Ok(count)) => {
-                    heard = Instant::now();
+                    (heard, runs) = (Instant::now(), true);
                     reader.read(&mut lines, &bytes[..count]);
                 }
                 Ok(Err(error)) => return End::Broke(format!("the stream broke ({})", error.kind())),
