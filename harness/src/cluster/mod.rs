@@ -9,6 +9,7 @@
 
 pub mod access;
 pub mod prober;
+pub mod watch;
 
 /// Who we are in `managedFields`.
 pub const FIELD_MANAGER: &str = "failover-harness";
