@@ -12,7 +12,9 @@ pub mod faults;
 pub mod mutation;
 pub mod opponents;
 pub mod permissions;
+pub mod prober;
 pub mod refusals;
+pub mod watch;
 
 /// Who we are in `managedFields`.
 pub const FIELD_MANAGER: &str = "failover-harness";

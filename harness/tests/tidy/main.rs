@@ -25,7 +25,7 @@ const EDGES: [(&str, &[&str]); 17] = [
     ("gateway", &["units", "environment", "http", "input", "probe::classify"]),
     ("probe", &["http", "journal", "plan", "scenario", "gateway::secret", "attribution::by_header"]),
     // What a run does to a cluster, and nothing of what it concludes.
-    ("cluster", &["units", "environment", "gateway::secret", "http"]),
+    ("cluster", &["units", "environment", "gateway::secret", "http", "journal", "witness"]),
     ("witness", &["journal", "probe::classify"]),
     (
         "run",

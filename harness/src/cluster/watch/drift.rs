@@ -1,0 +1,106 @@
+//! What was changed by somebody else while a fault was held.
+
+use std::fmt;
+
+use super::seen::Actor;
+
+/// A change that makes what is measured something else than what was planned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    /// When it was seen, in microseconds since the run's zero.
+    pub at_us: u64,
+    /// What happened.
+    pub what: What,
+    /// To which object, `Deployment ml/vllm`.
+    pub object: String,
+    /// Who did it, as far as the object says; a deletion leaves no name.
+    pub actor: Option<Actor>,
+    /// What the cluster told about the object last.
+    pub told: Vec<String>,
+}
+
+/// What happened to an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// Somebody set another count.
+    Scaled {
+        /// The count that the run relies on.
+        expected: i32,
+        /// The count that there is.
+        found: i32,
+    },
+    /// The Deployment was deleted, or made anew.
+    DeploymentGone,
+    /// A pod appeared where none may be.
+    PodAppeared,
+    /// The run's policy was deleted, or is about to be.
+    PolicyGone,
+    /// The run's policy was changed, or replaced by another of its name.
+    PolicyChanged,
+    /// Another policy for the gateway's pods was made or changed: it may allow what the run's forbids.
+    PolicyAppeared,
+    /// A pod of the gateway was deleted or is terminating: its memory of cooldowns is lost.
+    GatewayPodGone,
+    /// A container of a pod of the gateway was started again.
+    GatewayPodRestarted,
+    /// The gateway has a pod more than at the start.
+    GatewayPodAppeared,
+    /// A Service was changed, deleted or made anew.
+    ServiceChanged,
+    /// A node with pods of the run is not ready.
+    NodeNotReady,
+    /// A node with pods of the run was removed.
+    NodeGone,
+    /// A name has an address that the fault does not cover.
+    AddressMoved {
+        /// The address, in words.
+        to: String,
+    },
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scaled { expected, found } => {
+                write!(formatter, "was scaled to {found} while it had to stay at {expected}")
+            }
+            Self::DeploymentGone => formatter.write_str("was deleted"),
+            Self::PodAppeared => formatter.write_str("appeared although none may run"),
+            Self::PolicyGone => formatter.write_str("was deleted while it was needed"),
+            Self::PolicyChanged => formatter.write_str("was changed while it was needed"),
+            Self::PolicyAppeared => {
+                formatter.write_str("was made or changed, and selects the gateway's pods")
+            }
+            Self::GatewayPodGone => formatter.write_str("was replaced: its memory of cooldowns is lost"),
+            Self::GatewayPodRestarted => {
+                formatter.write_str("was restarted: its memory of cooldowns is lost")
+            }
+            Self::GatewayPodAppeared => formatter.write_str("joined the gateway"),
+            Self::ServiceChanged => formatter.write_str("was changed"),
+            Self::NodeNotReady => formatter.write_str("is not ready"),
+            Self::NodeGone => formatter.write_str("was removed"),
+            Self::AddressMoved { to } => {
+                write!(formatter, "has the address {to}, which the fault does not cover")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.object, self.what)?;
+        match (&self.actor, &self.what) {
+            (_, What::NodeNotReady | What::NodeGone | What::AddressMoved { .. }) => {}
+            (Some(actor), What::PolicyGone | What::DeploymentGone | What::GatewayPodGone) => {
+                // Who deletes is not recorded.
+                write!(formatter, "; last changed by {actor}")?;
+            }
+            (Some(actor), _) => write!(formatter, " by {actor}")?,
+            (None, _) => formatter.write_str(" by somebody that the object does not name")?,
+        }
+        if !self.told.is_empty() {
+            write!(formatter, "; the cluster told: {}", self.told.join("; "))?;
+        }
+        Ok(())
+    }
+}

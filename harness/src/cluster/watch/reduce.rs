@@ -1,0 +1,476 @@
+//! From what is seen and what we did ourselves to drift: pure.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+
+use kube::core::{Selector, SelectorExt};
+
+use super::drift::{Drift, What};
+use super::seen::{Actor, DeploymentSeen, Kind, PodSeen, PolicySeen, Seen, ServiceSeen, SliceSeen};
+use crate::environment::ObjectName;
+
+/// Objects that are remembered of a kind; a home cluster has far fewer.
+const OBJECTS_MAX: usize = 20_000;
+/// Drifts that are told of a run.
+const DRIFTS_MAX: usize = 200;
+/// What the cluster told last, over all objects.
+const TOLD_MAX: usize = 256;
+/// What is told of one object with its drift.
+const TOLD_EACH: usize = 3;
+
+/// The cluster as it was seen last, and what it must stay like. An expectation holds from when it is stated until
+/// it is forgotten; each drift is told once.
+#[derive(Debug)]
+pub struct Reducer {
+    run: String,
+    deployments: BTreeMap<ObjectName, DeploymentSeen>,
+    pods: BTreeMap<ObjectName, PodSeen>,
+    slices: BTreeMap<ObjectName, SliceSeen>,
+    services: BTreeMap<ObjectName, ServiceSeen>,
+    policies: BTreeMap<ObjectName, PolicySeen>,
+    nodes: BTreeMap<String, bool>,
+    told: VecDeque<(String, String)>,
+    /// Kinds in namespaces of which everything is known, or why not.
+    known: BTreeMap<(Kind, String), Result<(), String>>,
+    expected: Expected,
+    drifts: Vec<Drift>,
+}
+
+#[derive(Debug, Default)]
+struct Expected {
+    counts: BTreeMap<ObjectName, Count>,
+    empty: BTreeMap<String, Empty>,
+    policies: BTreeMap<ObjectName, (String, Option<i64>)>,
+    gateway: Option<GatewayPods>,
+    services: BTreeMap<ObjectName, (String, String)>,
+    nodes: BTreeSet<String>,
+    addresses: BTreeMap<String, BTreeSet<IpAddr>>,
+}
+
+#[derive(Debug)]
+struct Count {
+    was: i32,
+    now: i32,
+    /// The new count was seen, so that the old one is no echo of before.
+    settled: bool,
+}
+
+#[derive(Debug)]
+struct Empty {
+    namespace: String,
+    selector: Selector,
+    /// Pods that were there at the start: on their way out.
+    leaving: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+struct GatewayPods {
+    namespace: String,
+    selector: Selector,
+    /// Restarts, by uid.
+    pods: BTreeMap<String, i32>,
+    /// Policies that were there at the start, by name, as they were.
+    policies: BTreeMap<ObjectName, (String, i64)>,
+}
+
+/// Whether a backend is there, by the API's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// Pods with its labels of which a container may run.
+    pub pods: usize,
+    /// Of those, so many are terminating.
+    pub terminating: usize,
+    /// Endpoints that are given connections.
+    pub ready: usize,
+    /// Endpoints that answer, also while they terminate.
+    pub serving: usize,
+    /// What is not known, so that none of the figures shows an absence.
+    pub unknown: Option<String>,
+}
+
+impl Presence {
+    /// No pod is left, and no endpoint that anything could be sent to.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.unknown.is_none() && self.pods == 0 && self.ready == 0 && self.serving == 0
+    }
+
+    /// As evidence, for a person.
+    #[must_use]
+    pub fn words(&self) -> String {
+        if let Some(unknown) = &self.unknown {
+            return unknown.clone();
+        }
+        let Self { pods, terminating, ready, serving, .. } = self;
+        if self.is_down() {
+            return "no pod is left, no endpoint is ready or serving".to_owned();
+        }
+        format!("{pods} pods ({terminating} terminating), {ready} endpoints ready, {serving} serving")
+    }
+}
+
+impl Reducer {
+    /// Nothing is known, nothing expected. Policies with the label of `run` are our own.
+    #[must_use]
+    pub fn new(run: &str) -> Self {
+        Self {
+            run: run.to_owned(),
+            deployments: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            services: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            told: VecDeque::new(),
+            known: BTreeMap::new(),
+            expected: Expected::default(),
+            drifts: Vec::new(),
+        }
+    }
+
+    /// Every drift so far, in order of time.
+    #[must_use]
+    pub fn drifts(&self) -> &[Drift] {
+        &self.drifts
+    }
+
+    /// Kinds in namespaces of which not everything is known now, with why.
+    pub fn blind(&self) -> impl Iterator<Item = (Kind, &str, &str)> {
+        let unknown = self.known.iter().filter_map(|(key, known)| Some((key, known.as_ref().err()?)));
+        unknown.map(|((kind, namespace), why)| (*kind, namespace.as_str(), why.as_str()))
+    }
+
+    /// This kind is going to be watched there: nothing of it is known before the first list.
+    pub fn will_watch(&mut self, kind: Kind, namespace: &str) {
+        self.known.insert((kind, namespace.to_owned()), Err("not listed yet".to_owned()));
+    }
+
+    /// A count is changed by us: both are right until the new one was seen, then only that. To be stated before the
+    /// change is made.
+    pub fn expect_count(&mut self, deployment: &ObjectName, was: i32, now: i32) {
+        self.expected.counts.insert(deployment.clone(), Count { was, now, settled: was == now });
+    }
+
+    /// The count of a Deployment is somebody else's affair again.
+    pub fn forget_count(&mut self, deployment: &ObjectName) {
+        self.expected.counts.remove(deployment);
+    }
+
+    /// From now on no pod of this component may appear; those that are there are on their way out.
+    pub fn expect_no_pods(&mut self, component: &str, namespace: &str, selector: &Selector) {
+        let leaving = self.selected(namespace, selector).map(|(_, pod)| pod.uid.clone()).collect();
+        let empty = Empty { namespace: namespace.to_owned(), selector: selector.clone(), leaving };
+        self.expected.empty.insert(component.to_owned(), empty);
+    }
+
+    /// Pods of this component may appear again.
+    pub fn forget_no_pods(&mut self, component: &str) {
+        self.expected.empty.remove(component);
+    }
+
+    /// Our policy must stay as we made it.
+    pub fn expect_policy(&mut self, policy: &ObjectName, uid: &str) {
+        let seen = self.policies.get(policy).filter(|seen| seen.uid == uid).map(|seen| seen.generation);
+        self.expected.policies.insert(policy.clone(), (uid.to_owned(), seen));
+    }
+
+    /// Our policy is about to be deleted by us.
+    pub fn forget_policy(&mut self, policy: &ObjectName) {
+        self.expected.policies.remove(policy);
+    }
+
+    /// The gateway's pods, their nodes and the policies around them must stay as they are now; gives their names.
+    pub fn expect_gateway(&mut self, namespace: &str, selector: &Selector) -> Vec<ObjectName> {
+        let mut names = Vec::new();
+        let mut pods = BTreeMap::new();
+        let mut nodes = Vec::new();
+        for (name, pod) in self.selected(namespace, selector).filter(|(_, pod)| !pod.terminating && pod.runs)
+        {
+            names.push(name.clone());
+            pods.insert(pod.uid.clone(), pod.restarts);
+            nodes.extend(pod.node.clone());
+        }
+        self.expected.nodes.extend(nodes);
+        let policies = self.policies.iter().filter(|(name, _)| name.namespace == namespace);
+        let policies = policies.map(|(name, seen)| (name.clone(), (seen.uid.clone(), seen.generation)));
+        self.expected.gateway = Some(GatewayPods {
+            namespace: namespace.to_owned(),
+            selector: selector.clone(),
+            pods,
+            policies: policies.collect(),
+        });
+        names
+    }
+
+    /// A Service must stay as it is now.
+    pub fn expect_service(&mut self, service: &ObjectName) {
+        if let Some(seen) = self.services.get(service) {
+            self.expected.services.insert(service.clone(), (seen.uid.clone(), seen.spec.clone()));
+        }
+    }
+
+    /// The target's name must have no other addresses than these.
+    pub fn expect_addresses(&mut self, target: &str, addresses: &BTreeSet<IpAddr>) {
+        self.expected.addresses.insert(target.to_owned(), addresses.clone());
+    }
+
+    /// Whatever addresses the target's name has.
+    pub fn forget_addresses(&mut self, target: &str) {
+        self.expected.addresses.remove(target);
+    }
+
+    /// Whether a backend is there, by its pods and by the endpoints of its Service.
+    #[must_use]
+    pub fn presence(&self, namespace: &str, selector: &Selector, service: Option<&ObjectName>) -> Presence {
+        let mut presence = Presence { pods: 0, terminating: 0, ready: 0, serving: 0, unknown: None };
+        for (_, pod) in self.selected(namespace, selector).filter(|(_, pod)| pod.runs) {
+            presence.pods += 1;
+            presence.terminating += usize::from(pod.terminating);
+        }
+        for slice in self.slices.values().filter(|slice| Some(&slice.service) == service) {
+            presence.ready += slice.ready;
+            presence.serving += slice.serving;
+        }
+        let needed =
+            [Some((Kind::Pod, namespace)), service.map(|one| (Kind::EndpointSlice, one.namespace.as_str()))];
+        let unknown = needed.into_iter().flatten().find_map(|(kind, namespace)| {
+            match self.known.get(&(kind, namespace.to_owned())) {
+                Some(Ok(())) => None,
+                Some(Err(why)) => {
+                    Some(format!("{} objects in {namespace} are not known: {why}", kind.word()))
+                }
+                None => Some(format!("{} objects in {namespace} are not watched", kind.word())),
+            }
+        });
+        presence.unknown = unknown;
+        presence
+    }
+
+    /// Pods that a selector selects, by name.
+    pub fn selected<'a>(
+        &'a self,
+        namespace: &'a str,
+        selector: &'a Selector,
+    ) -> impl Iterator<Item = (&'a ObjectName, &'a PodSeen)> {
+        let pods = self.pods.iter().filter(move |(name, _)| name.namespace == namespace);
+        pods.filter(move |(_, pod)| selector.matches(&pod.labels))
+    }
+
+    /// Take in what was seen now; the drifts that it is.
+    pub fn take(&mut self, at_us: u64, seen: Seen) -> Vec<Drift> {
+        let found = match seen {
+            Seen::Deployment(name, seen) => self.take_deployment(name, seen),
+            Seen::Pod(name, seen) => self.take_pod(name, seen),
+            Seen::Slice(name, seen) => {
+                insert(&mut self.slices, name, seen);
+                Vec::new()
+            }
+            Seen::Service(name, seen) => self.take_service(name, seen),
+            Seen::Policy(name, seen) => self.take_policy(name, seen),
+            Seen::Node(name, ready) => {
+                let drift = !ready && self.expected.nodes.contains(&name);
+                insert(&mut self.nodes, name.clone(), ready);
+                found_if(drift, What::NodeNotReady, format!("Node {name}"), None)
+            }
+            Seen::Told { about, what } => {
+                if self.told.len() == TOLD_MAX {
+                    self.told.pop_front();
+                }
+                self.told.push_back((about, what));
+                Vec::new()
+            }
+            Seen::Gone(kind, name) => self.take_gone(kind, &name),
+            Seen::Listed(kind, namespace, names) => {
+                let gone = self.names(kind, &namespace).into_iter().filter(|name| !names.contains(name));
+                let found =
+                    gone.collect::<Vec<_>>().iter().flat_map(|name| self.take_gone(kind, name)).collect();
+                self.known.insert((kind, namespace), Ok(()));
+                found
+            }
+            Seen::Lost(kind, namespace, why) => {
+                self.known.insert((kind, namespace), Err(why));
+                Vec::new()
+            }
+            Seen::Resolved(target, addresses) => {
+                let expected = self.expected.addresses.get(&target);
+                let new = addresses.iter().filter(|one| expected.is_some_and(|known| !known.contains(one)));
+                new.map(|to| Found::new(What::AddressMoved { to: to.to_string() }, target.clone(), None))
+                    .collect()
+            }
+        };
+        self.tell(at_us, found)
+    }
+
+    fn tell(&mut self, at_us: u64, found: Vec<Found>) -> Vec<Drift> {
+        let mut news = Vec::new();
+        for Found { what, object, actor } in found {
+            let is_told = self.drifts.iter().any(|known| known.what == what && known.object == object);
+            if is_told || self.drifts.len() >= DRIFTS_MAX {
+                continue;
+            }
+            let about = self.told.iter().rev().filter(|(about, _)| *about == object);
+            let mut told: Vec<String> = about.take(TOLD_EACH).map(|(_, what)| what.clone()).collect();
+            told.reverse();
+            let drift = Drift { at_us, what, object, actor, told };
+            self.drifts.push(drift.clone());
+            news.push(drift);
+        }
+        news
+    }
+
+    fn names(&self, kind: Kind, namespace: &str) -> Vec<ObjectName> {
+        fn of<T>(objects: &BTreeMap<ObjectName, T>, namespace: &str) -> Vec<ObjectName> {
+            objects.keys().filter(|name| name.namespace == namespace).cloned().collect()
+        }
+        match kind {
+            Kind::Deployment => of(&self.deployments, namespace),
+            Kind::Pod => of(&self.pods, namespace),
+            Kind::EndpointSlice => of(&self.slices, namespace),
+            Kind::Service => of(&self.services, namespace),
+            Kind::NetworkPolicy => of(&self.policies, namespace),
+            Kind::Node => self.nodes.keys().map(|name| ObjectName::new("", name.clone())).collect(),
+            Kind::Event => Vec::new(),
+        }
+    }
+
+    fn take_deployment(&mut self, name: ObjectName, seen: DeploymentSeen) -> Vec<Found> {
+        let before = self.deployments.get(&name);
+        let is_other = before.is_some_and(|before| before.uid != seen.uid);
+        let mut found = Vec::new();
+        if let Some(count) = self.expected.counts.get_mut(&name) {
+            count.settled |= seen.replicas == count.now;
+            let is_right = seen.replicas == count.now || (!count.settled && seen.replicas == count.was);
+            if is_other {
+                found.push(Found::new(
+                    What::DeploymentGone,
+                    format!("Deployment {name}"),
+                    seen.actor.clone(),
+                ));
+            }
+            if !is_right {
+                let what = What::Scaled { expected: count.now, found: seen.replicas };
+                found.push(Found::new(what, format!("Deployment {name}"), seen.actor.clone()));
+            }
+        }
+        insert(&mut self.deployments, name, seen);
+        found
+    }
+
+    fn take_pod(&mut self, name: ObjectName, seen: PodSeen) -> Vec<Found> {
+        let mut found = Vec::new();
+        let object = || format!("Pod {name}");
+        let is_new_here = |empty: &Empty| {
+            name.namespace == empty.namespace
+                && empty.selector.matches(&seen.labels)
+                && !empty.leaving.contains(&seen.uid)
+                && seen.runs
+        };
+        if self.expected.empty.values().any(is_new_here) {
+            found.push(Found::new(What::PodAppeared, object(), seen.actor.clone()));
+        }
+        if let Some(gateway) = &self.expected.gateway
+            && name.namespace == gateway.namespace
+            && gateway.selector.matches(&seen.labels)
+        {
+            let what = match gateway.pods.get(&seen.uid) {
+                Some(_) if seen.terminating => Some(What::GatewayPodGone),
+                Some(restarts) if seen.restarts > *restarts => Some(What::GatewayPodRestarted),
+                Some(_) => None,
+                None => (!seen.terminating && seen.runs).then_some(What::GatewayPodAppeared),
+            };
+            found.extend(what.map(|what| Found::new(what, object(), seen.actor.clone())));
+        }
+        insert(&mut self.pods, name, seen);
+        found
+    }
+
+    fn take_service(&mut self, name: ObjectName, seen: ServiceSeen) -> Vec<Found> {
+        let expected = self.expected.services.get(&name);
+        let differs = expected.is_some_and(|(uid, spec)| (uid, spec) != (&seen.uid, &seen.spec));
+        let found = found_if(differs, What::ServiceChanged, format!("Service {name}"), seen.actor.clone());
+        insert(&mut self.services, name, seen);
+        found
+    }
+
+    fn take_policy(&mut self, name: ObjectName, seen: PolicySeen) -> Vec<Found> {
+        let mut found = Vec::new();
+        let object = format!("NetworkPolicy {name}");
+        if let Some((uid, generation)) = self.expected.policies.get_mut(&name) {
+            let first = *generation.get_or_insert(seen.generation);
+            if seen.terminating && seen.uid == *uid {
+                found.push(Found::new(What::PolicyGone, object, seen.actor.clone()));
+            } else if seen.uid != *uid || seen.generation != first {
+                found.push(Found::new(What::PolicyChanged, object, seen.actor.clone()));
+            }
+        } else if let Some(gateway) = &self.expected.gateway
+            && name.namespace == gateway.namespace
+            && seen.run.as_ref() != Some(&self.run)
+            && gateway.policies.get(&name) != Some(&(seen.uid.clone(), seen.generation))
+        {
+            let selects = |pod: &PodSeen| seen.selector.as_ref().is_none_or(|one| one.matches(&pod.labels));
+            if self.selected(&gateway.namespace, &gateway.selector).any(|(_, pod)| selects(pod)) {
+                found.push(Found::new(What::PolicyAppeared, object, seen.actor.clone()));
+            }
+        }
+        insert(&mut self.policies, name, seen);
+        found
+    }
+
+    fn take_gone(&mut self, kind: Kind, name: &ObjectName) -> Vec<Found> {
+        match kind {
+            Kind::Deployment => {
+                let actor = self.deployments.remove(name).and_then(|seen| seen.actor);
+                let drift = self.expected.counts.contains_key(name);
+                found_if(drift, What::DeploymentGone, format!("Deployment {name}"), actor)
+            }
+            Kind::Pod => {
+                let Some(pod) = self.pods.remove(name) else { return Vec::new() };
+                let gateway = self.expected.gateway.as_ref();
+                let drift = gateway.is_some_and(|gateway| gateway.pods.contains_key(&pod.uid));
+                found_if(drift, What::GatewayPodGone, format!("Pod {name}"), pod.actor)
+            }
+            Kind::EndpointSlice => {
+                self.slices.remove(name);
+                Vec::new()
+            }
+            Kind::Service => {
+                let actor = self.services.remove(name).and_then(|seen| seen.actor);
+                let drift = self.expected.services.contains_key(name);
+                found_if(drift, What::ServiceChanged, format!("Service {name}"), actor)
+            }
+            Kind::NetworkPolicy => {
+                let actor = self.policies.remove(name).and_then(|seen| seen.actor);
+                let drift = self.expected.policies.contains_key(name);
+                found_if(drift, What::PolicyGone, format!("NetworkPolicy {name}"), actor)
+            }
+            Kind::Node => {
+                self.nodes.remove(&name.name);
+                let drift = self.expected.nodes.contains(&name.name);
+                found_if(drift, What::NodeGone, format!("Node {}", name.name), None)
+            }
+            Kind::Event => Vec::new(),
+        }
+    }
+}
+
+struct Found {
+    what: What,
+    object: String,
+    actor: Option<Actor>,
+}
+
+impl Found {
+    fn new(what: What, object: String, actor: Option<Actor>) -> Self {
+        Self { what, object, actor }
+    }
+}
+
+fn found_if(drift: bool, what: What, object: String, actor: Option<Actor>) -> Vec<Found> {
+    if drift { vec![Found::new(what, object, actor)] } else { Vec::new() }
+}
+
+fn insert<K: Ord, T>(objects: &mut BTreeMap<K, T>, name: K, seen: T) {
+    if objects.len() < OBJECTS_MAX || objects.contains_key(&name) {
+        objects.insert(name, seen);
+    }
+}

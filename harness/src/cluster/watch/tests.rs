@@ -1,0 +1,313 @@
+//! The reducer on made-up sights.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::core::Selector;
+use proptest::prelude::*;
+
+use super::seen::{Actor, DeploymentSeen, Kind, PodSeen, PolicySeen, Seen, ServiceSeen, SliceSeen};
+use super::{Drift, Reducer, What};
+use crate::environment::ObjectName;
+
+fn name(name: &str) -> ObjectName {
+    ObjectName::new("ml", name)
+}
+
+fn app(app: &str) -> Selector {
+    Selector::from_iter([("app".to_owned(), app.to_owned())])
+}
+
+fn actor(manager: &str) -> Option<Actor> {
+    let operation = "Update".to_owned();
+    Some(Actor { manager: manager.to_owned(), operation, subresource: None, time: None })
+}
+
+fn deployment(replicas: i32, by: &str) -> Seen {
+    let seen = DeploymentSeen { uid: "u".to_owned(), replicas, actor: actor(by) };
+    Seen::Deployment(name("vllm"), seen)
+}
+
+fn a_pod(app: &str, uid: &str) -> PodSeen {
+    PodSeen {
+        uid: uid.to_owned(),
+        labels: BTreeMap::from([("app".to_owned(), app.to_owned())]),
+        node: Some("one".to_owned()),
+        terminating: false,
+        runs: true,
+        ready: true,
+        restarts: 0,
+        actor: actor("kube-controller-manager"),
+    }
+}
+
+fn pod(app: &str, uid: &str) -> Seen {
+    Seen::Pod(name(&format!("{app}-{uid}")), a_pod(app, uid))
+}
+
+fn policy(named: &str, uid: &str, generation: i64) -> Seen {
+    let seen = PolicySeen {
+        uid: uid.to_owned(),
+        generation,
+        selector: Some(app("litellm")),
+        run: None,
+        terminating: false,
+        actor: actor("kubectl"),
+    };
+    Seen::Policy(name(named), seen)
+}
+
+fn gone(kind: Kind, named: &str) -> Seen {
+    Seen::Gone(kind, name(named))
+}
+
+/// Which drifts a sight is, in words.
+fn whats(drifts: &[Drift]) -> Vec<What> {
+    drifts.iter().map(|drift| drift.what.clone()).collect()
+}
+
+fn take(reducer: &mut Reducer, seen: Seen) -> Vec<What> {
+    whats(&reducer.take(1, seen))
+}
+
+#[test]
+fn our_own_scaling_is_no_drift_and_somebody_elses_is() {
+    let mut reducer = Reducer::new("r1");
+    take(&mut reducer, deployment(1, "helm"));
+    reducer.expect_count(&name("vllm"), 1, 0);
+    assert!(take(&mut reducer, deployment(1, "helm")).is_empty(), "an echo of before");
+    assert!(take(&mut reducer, deployment(0, "failover-harness")).is_empty());
+    let drifts = reducer.take(7, deployment(1, "kubectl"));
+    assert_eq!(whats(&drifts), [What::Scaled { expected: 0, found: 1 }]);
+    let words = drifts[0].to_string();
+    assert_eq!(words, "Deployment ml/vllm was scaled to 1 while it had to stay at 0 by kubectl (Update)");
+    assert!(take(&mut reducer, deployment(1, "kubectl")).is_empty(), "each is told once");
+    reducer.forget_count(&name("vllm"));
+    assert!(take(&mut reducer, deployment(3, "kubectl")).is_empty());
+    assert_eq!(reducer.drifts().len(), 1);
+}
+
+#[test]
+fn another_count_is_drift_even_before_ours_was_seen() {
+    let mut reducer = Reducer::new("r1");
+    reducer.expect_count(&name("vllm"), 1, 0);
+    assert_eq!(take(&mut reducer, deployment(2, "keda")), [What::Scaled { expected: 0, found: 2 }]);
+    assert_eq!(take(&mut reducer, gone(Kind::Deployment, "vllm")), [What::DeploymentGone]);
+}
+
+#[test]
+fn pods_on_their_way_out_are_no_drift_and_new_ones_are() {
+    let mut reducer = Reducer::new("r1");
+    take(&mut reducer, pod("vllm", "a"));
+    reducer.expect_no_pods("vllm", "ml", &app("vllm"));
+    assert!(take(&mut reducer, pod("vllm", "a")).is_empty());
+    assert!(take(&mut reducer, pod("ollama", "b")).is_empty());
+    assert!(take(&mut reducer, gone(Kind::Pod, "vllm-a")).is_empty());
+    assert_eq!(take(&mut reducer, pod("vllm", "c")), [What::PodAppeared]);
+    reducer.forget_no_pods("vllm");
+    assert!(take(&mut reducer, pod("vllm", "d")).is_empty());
+}
+
+#[test]
+fn our_policy_must_stay_as_it_is() {
+    for (change, what) in [
+        (gone(Kind::NetworkPolicy, "drill"), What::PolicyGone),
+        (policy("drill", "u1", 2), What::PolicyChanged),
+        (policy("drill", "u2", 1), What::PolicyChanged),
+        (Seen::Listed(Kind::NetworkPolicy, "ml".to_owned(), BTreeSet::new()), What::PolicyGone),
+    ] {
+        let mut reducer = Reducer::new("r1");
+        reducer.expect_policy(&name("drill"), "u1");
+        assert!(take(&mut reducer, policy("drill", "u1", 1)).is_empty());
+        assert!(take(&mut reducer, policy("drill", "u1", 1)).is_empty());
+        assert_eq!(take(&mut reducer, change), [what]);
+    }
+    let mut reducer = Reducer::new("r1");
+    reducer.expect_policy(&name("drill"), "u1");
+    take(&mut reducer, policy("drill", "u1", 1));
+    reducer.forget_policy(&name("drill"));
+    assert!(take(&mut reducer, gone(Kind::NetworkPolicy, "drill")).is_empty(), "we deleted it");
+}
+
+#[test]
+fn a_gateway_pod_that_goes_restarts_or_joins_is_drift() {
+    let start = || {
+        let mut reducer = Reducer::new("r1");
+        take(&mut reducer, pod("litellm", "a"));
+        let pods = reducer.expect_gateway("ml", &app("litellm"));
+        assert_eq!(pods, [name("litellm-a")]);
+        assert!(take(&mut reducer, pod("litellm", "a")).is_empty());
+        reducer
+    };
+    let changed = |change: fn(&mut PodSeen)| {
+        let mut pod = a_pod("litellm", "a");
+        change(&mut pod);
+        Seen::Pod(name("litellm-a"), pod)
+    };
+    let terminating = changed(|pod| pod.terminating = true);
+    let restarted = changed(|pod| pod.restarts = 1);
+    assert_eq!(take(&mut start(), terminating), [What::GatewayPodGone]);
+    assert_eq!(take(&mut start(), restarted), [What::GatewayPodRestarted]);
+    assert_eq!(take(&mut start(), gone(Kind::Pod, "litellm-a")), [What::GatewayPodGone]);
+    assert_eq!(take(&mut start(), pod("litellm", "b")), [What::GatewayPodAppeared]);
+    let node_gone = Seen::Gone(Kind::Node, ObjectName::new("", "one"));
+    assert_eq!(take(&mut start(), node_gone), [What::NodeGone]);
+    assert_eq!(take(&mut start(), Seen::Node("one".to_owned(), false)), [What::NodeNotReady]);
+    assert!(take(&mut start(), Seen::Node("two".to_owned(), false)).is_empty());
+}
+
+#[test]
+fn a_policy_that_is_put_beside_ours_is_drift() {
+    let mut reducer = Reducer::new("r1");
+    take(&mut reducer, pod("litellm", "a"));
+    take(&mut reducer, policy("old", "u", 1));
+    reducer.expect_gateway("ml", &app("litellm"));
+    assert!(take(&mut reducer, policy("old", "u", 1)).is_empty());
+    let ours = match policy("drill", "u1", 1) {
+        Seen::Policy(name, seen) => Seen::Policy(name, PolicySeen { run: Some("r1".to_owned()), ..seen }),
+        other => other,
+    };
+    assert!(take(&mut reducer, ours).is_empty(), "ours is seen before its making is answered");
+    let elsewhere = match policy("other", "u2", 1) {
+        Seen::Policy(name, seen) => Seen::Policy(name, PolicySeen { selector: Some(app("vllm")), ..seen }),
+        other => other,
+    };
+    assert!(take(&mut reducer, elsewhere).is_empty(), "it selects other pods");
+    assert_eq!(take(&mut reducer, policy("allow-all", "u3", 1)), [What::PolicyAppeared]);
+    assert_eq!(take(&mut reducer, policy("old", "u", 2)), [What::PolicyAppeared]);
+}
+
+#[test]
+fn services_and_addresses_must_stay() {
+    let service = |spec: &str| {
+        let seen = ServiceSeen { uid: "u".to_owned(), spec: spec.to_owned(), actor: None };
+        Seen::Service(name("vllm"), seen)
+    };
+    let mut reducer = Reducer::new("r1");
+    take(&mut reducer, service("a"));
+    reducer.expect_service(&name("vllm"));
+    assert!(take(&mut reducer, service("a")).is_empty());
+    assert_eq!(take(&mut reducer, service("b")), [What::ServiceChanged]);
+    let resolved = |addresses: &[&str]| {
+        let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        Seen::Resolved("cloud".to_owned(), addresses)
+    };
+    let known = BTreeSet::from(["1.2.3.4".parse().unwrap(), "1.2.3.5".parse().unwrap()]);
+    assert!(take(&mut reducer, resolved(&["9.9.9.9"])).is_empty(), "nothing is expected yet");
+    reducer.expect_addresses("cloud", &known);
+    assert!(take(&mut reducer, resolved(&["1.2.3.5"])).is_empty());
+    assert!(take(&mut reducer, resolved(&[])).is_empty());
+    let moved = What::AddressMoved { to: "5.6.7.8".to_owned() };
+    assert_eq!(take(&mut reducer, resolved(&["1.2.3.5", "5.6.7.8"])), [moved]);
+}
+
+#[test]
+fn a_backend_is_down_when_no_pod_and_no_endpoint_is_left() {
+    let mut reducer = Reducer::new("r1");
+    let service = name("vllm");
+    let down = |reducer: &Reducer| reducer.presence("ml", &app("vllm"), Some(&service));
+    assert!(!down(&reducer).is_down(), "nothing is known");
+    for kind in [Kind::Pod, Kind::EndpointSlice] {
+        reducer.will_watch(kind, "ml");
+    }
+    assert!(down(&reducer).words().contains("not listed yet"));
+    for kind in [Kind::Pod, Kind::EndpointSlice] {
+        take(&mut reducer, Seen::Listed(kind, "ml".to_owned(), BTreeSet::new()));
+    }
+    assert!(down(&reducer).is_down());
+    let slice =
+        |ready, serving| Seen::Slice(name("s"), SliceSeen { service: service.clone(), ready, serving });
+    let leaving = PodSeen { terminating: true, ..a_pod("vllm", "a") };
+    take(&mut reducer, Seen::Pod(name("p"), leaving.clone()));
+    take(&mut reducer, slice(0, 1));
+    assert_eq!(down(&reducer).words(), "1 pods (1 terminating), 0 endpoints ready, 1 serving");
+    take(&mut reducer, Seen::Pod(name("p"), PodSeen { runs: false, ..leaving }));
+    assert!(!down(&reducer).is_down(), "its endpoint is still given connections");
+    take(&mut reducer, slice(0, 0));
+    assert!(down(&reducer).is_down(), "a pod whose containers have ended serves nothing");
+    take(&mut reducer, Seen::Lost(Kind::Pod, "ml".to_owned(), "403".to_owned()));
+    assert!(!down(&reducer).is_down(), "what is not known is not gone");
+    assert_eq!(reducer.blind().count(), 1);
+}
+
+#[test]
+fn what_the_cluster_told_stands_beside_the_drift() {
+    let mut reducer = Reducer::new("r1");
+    take(&mut reducer, pod("litellm", "a"));
+    reducer.expect_gateway("ml", &app("litellm"));
+    for n in 0..5 {
+        let about = "Pod ml/litellm-a".to_owned();
+        take(&mut reducer, Seen::Told { about, what: format!("Evicted: {n}") });
+    }
+    let drifts = reducer.take(9, gone(Kind::Pod, "litellm-a"));
+    assert_eq!(drifts[0].told, ["Evicted: 2", "Evicted: 3", "Evicted: 4"]);
+    assert!(drifts[0].to_string().contains("last changed by kube-controller-manager"));
+}
+
+fn any_seen() -> impl Strategy<Value = Seen> {
+    prop_oneof![
+        (0..3).prop_map(|replicas| deployment(replicas, "x")),
+        ("[ab]", prop::sample::select(vec!["vllm", "litellm"])).prop_map(|(uid, app)| pod(app, &uid)),
+        ("[ab]", 1_i64..3).prop_map(|(uid, generation)| policy("drill", &uid, generation)),
+        any::<bool>().prop_map(|ready| Seen::Node("one".to_owned(), ready)),
+        prop::sample::select(vec!["vllm-a", "litellm-a", "drill", "vllm"]).prop_flat_map(|named| {
+            let kinds = vec![Kind::Deployment, Kind::Pod, Kind::NetworkPolicy, Kind::Service];
+            prop::sample::select(kinds).prop_map(move |kind| gone(kind, named))
+        }),
+        prop::sample::select(vec![Kind::Pod, Kind::NetworkPolicy, Kind::Deployment])
+            .prop_map(|kind| Seen::Listed(kind, "ml".to_owned(), BTreeSet::new())),
+    ]
+}
+
+proptest! {
+    /// Where nothing is expected, nothing is drift.
+    #[test]
+    fn nothing_is_drift_without_an_expectation(sights in prop::collection::vec(any_seen(), 0..60)) {
+        let mut reducer = Reducer::new("r1");
+        for seen in sights {
+            prop_assert!(reducer.take(0, seen).is_empty());
+        }
+    }
+
+    /// Each drift is told once, in order of time, and one that is told stays told.
+    #[test]
+    fn each_drift_is_told_once(sights in prop::collection::vec(any_seen(), 0..60)) {
+        let mut reducer = Reducer::new("r1");
+        reducer.expect_count(&name("vllm"), 1, 0);
+        reducer.expect_no_pods("vllm", "ml", &app("vllm"));
+        reducer.expect_policy(&name("drill"), "a");
+        reducer.expect_gateway("ml", &app("litellm"));
+        let mut told = Vec::new();
+        for (at_us, seen) in (0..).zip(sights) {
+            told.extend(reducer.take(at_us, seen));
+        }
+        prop_assert_eq!(reducer.drifts(), &told[..]);
+        for (index, drift) in told.iter().enumerate() {
+            let same = |other: &Drift| other.what == drift.what && other.object == drift.object;
+            prop_assert!(!told[..index].iter().any(same));
+        }
+        prop_assert!(told.windows(2).all(|pair| pair[0].at_us <= pair[1].at_us));
+    }
+
+    /// What a list does not name is as gone as what a watch says is deleted.
+    #[test]
+    fn a_list_says_the_same_as_deletions(sights in prop::collection::vec(any_seen(), 0..30)) {
+        let run = |end: Vec<Seen>| {
+            let mut reducer = Reducer::new("r1");
+            reducer.expect_policy(&name("drill"), "a");
+            for seen in sights.iter().cloned().chain(end) {
+                reducer.take(0, seen);
+            }
+            whats(reducer.drifts())
+        };
+        let listed = run(vec![Seen::Listed(Kind::NetworkPolicy, "ml".to_owned(), BTreeSet::new())]);
+        // A policy that was never seen is not missed by a list, as it may not have been made yet.
+        let was_seen = sights.iter().rev().find_map(|seen| match seen {
+            Seen::Policy(..) => Some(true),
+            Seen::Gone(Kind::NetworkPolicy, gone) if *gone == name("drill") => Some(false),
+            Seen::Listed(Kind::NetworkPolicy, ..) => Some(false),
+            _ => None,
+        });
+        let deleted = run(if was_seen == Some(true) { vec![gone(Kind::NetworkPolicy, "drill")] } else { vec![] });
+        prop_assert_eq!(listed, deleted);
+    }
+}
