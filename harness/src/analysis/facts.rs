@@ -100,6 +100,8 @@ pub struct FaultFacts {
     pub injected: Option<Span>,
     /// Why it was not made, or not seen.
     pub flaw: Option<String>,
+    /// When the gateway's connections from before it were gone, where they outlived its beginning.
+    pub connections_gone: Option<(Span, String)>,
     /// Why nobody saw the component itself.
     pub weak: Option<String>,
     /// What the undo left to someone else's change.
@@ -121,19 +123,8 @@ pub struct FaultFacts {
 pub struct Drift {
     /// When it was known.
     pub seen_us: u64,
-    /// What changed.
+    /// What changed, and by whom as far as is known.
     pub what: String,
-    /// Who, as far as is known.
-    pub actor: Option<String>,
-}
-
-impl Drift {
-    /// In words.
-    #[must_use]
-    pub fn told(&self) -> String {
-        let actor = self.actor.as_deref().unwrap_or("someone unknown");
-        format!("{} (by {actor})", self.what)
-    }
 }
 
 /// One observation of a witness that differs from the one before.
@@ -172,7 +163,10 @@ impl FaultFacts {
         let first = self.first_seen()?;
         // It cannot have been in effect before it was called.
         let earliest = first.previous_sent_us.unwrap_or(called).max(called);
-        Some((earliest.min(first.done_us), first.done_us))
+        let (lo, hi) = (earliest.min(first.done_us), first.done_us);
+        // While old connections still work, the gateway does not feel it.
+        let (last_seen, gone) = self.connections_gone.as_ref().map_or((0, 0), |(span, _)| *span);
+        Some((lo.max(last_seen), hi.max(gone)))
     }
 
     /// In effect without a break, with fresh evidence all the time, from its start to `until_us`.
@@ -275,7 +269,10 @@ impl Gatherer {
 
     fn take(&mut self, at_us: u64, event: &Event) {
         match event {
-            Event::RunStarted(_) | Event::WarmedUp { .. } | Event::HealIntended { .. } => {}
+            Event::RunStarted(_)
+            | Event::WarmedUp { .. }
+            | Event::HealIntended { .. }
+            | Event::MutationIntended { .. } => {}
             Event::GatewayStarted(gateway) => self.run.gateway = Some(gateway.clone()),
             Event::Refused { reason } => self.run.refused = Some(reason.clone()),
             Event::Interrupted { cause } => self.run.interrupted = Some(cause.clone()),
@@ -291,8 +288,8 @@ impl Gatherer {
             Event::Voided { scenario, why } => {
                 self.with(scenario, |mode| mode.voided.push(why.clone()));
             }
-            Event::Drifted { seen_us, what, actor } => {
-                self.drifts.push(Drift { seen_us: *seen_us, what: what.clone(), actor: actor.clone() });
+            Event::Drifted { seen_us, what } => {
+                self.drifts.push(Drift { seen_us: *seen_us, what: what.clone() });
             }
             Event::HoldStarted { scenario, from_us } => {
                 self.with(scenario, |mode| mode.hold_from_us = Some(*from_us));
@@ -323,6 +320,7 @@ impl Gatherer {
             | Event::FaultHealed { .. }
             | Event::HealFailed { .. }
             | Event::HealLeftAlone { .. }
+            | Event::ConnectionsGone { .. }
             | Event::EvidenceWeak { .. }
             | Event::FaultGone { .. }
             | Event::NotServing { .. }
@@ -373,6 +371,11 @@ impl Gatherer {
             }
             Event::HealFailed { fault, error } => {
                 self.fault(*fault, |facts| facts.flaw = Some(format!("could not be healed: {error}")));
+            }
+            Event::ConnectionsGone { fault, last_seen_us, gone_us, saw } => {
+                self.fault(*fault, |facts| {
+                    facts.connections_gone = Some(((*last_seen_us, *gone_us), saw.clone()));
+                });
             }
             Event::HealLeftAlone { fault, why } => {
                 self.fault(*fault, |facts| facts.left_alone = Some(why.clone()));

@@ -128,10 +128,32 @@ pub enum Event {
     Drifted {
         /// When it was known here.
         seen_us: u64,
-        /// What changed, in words.
+        /// What changed, in words, and by whom as far as that can be known.
         what: String,
-        /// Who changed it, as far as that can be known.
-        actor: Option<String>,
+    },
+    /// A change of an object of a cluster will be made; on disk before it is.
+    MutationIntended {
+        /// Number of the fault that it is a part of.
+        fault: u32,
+        /// The object, as people write it.
+        object: String,
+        /// What is done.
+        what: String,
+        /// What a person types to undo it.
+        undo: String,
+        /// The change with all that undoing it needs, for programs.
+        mutation: serde_json::Value,
+    },
+    /// The gateway's connections from before the fault are gone, so that it is in effect for the gateway, too.
+    ConnectionsGone {
+        /// Number of the fault.
+        fault: u32,
+        /// When some were seen last.
+        last_seen_us: u64,
+        /// When it was known that none is left.
+        gone_us: u64,
+        /// In words.
+        saw: String,
     },
     /// Something that a mode relies on does not hold, so it says nothing.
     Voided {

@@ -1,6 +1,7 @@
 //! The traffic of one mode: ticks of the pacer become probes, and every probe becomes a journal entry.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
@@ -69,6 +70,7 @@ pub struct Traffic {
     probes: TaskTracker,
     cut: CancellationToken,
     live: watch::Receiver<Live>,
+    paused: Arc<AtomicBool>,
 }
 
 impl Traffic {
@@ -87,14 +89,25 @@ impl Traffic {
         let routes = options.routes.iter().map(|planned| (planned.route.clone(), Vec::new()));
         let (sender, live) = watch::channel(Live { probes: routes.collect() });
         let (probes, cut) = (TaskTracker::new(), CancellationToken::new());
-        let source = Arc::new(Source { options, live: sender });
+        let paused = Arc::new(AtomicBool::new(false));
+        let source = Arc::new(Source { options, live: sender, paused: Arc::clone(&paused) });
         let (tracker, token) = (probes.clone(), cut.clone());
         let spawner = tokio::spawn(async move {
             while let Some(tick) = ticks.recv().await {
                 source.tick(tick, &tracker, &token);
             }
         });
-        Ok(Self { pacer, spawner: Some(spawner), probes, cut, live })
+        Ok(Self { pacer, spawner: Some(spawner), probes, cut, live, paused })
+    }
+
+    /// Send nothing until [`Self::resume`]: the schedule goes on, and each probe that it plans is journaled as skipped.
+    pub fn pause(&self) {
+        self.paused.store(true, Ordering::Relaxed);
+    }
+
+    /// Send again.
+    pub fn resume(&self) {
+        self.paused.store(false, Ordering::Relaxed);
     }
 
     /// What can be seen now, and a way to wait for more.
@@ -137,6 +150,7 @@ impl Drop for Traffic {
 struct Source {
     options: TrafficOptions,
     live: watch::Sender<Live>,
+    paused: Arc<AtomicBool>,
 }
 
 impl Source {
@@ -148,8 +162,13 @@ impl Source {
         let open = self.live.borrow().probes.get(&planned.route).map_or(0, |probes| {
             probes.iter().rev().take(open_max + 1).filter(|probe| probe.ended.is_none()).count()
         });
-        let refused =
-            if open > open_max { Some("too many probes in flight".to_owned()) } else { self.spend(tick) };
+        let refused = if self.paused.load(Ordering::Relaxed) {
+            Some("traffic is paused so that old connections drain".to_owned())
+        } else if open > open_max {
+            Some("too many probes in flight".to_owned())
+        } else {
+            self.spend(tick)
+        };
         if let Some(reason) = refused {
             let slot = self.open(&planned.route, tick.intended_us);
             self.end(&planned.route, slot, Err(format!("not sent: {reason}")));

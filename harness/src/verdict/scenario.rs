@@ -130,7 +130,7 @@ fn void(run: &RunFacts, mode: &Mode) -> Vec<String> {
         }
     }
     void.extend(mode.voided.iter().cloned());
-    let drifted = |drift: &Drift| format!("what was broken did not stay so: {}", drift.told());
+    let drifted = |drift: &Drift| format!("what was broken did not stay so: {}", drift.what);
     void.extend(mode.drifts.iter().map(drifted));
     if !void.is_empty() {
         return void;
@@ -172,6 +172,13 @@ fn fault_result(run: &RunFacts, mode: &Mode, fault: &FaultFacts) -> FaultResult 
             saw: format!("{}: {}", if look.up { "up" } else { "down" }, look.saw),
         })
         .collect();
+    if let Some(((_, gone_us), saw)) = fault.connections_gone.as_ref().filter(|((_, gone), _)| here(gone)) {
+        evidence.push(Evidence {
+            at_ms: ms(*gone_us),
+            source: "connections".to_owned(),
+            saw: format!("down: {saw}"),
+        });
+    }
     if let Some(renewed) = renewed_evidence(fault, from, until) {
         evidence.push(renewed);
     }

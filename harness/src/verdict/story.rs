@@ -139,7 +139,7 @@ pub(super) fn timeline(run: &RunFacts, mode: &Mode, all: &[Figures]) -> Vec<Time
         );
     }
     for drift in &mode.drifts {
-        tell(Some(drift.seen_us), drift.told());
+        tell(Some(drift.seen_us), drift.what.clone());
     }
     tell(mode.hold_from_us, "judging starts".to_owned());
     tell(mode.hold_ended_us, "each judged probe has ended".to_owned());

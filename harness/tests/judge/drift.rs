@@ -14,32 +14,28 @@ fn hold(lines: &Lines) -> u64 {
     lines.when(|event| matches!(event, Event::HoldStarted { .. }))
 }
 
-fn drifted(seen_us: u64, actor: Option<&str>) -> Event {
-    let what = "ml/vllm was scaled from 0 to 1".to_owned();
-    Event::Drifted { seen_us, what, actor: actor.map(str::to_owned) }
+fn drifted(seen_us: u64) -> Event {
+    Event::Drifted { seen_us, what: "ml/vllm was scaled to 1 by kubectl".to_owned() }
 }
 
 #[test]
 fn what_someone_else_changes_while_a_fault_is_held_voids_the_mode() {
     let lines = told();
     let at = hold(&lines) + 4 * SECOND;
-    let result = lines.clone().with(at, drifted(at, Some("kubectl, Update of scale"))).judge();
+    let result = lines.with(at, drifted(at)).judge();
     expect_verdict(&result, Verdict::Inconclusive, "drift");
     let mode = scenario(&result, "cloud-down");
-    let reason =
-        "what was broken did not stay so: ml/vllm was scaled from 0 to 1 (by kubectl, Update of scale)";
+    let reason = "what was broken did not stay so: ml/vllm was scaled to 1 by kubectl";
     assert_eq!(mode.reasons, [reason]);
-    let told = mode.timeline.iter().filter(|entry| entry.what.contains("scaled from 0 to 1")).count();
+    let told = mode.timeline.iter().filter(|entry| entry.what.contains("scaled to 1")).count();
     assert_eq!(told, 1, "and stands in the story");
-    let unknown = lines.with(at, drifted(at, None)).judge();
-    assert!(scenario(&unknown, "cloud-down").reasons[0].ends_with("(by someone unknown)"));
 }
 
 #[test]
 fn what_changes_after_the_heal_was_called_touches_nothing_that_is_judged() {
     let lines = told();
     let healed = lines.when(|event| matches!(event, Event::HealIntended { .. })) + SECOND;
-    let result = lines.with(healed, drifted(healed, None)).judge();
+    let result = lines.with(healed, drifted(healed)).judge();
     expect_verdict(&result, Verdict::Pass, "after the heal");
 }
 
@@ -90,4 +86,24 @@ fn what_a_client_meets_is_named() {
     let result = told().judge();
     let seen_as = scenario(&result, "cloud-down").faults[0].seen_as.clone();
     assert!(seen_as.is_some_and(|words| !words.is_empty()));
+}
+
+#[test]
+fn a_fault_is_in_effect_for_the_gateway_once_its_old_connections_are_gone() {
+    let lines = told();
+    let seen = lines.when(|event| matches!(event, Event::WitnessSaw { up: false, .. }));
+    let gone = |gone_us| Event::ConnectionsGone {
+        fault: 0,
+        last_seen_us: gone_us - 5_000,
+        gone_us,
+        saw: "2 old connections were closed".into(),
+    };
+    let early = lines.clone().with(seen + 1, gone(seen)).judge();
+    expect_verdict(&early, Verdict::Pass, "as judging began");
+    let fault = &scenario(&early, "cloud-down").faults[0];
+    let (lo, hi) = (seen as f64 / 1000.0 - 5.0, seen as f64 / 1000.0);
+    assert_eq!((fault.effective_ms.unwrap().0, fault.effective_ms.unwrap().1), (lo, Some(hi)));
+    assert!(fault.evidence.iter().any(|seen| seen.saw.contains("old connections were closed")));
+    let late = lines.with(seen + SECOND, gone(seen + SECOND)).judge();
+    expect_verdict(&late, Verdict::Inconclusive, "judged before they were gone");
 }
