@@ -64,6 +64,8 @@ pub(super) struct Conductor {
     pub(super) active: Vec<ActiveFault>,
     pub(super) faults: u32,
     journaled_calls: std::collections::BTreeSet<u64>,
+    /// From when old connections were gone, too.
+    pub(super) effective_us: u64,
     pub(super) chance: ChaCha8Rng,
     pub(super) left: Vec<String>,
 }
@@ -91,6 +93,7 @@ impl Conductor {
             active: Vec::new(),
             faults: 0,
             journaled_calls: std::collections::BTreeSet::new(),
+            effective_us: 0,
             chance,
             left: Vec::new(),
         }
@@ -163,7 +166,7 @@ impl Conductor {
     /// One mode from its baseline to its recovery, under traffic.
     async fn mode(&mut self, step: &Step, traffic: &Traffic) -> Result<(), Cut> {
         let mut live = traffic.live();
-        if step.inject.is_empty() || self.enter(step, &mut live).await? {
+        if step.inject.is_empty() || self.enter(step, traffic, &mut live).await? {
             self.hold(step, &mut live).await?;
         }
         // Where nothing was made there is nothing to come back from.
@@ -179,7 +182,7 @@ impl Conductor {
         let now_us = self.journal.clock().now_us();
         let effective = step.inject.iter().filter_map(|fault| self.witnesses.get(&fault.component));
         let from_us = effective.filter_map(|witness| witness.observed().borrow().down_since_us).max();
-        let from_us = from_us.unwrap_or(now_us);
+        let from_us = from_us.map_or(now_us, |from_us| from_us.max(self.effective_us));
         let scenario = step.scenario.name.clone();
         self.journal.append(Event::HoldStarted { scenario: scenario.clone(), from_us });
         let judged_until_us = from_us + u64::try_from(step.hold().as_micros()).unwrap_or(u64::MAX);

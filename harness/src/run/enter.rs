@@ -7,14 +7,20 @@ use tokio::sync::watch;
 
 use super::conductor::{Conductor, Cut};
 use super::live::{first_bad, good_count};
-use super::target::ActiveFault;
+use super::target::{ActiveFault, OldConnections};
 use crate::journal::Event;
 use crate::plan::{self, PlannedFault, Step};
-use crate::probe::Live;
+use crate::probe::{Live, Traffic};
 use crate::witness::wait_until;
 
 /// How long a witness may take for its first look.
 const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(5);
+/// By then it has shown whether an established connection is still answered.
+const FATE_KNOWN_WITHIN: Duration = Duration::from_secs(3);
+/// A gateway closes connections that nobody uses by then: LiteLLM after 120 s, unless it is told otherwise.
+const DRAINED_WITHIN: Duration = Duration::from_secs(150);
+/// Between two looks at what is known of old connections.
+const COUNTED_EVERY: Duration = Duration::from_millis(50);
 /// How long the baseline may take, beyond the lead, to show enough good replies.
 const BASELINE_WITHIN: Duration = Duration::from_secs(10);
 /// Good replies that a baseline needs on each judged route.
@@ -22,7 +28,12 @@ const BASELINE_PROBES: usize = 3;
 
 impl Conductor {
     /// Baseline, then the faults; false where the mode could not be entered.
-    pub(super) async fn enter(&mut self, step: &Step, live: &mut watch::Receiver<Live>) -> Result<bool, Cut> {
+    pub(super) async fn enter(
+        &mut self,
+        step: &Step,
+        traffic: &Traffic,
+        live: &mut watch::Receiver<Live>,
+    ) -> Result<bool, Cut> {
         self.sleep(self.plan.lead.0).await?;
         if let Some(saw) = self.baseline_flaw(step, live).await? {
             self.journal.append(Event::BaselineBroken { scenario: step.scenario.name.clone(), saw });
@@ -34,7 +45,7 @@ impl Conductor {
         let phase = interval.mul_f64(self.chance.random_range(0.0..1.0));
         self.sleep(phase.min(Duration::from_secs(2))).await?;
         for fault in &step.inject {
-            if !self.inject(&step.scenario.name, fault).await? {
+            if !self.inject(&step.scenario.name, fault, traffic).await? {
                 return Ok(false);
             }
         }
@@ -92,7 +103,7 @@ impl Conductor {
     }
 
     /// Make one fault and wait until the witness sees it; false where it never did.
-    async fn inject(&mut self, scenario: &str, fault: &PlannedFault) -> Result<bool, Cut> {
+    async fn inject(&mut self, scenario: &str, fault: &PlannedFault, traffic: &Traffic) -> Result<bool, Cut> {
         let id = self.faults;
         self.faults += 1;
         self.journal.append_durably(Event::FaultIntended {
@@ -113,15 +124,77 @@ impl Conductor {
         self.journal.append(Event::FaultInjected { fault: id, called_us, accepted_us });
         let Some(witness) = self.witnesses.get(&fault.component) else { return Ok(false) };
         let mut observed = witness.observed();
-        let limit = self.target.effective_within(fault);
+        let limit = self.target.effective_within();
         let down = wait_until(&mut observed, limit, |observed| {
             observed.down_since_us.is_some_and(|since| since >= called_us)
         });
-        if self.unless_stopped(down).await?.is_none() {
+        let Some(seen) = self.unless_stopped(down).await? else {
             let waited_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
             self.journal.append(Event::FaultNotEffective { fault: id, waited_ms });
             return Ok(false);
+        };
+        let effective_us = seen.down_since_us.unwrap_or(called_us);
+        match self.old_connections_gone(&active, effective_us, traffic).await? {
+            Ok(gone_us) => {
+                self.effective_us = self.effective_us.max(gone_us);
+                Ok(true)
+            }
+            Err(why) => {
+                self.journal.append(Event::Voided { scenario: scenario.to_owned(), why });
+                Ok(false)
+            }
         }
-        Ok(true)
+    }
+
+    /// Waits until no connection from before the fault carries requests any more, without traffic if it must be; says
+    /// from when that was so, or why it is not.
+    async fn old_connections_gone(
+        &self,
+        active: &ActiveFault,
+        effective_us: u64,
+        traffic: &Traffic,
+    ) -> Result<Result<u64, String>, Cut> {
+        let fault = &active.fault;
+        let begun = tokio::time::Instant::now();
+        let (mut last_seen_us, mut most) = (effective_us, 0);
+        loop {
+            match self.target.old_connections(fault, effective_us) {
+                None | Some(OldConnections::Dead) => break,
+                // They were gone when they were first counted: nothing is known of any.
+                Some(OldConnections::Gone { .. }) if most == 0 => break,
+                Some(OldConnections::Gone { counted_us }) => {
+                    traffic.resume();
+                    self.journal.append(Event::ConnectionsGone {
+                        fault: active.id,
+                        last_seen_us,
+                        gone_us: counted_us,
+                        saw: format!(
+                            "the gateway's connections to {} from before it are closed, {most} at first",
+                            fault.component
+                        ),
+                    });
+                    return Ok(Ok(counted_us));
+                }
+                Some(OldConnections::Open { count, counted_us }) => {
+                    (last_seen_us, most) = (counted_us, most.max(count));
+                }
+                Some(OldConnections::Unknown) => {}
+            }
+            if begun.elapsed() >= DRAINED_WITHIN {
+                traffic.resume();
+                return Ok(Err(format!(
+                    "{} is cut off for new connections only: after {} s without traffic the gateway still has connections from before, or nobody can count them",
+                    fault.component,
+                    DRAINED_WITHIN.as_secs()
+                )));
+            }
+            if begun.elapsed() >= FATE_KNOWN_WITHIN {
+                // Only a connection that nobody uses is closed by the gateway.
+                traffic.pause();
+            }
+            self.sleep(COUNTED_EVERY).await?;
+        }
+        traffic.resume();
+        Ok(Ok(effective_us))
     }
 }

@@ -14,8 +14,6 @@ use crate::plan::{self, PlannedRoute, Step};
 use crate::probe::Live;
 use crate::scenario::Recovery;
 
-/// Between two completions asked for while a healed component starts.
-const COMPLETION_EVERY: Duration = Duration::from_millis(50);
 /// What the last reply of a steady run may take.
 const REPLY_ALLOWANCE: Duration = Duration::from_secs(3);
 /// A completion asked for as evidence takes at most this long.
@@ -102,7 +100,7 @@ impl Conductor {
                 }
                 Err(_) => last_down_us = sent_us,
             }
-            tokio::time::sleep(COMPLETION_EVERY).await;
+            tokio::time::sleep(self.target.ask_every()).await;
         }
     }
 

@@ -2,12 +2,14 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use serde_json::json;
 use tokio::net::TcpStream;
 
-use super::{HTTP_EVERY, HTTP_HANG, TCP_EVERY, TCP_HANG};
+use super::{HTTP_EVERY, HTTP_HANG, OBJECTS_EVERY, TCP_EVERY, TCP_HANG};
 
 /// How to ask a component for one completion, past the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,18 @@ pub enum Target {
     Tcp(SocketAddr),
     /// Does it answer a minimal request at all?
     Answers(CompletionRequest),
+    /// What do the objects of a cluster say? They tell less than a connection does.
+    Objects(Objects),
+}
+
+/// Reads objects of a cluster and concludes whether a component is up.
+#[derive(Clone)]
+pub struct Objects(pub Arc<dyn Fn() -> BoxFuture<'static, Look> + Send + Sync>);
+
+impl std::fmt::Debug for Objects {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Objects")
+    }
 }
 
 /// What one look saw.
@@ -52,6 +66,7 @@ impl Target {
         match self {
             Self::Tcp(_) => "tcp-witness",
             Self::Answers(_) => "http-witness",
+            Self::Objects(_) => "objects",
         }
     }
 
@@ -61,6 +76,7 @@ impl Target {
         match self {
             Self::Tcp(_) => TCP_EVERY,
             Self::Answers(_) => HTTP_EVERY,
+            Self::Objects(_) => OBJECTS_EVERY,
         }
     }
 
@@ -69,6 +85,16 @@ impl Target {
         match self {
             Self::Tcp(address) => look_tcp(*address).await,
             Self::Answers(request) => look_http(client, request).await,
+            Self::Objects(objects) => objects.look().await,
+        }
+    }
+}
+
+impl Objects {
+    async fn look(&self) -> Look {
+        match tokio::time::timeout(HTTP_HANG, (self.0)()).await {
+            Ok(look) => look,
+            Err(_) => Look { up: true, saw: "the cluster's API does not answer".to_owned() },
         }
     }
 }

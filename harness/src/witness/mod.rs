@@ -7,7 +7,7 @@
 mod look;
 mod watch;
 
-pub use look::{CompletionRequest, Look, Target, serves_completion};
+pub use look::{CompletionRequest, Look, Objects, Target, serves_completion};
 pub(crate) use watch::wait_until;
 pub use watch::{Observed, Witness};
 
@@ -18,6 +18,8 @@ use std::time::Duration;
 pub const TCP_EVERY: Duration = Duration::from_millis(20);
 /// Time between two HTTP looks, for faults that let a connect succeed.
 pub const HTTP_EVERY: Duration = Duration::from_millis(100);
+/// Time between two looks at objects of a cluster, each of which is a call of its API.
+pub const OBJECTS_EVERY: Duration = Duration::from_millis(500);
 /// A TCP look that takes longer than this hangs. On loopback the kernel completes a connect by itself,
 /// in microseconds; the rest is room for a busy machine.
 pub const TCP_HANG: Duration = Duration::from_millis(150);

@@ -1,14 +1,17 @@
 //! What faults are made on: the only place that changes anything.
 
+mod cluster;
 mod embedded;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::environment::FaultKind;
 use crate::journal::{Journal, UpstreamCall};
-use crate::plan::PlannedFault;
+use crate::plan::{PlannedFault, PlannedKind};
 use crate::witness::Witness;
 
+pub(super) use cluster::{Cluster, ClusterParts, service_of};
 pub(super) use embedded::{Embedded, EmbeddedComponent};
 
 /// How long a fault of the embedded world may take to show up at the witness after it was accepted.
@@ -35,6 +38,29 @@ pub(super) enum Healed {
 pub(super) enum Target {
     /// The mock world in this process.
     Embedded(Embedded),
+    /// A Kubernetes cluster.
+    Cluster(Box<Cluster>),
+}
+
+/// The gateway's connections from before a fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum OldConnections {
+    /// They went with what was taken down, or none was left at this time.
+    Gone {
+        /// When they were counted.
+        counted_us: u64,
+    },
+    /// They are there, and nothing gets through on them.
+    Dead,
+    /// They may still carry requests.
+    Open {
+        /// How many.
+        count: u64,
+        /// When they were counted.
+        counted_us: u64,
+    },
+    /// Nobody can tell.
+    Unknown,
 }
 
 impl Target {
@@ -45,6 +71,7 @@ impl Target {
     pub(super) async fn inject(&self, active: &ActiveFault) -> Result<(), String> {
         match self {
             Self::Embedded(world) => world.inject(&active.fault).await,
+            Self::Cluster(cluster) => cluster.inject(active).await,
         }
     }
 
@@ -55,6 +82,7 @@ impl Target {
     pub(super) async fn heal(&self, active: &ActiveFault) -> Result<Healed, String> {
         match self {
             Self::Embedded(world) => world.heal(&active.fault).await.map(|()| Healed::Undone),
+            Self::Cluster(cluster) => cluster.heal(active).await,
         }
     }
 
@@ -65,6 +93,7 @@ impl Target {
     pub(super) async fn is_healed(&self, component: &str) -> Result<bool, String> {
         match self {
             Self::Embedded(world) => Ok(world.is_healed(component)),
+            Self::Cluster(cluster) => cluster.is_healed(component).await,
         }
     }
 
@@ -73,14 +102,44 @@ impl Target {
     pub(super) fn witness(&self, fault: &PlannedFault, journal: &Arc<Journal>) -> Option<Witness> {
         match self {
             Self::Embedded(world) => world.witness(fault, journal),
+            Self::Cluster(cluster) => cluster.witness(fault, journal),
         }
     }
 
     /// How long a fault may take to show up at its witness after it was accepted.
     #[must_use]
-    pub(super) fn effective_within(&self, _fault: &PlannedFault) -> Duration {
+    pub(super) fn effective_within(&self) -> Duration {
         match self {
             Self::Embedded(_) => EMBEDDED_EFFECTIVE_WITHIN,
+            Self::Cluster(cluster) => cluster.effective_within(),
+        }
+    }
+
+    /// What has become of the gateway's connections from before a fault that leaves established ones alone; `None`
+    /// where the fault ends them by itself.
+    #[must_use]
+    pub(super) fn old_connections(&self, fault: &PlannedFault, effective_us: u64) -> Option<OldConnections> {
+        match (self, &fault.kind) {
+            (Self::Cluster(cluster), PlannedKind::Down(FaultKind::Isolate | FaultKind::BlackholeBy(_))) => {
+                Some(cluster.old_connections(&fault.component, effective_us))
+            }
+            (Self::Cluster(_) | Self::Embedded(_), _) => None,
+        }
+    }
+
+    /// How long to wait between two requests for a completion of something that starts.
+    #[must_use]
+    pub(super) fn ask_every(&self) -> Duration {
+        match self {
+            Self::Embedded(_) => Duration::from_millis(50),
+            Self::Cluster(_) => Duration::from_secs(1),
+        }
+    }
+
+    /// Ends what looks at it; what was changed is not touched.
+    pub(super) async fn close(self) {
+        if let Self::Cluster(cluster) = self {
+            cluster.close().await;
         }
     }
 
@@ -96,6 +155,7 @@ impl Target {
     ) -> Result<(), String> {
         match self {
             Self::Embedded(world) => world.serves(component, alias, limit).await,
+            Self::Cluster(cluster) => cluster.serves(component, alias, limit).await,
         }
     }
 
@@ -105,6 +165,7 @@ impl Target {
     pub(super) fn calls(&self) -> Vec<(u64, UpstreamCall)> {
         match self {
             Self::Embedded(world) => world.calls(),
+            Self::Cluster(_) => Vec::new(),
         }
     }
 }
