@@ -8,6 +8,8 @@
 //! leaves alone what somebody else has changed since, and says so.
 
 pub mod access;
+pub mod forward;
+pub mod others;
 pub mod prober;
 pub mod watch;
 
