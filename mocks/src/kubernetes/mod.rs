@@ -1,0 +1,9 @@
+//! A mock Kubernetes cluster: an API server on a real HTTP/1.1 listener over one store of objects. What it does as the
+//! real one does, and where it differs, is in `docs/mock-world.md`.
+
+pub mod clock;
+pub mod pod_io;
+pub mod refusal;
+pub mod resources;
+mod rules;
+pub mod store;
