@@ -2,6 +2,10 @@
 //! real one does, and where it differs, is in `docs/mock-world.md`.
 
 pub mod clock;
+pub mod controllers;
+pub mod kubelet;
+pub mod network;
+pub mod plane;
 pub mod pod_io;
 pub mod refusal;
 pub mod resources;

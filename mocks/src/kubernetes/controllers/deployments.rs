@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::events::note;
 use super::objects::{
-    count, is_controlled_by, is_ending, key_of, meta, name_hash, owner_reference, set_condition, set_count,
+    annotate, count, is_controlled_by, is_ending, key_of, meta, name_hash, owner_reference, set_condition,
+    set_count, status_mut,
 };
 use super::reconcile::Reconcile;
 use crate::kubernetes::resources::{DEPLOYMENTS, REPLICA_SETS, Resource};
@@ -73,8 +74,12 @@ impl Deployments {
 
     fn make_set(&self, deployment: &Value, sets: &[Arc<Value>], hash: &str) {
         let mut template = deployment["spec"]["template"].clone();
-        template["metadata"]["labels"]["pod-template-hash"] = hash.into();
         let mut selector = deployment["spec"]["selector"].clone();
+        let is_whole = template["metadata"]["labels"].is_object() && selector["matchLabels"].is_object();
+        if !is_whole {
+            return;
+        }
+        template["metadata"]["labels"]["pod-template-hash"] = hash.into();
         selector["matchLabels"]["pod-template-hash"] = hash.into();
         let name = format!("{}-{hash}", meta(deployment, "name"));
         let latest = sets.iter().map(|set| revision(set)).max().unwrap_or(0) + 1;
@@ -95,7 +100,7 @@ impl Deployments {
         let made = self.store.create(&REPLICA_SETS, meta(deployment, "namespace"), set, writer);
         if made.is_ok() {
             let _noted = self.store.update(&key_of(&DEPLOYMENTS, deployment), writer, |deployment| {
-                deployment["metadata"]["annotations"][REVISION] = latest.to_string().into();
+                annotate(deployment, REVISION, &latest.to_string());
                 Ok(())
             });
         }
@@ -135,7 +140,7 @@ impl Deployments {
             set_count(deployment, "readyReplicas", ready);
             set_count(deployment, "availableReplicas", available);
             set_count(deployment, "unavailableReplicas", wanted.saturating_sub(available));
-            deployment["status"]["observedGeneration"] = observed;
+            status_mut(deployment)["observedGeneration"] = observed;
             // A rolling update may miss a quarter of the pods, rounded down.
             let is_available = available >= wanted - wanted / 4;
             let (reason, told) = if is_available {

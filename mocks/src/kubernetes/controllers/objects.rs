@@ -79,8 +79,9 @@ pub(crate) fn set_condition(
     if !message.is_empty() {
         condition["message"] = message.into();
     }
-    let Some(all) = object["status"]["conditions"].as_array_mut() else {
-        object["status"]["conditions"] = json!([condition]);
+    let status = status_mut(object);
+    let Some(all) = status["conditions"].as_array_mut() else {
+        status["conditions"] = json!([condition]);
         return;
     };
     match all.iter_mut().find(|before| before["type"] == kind) {
@@ -91,15 +92,29 @@ pub(crate) fn set_condition(
 
 /// Puts a number into a status; 0 is not written, as the real API leaves it out.
 pub(crate) fn set_count(object: &mut Value, field: &str, count: u64) {
-    let Some(status) = object["status"].as_object_mut() else {
-        object["status"] = json!({});
-        return set_count(object, field, count);
-    };
-    if count == 0 {
-        status.shift_remove(field);
-    } else {
-        status.insert(field.to_owned(), count.into());
+    let status = status_mut(object);
+    if count > 0 {
+        status[field] = count.into();
+    } else if let Some(fields) = status.as_object_mut() {
+        fields.shift_remove(field);
     }
+}
+
+/// The status, to be written; what is no object becomes one.
+pub(crate) fn status_mut(object: &mut Value) -> &mut Value {
+    if !object["status"].is_object() {
+        object["status"] = json!({});
+    }
+    &mut object["status"]
+}
+
+/// Sets an annotation.
+pub(crate) fn annotate(object: &mut Value, key: &str, value: &str) {
+    let annotations = &mut object["metadata"]["annotations"];
+    if !annotations.is_object() {
+        *annotations = json!({});
+    }
+    annotations[key] = value.into();
 }
 
 /// An instant of metadata or status.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::events::note;
 use super::objects::{
-    count, is_controlled_by, is_ending, is_true, key_of, meta, owner_reference, set_count,
+    count, is_controlled_by, is_ending, is_true, key_of, meta, owner_reference, set_count, status_mut,
 };
 use super::reconcile::Reconcile;
 use crate::kubernetes::resources::{PODS, REPLICA_SETS, Resource};
@@ -74,8 +74,9 @@ impl ReplicaSets {
             set_count(set, "fullyLabeledReplicas", pods.len() as u64);
             set_count(set, "readyReplicas", ready);
             set_count(set, "availableReplicas", ready);
-            set["status"]["observedGeneration"] = observed;
-            set["status"]["replicas"] = pods.len().into();
+            let status = status_mut(set);
+            status["observedGeneration"] = observed;
+            status["replicas"] = pods.len().into();
             Ok(())
         });
     }
@@ -85,6 +86,9 @@ impl ReplicaSets {
 pub(super) fn make_pod(store: &Store, resource: &'static Resource, owner: &Value) -> Option<String> {
     let template = &owner["spec"]["template"];
     let mut metadata = template["metadata"].clone();
+    if !metadata.is_object() {
+        metadata = json!({});
+    }
     metadata["generateName"] = format!("{}-", meta(owner, "name")).into();
     metadata["namespace"] = meta(owner, "namespace").into();
     metadata["ownerReferences"] = json!([owner_reference(resource, owner)]);
