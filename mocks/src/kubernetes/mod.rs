@@ -10,4 +10,5 @@ pub mod pod_io;
 pub mod refusal;
 pub mod resources;
 mod rules;
+pub mod stack;
 pub mod store;

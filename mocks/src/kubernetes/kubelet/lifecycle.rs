@@ -348,11 +348,13 @@ impl Kubelet {
         if begins {
             *count += 1;
             if *count == 1 {
+                self.note_change(workload, true);
                 processes.started(&namespace, &deployment).await;
             }
         } else {
             *count = count.saturating_sub(1);
             if *count == 0 {
+                self.note_change(workload, false);
                 processes.stopped(&namespace, &deployment).await;
             }
         }

@@ -59,6 +59,22 @@ pub trait Processes: Send + Sync + 'static {
     fn stopped(&self, namespace: &str, deployment: &str) -> BoxFuture<'static, ()>;
 }
 
+/// The first process of a Deployment began, or its last one ended.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ProcessChange {
+    /// The Deployment's namespace.
+    pub namespace: String,
+    /// The Deployment's name.
+    pub deployment: String,
+    /// Whether it began.
+    pub started: bool,
+    /// When, in microseconds on the run's clock.
+    pub at_us: u64,
+}
+
+/// Changes that are kept; later ones are not.
+const PROCESS_CHANGES_MAX: usize = 10_000;
+
 /// Processes that nobody asks about.
 #[derive(Debug, Clone, Copy)]
 pub struct Unheard;
@@ -97,6 +113,7 @@ struct Inner {
     running: Mutex<BTreeMap<String, Running>>,
     /// Serving processes of each Deployment; held through the calls of [`Processes`].
     serving: tokio::sync::Mutex<BTreeMap<(String, String), usize>>,
+    changes: Mutex<Vec<ProcessChange>>,
     end: CancellationToken,
     tasks: TaskTracker,
 }
@@ -121,6 +138,7 @@ impl Kubelet {
             logs: Logs::default(),
             running: Mutex::default(),
             serving: tokio::sync::Mutex::default(),
+            changes: Mutex::default(),
             end,
             tasks,
         };
@@ -136,6 +154,21 @@ impl Kubelet {
     /// The running pod of this object, while its process lives.
     fn running_pod(&self, pod: &Value) -> Option<Running> {
         self.running().get(meta(pod, "uid")).cloned()
+    }
+
+    /// Every begin and end of a Deployment's processes so far, in their order.
+    #[must_use]
+    pub fn process_changes(&self) -> Vec<ProcessChange> {
+        self.inner.changes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_change(&self, workload: &Workload, started: bool) {
+        let mut changes = self.inner.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if changes.len() < PROCESS_CHANGES_MAX {
+            let (namespace, deployment) = (workload.namespace.clone(), workload.deployment.clone());
+            let at_us = self.inner.parts.store.clock().now_us();
+            changes.push(ProcessChange { namespace, deployment, started, at_us });
+        }
     }
 
     /// Adds a line to the log of a container.

@@ -75,7 +75,7 @@ impl Names {
 
     /// Answers questions at an address of the cluster's own until `end`.
     pub(crate) async fn serve(&self, end: CancellationToken, tasks: &TaskTracker) -> io::Result<SocketAddr> {
-        let listener = TcpListener::bind((self.network.range().take(Part::Services)?, 0)).await?;
+        let listener = TcpListener::bind((self.network.range().take(Part::Nodes)?, 0)).await?;
         let address = listener.local_addr()?;
         let (names, questions) = (self.clone(), TaskTracker::new());
         tasks.spawn(async move {

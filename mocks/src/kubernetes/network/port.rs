@@ -18,8 +18,6 @@ pub(crate) struct Port {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Wanted {
     open: bool,
-    /// While it is closed: whether established connections are reset.
-    resets: bool,
     /// What policies make of it.
     denied: Option<GateMode>,
     /// What something apart from policies makes of it, which goes before them.
@@ -29,8 +27,7 @@ struct Wanted {
 impl Wanted {
     fn mode(self) -> GateMode {
         match self {
-            Self { open: false, resets: true, .. } => GateMode::Refuse,
-            Self { open: false, resets: false, .. } => GateMode::RefuseNew,
+            Self { open: false, .. } => GateMode::RefuseNew,
             Self { dropped: true, .. } => GateMode::Blackhole,
             Self { denied, .. } => denied.unwrap_or(GateMode::Pass),
         }
@@ -41,7 +38,7 @@ impl Port {
     /// Takes the address.
     pub(crate) async fn start(address: SocketAddr, route: Route) -> io::Result<Self> {
         let gate = Gate::start_closed(address, route.clone()).await?;
-        let wanted = Wanted { open: false, resets: true, denied: None, dropped: false };
+        let wanted = Wanted { open: false, denied: None, dropped: false };
         Ok(Self { gate, route, wanted: Mutex::new(wanted) })
     }
 
@@ -65,12 +62,7 @@ impl Port {
 
     /// Refuses new connections and leaves the others.
     pub(crate) async fn close_to_new(&self) -> io::Result<()> {
-        self.change(|wanted| (wanted.open, wanted.resets) = (false, false)).await
-    }
-
-    /// Refuses and resets, as the end of the process behind it does.
-    pub(crate) async fn close(&self) -> io::Result<()> {
-        self.change(|wanted| (wanted.open, wanted.resets) = (false, true)).await
+        self.change(|wanted| wanted.open = false).await
     }
 
     /// Puts a denial by policies in force, or lifts it.

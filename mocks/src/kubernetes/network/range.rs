@@ -14,7 +14,7 @@ const PART_ADDRESSES: u32 = 1 << 14;
 /// The parts of a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
-    /// Nodes: 127.X.0.0/18.
+    /// The cluster's own services: 127.X.0.0/18.
     Nodes,
     /// Pods: 127.X.64.0/18.
     Pods,
