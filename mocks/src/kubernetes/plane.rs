@@ -38,17 +38,17 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// Starts everything over what is in the store and what comes.
+    /// Starts everything over what is in the store and what comes, on the present runtime.
     ///
     /// # Errors
     ///
     /// The DNS of the cluster cannot listen, or there is no room for temporary files.
-    pub async fn start(store: &Store, network: Arc<Network>, options: PlaneOptions) -> io::Result<Self> {
+    pub fn start(store: &Store, network: Arc<Network>, options: PlaneOptions) -> io::Result<Self> {
         let PlaneOptions { timing, workloads, processes } = options;
         let (end, tasks) = (CancellationToken::new(), TaskTracker::new());
         let ends_with_plane = end.clone().drop_guard();
         let names = Names::new(store.clone(), Arc::clone(&network));
-        let names_at = names.serve(end.clone(), &tasks).await?;
+        let names_at = names.serve(end.clone(), &tasks)?;
         let parts = KubeletParts {
             store: store.clone(),
             network: Arc::clone(&network),

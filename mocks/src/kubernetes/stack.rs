@@ -77,8 +77,23 @@ pub fn callers() -> Callers {
     Callers { namespace: ML.to_owned(), labels: [("app".to_owned(), "litellm".to_owned())].into() }
 }
 
-/// Puts the content into the store and the cloud beside the cluster. Gives what is behind the pods, for
-/// [`super::plane::PlaneOptions`].
+/// What is behind the pods, for [`super::plane::PlaneOptions`].
+#[must_use]
+pub fn workloads(options: &StackOptions) -> Vec<Workload> {
+    let workload = |deployment: &str, backing, ready_after| Workload {
+        namespace: ML.to_owned(),
+        deployment: deployment.to_owned(),
+        backing,
+        ready_after,
+    };
+    vec![
+        workload("litellm", options.gateway, None),
+        workload("vllm", options.vllm, options.vllm_ready_after),
+        workload("ollama", options.ollama, None),
+    ]
+}
+
+/// Puts the content into the store and the cloud beside the cluster.
 ///
 /// # Errors
 ///
@@ -87,7 +102,7 @@ pub async fn lay_out(
     store: &Store,
     network: &Network,
     options: &StackOptions,
-) -> Result<Vec<Workload>, StackError> {
+) -> Result<(), StackError> {
     network.add_host(&options.cloud_host, options.cloud_port, options.cloud, 1).await?;
     make_base(store, network, options.master_key.expose())?;
     for (name, port, image, replicas) in [
@@ -101,17 +116,7 @@ pub async fn lay_out(
     for opponent in &options.opponents {
         add_opponent(store, *opponent)?;
     }
-    let workload = |deployment: &str, backing, ready_after| Workload {
-        namespace: ML.to_owned(),
-        deployment: deployment.to_owned(),
-        backing,
-        ready_after,
-    };
-    Ok(vec![
-        workload("litellm", options.gateway, None),
-        workload("vllm", options.vllm, options.vllm_ready_after),
-        workload("ollama", options.ollama, None),
-    ])
+    Ok(())
 }
 
 fn create(store: &Store, resource: &'static Resource, namespace: &str, object: Value) -> Result<(), Refusal> {

@@ -74,8 +74,10 @@ impl Names {
     }
 
     /// Answers questions at an address of the cluster's own until `end`.
-    pub(crate) async fn serve(&self, end: CancellationToken, tasks: &TaskTracker) -> io::Result<SocketAddr> {
-        let listener = TcpListener::bind((self.network.range().take(Part::Nodes)?, 0)).await?;
+    pub(crate) fn serve(&self, end: CancellationToken, tasks: &TaskTracker) -> io::Result<SocketAddr> {
+        let listener = std::net::TcpListener::bind((self.network.range().take(Part::Nodes)?, 0))?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let (names, questions) = (self.clone(), TaskTracker::new());
         tasks.spawn(async move {

@@ -114,6 +114,9 @@ pub(crate) fn prepare_update(
     defaults::fill(resource, new);
     let name = old["metadata"]["name"].as_str().unwrap_or_default();
     validate::check(resource, name, new, Some(old))?;
+    if *resource == PODS {
+        validate::check_ephemeral(name, new, old, writer.subresource)?;
+    }
     if has_generation(resource) && moves_generation(resource, old, new) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
         new["metadata"]["generation"] = (generation + 1).into();

@@ -286,3 +286,27 @@ fn check_pod_unchanged(old: &Value, new: &Value, found: &mut Found) {
         found.forbidden("spec", why);
     }
 }
+
+/// Ephemeral containers come through their own subresource and stay as they are.
+pub(super) fn check_ephemeral(
+    name: &str,
+    new: &Value,
+    old: &Value,
+    subresource: &str,
+) -> Result<(), Refusal> {
+    let all = |pod: &Value| pod["spec"]["ephemeralContainers"].as_array().cloned().unwrap_or_default();
+    let (old, new) = (all(old), all(new));
+    let path = "spec.ephemeralContainers";
+    let mut found = Found(Vec::new());
+    if subresource != "ephemeralcontainers" {
+        if old != new {
+            found.forbidden(path, "ephemeral containers can only be changed through their subresource");
+        }
+    } else if !old.iter().all(|container| new.contains(container)) {
+        found.forbidden(path, "existing ephemeral containers may not be removed or changed");
+    }
+    if found.0.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::Invalid { resource: &PODS, name: name.to_owned(), causes: found.0 })
+}
