@@ -5,6 +5,7 @@
 pub mod control;
 pub mod gate;
 pub mod gateway;
+pub mod kubernetes;
 pub mod profile;
 pub mod record;
 mod serve;
