@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::args::FileArguments;
 use super::exit::ExitStatus;
 use super::{check, printer};
+use crate::environment::Environment;
 use crate::plan::{Plan, Step, demanded, resolve, undo_words};
 use crate::units::Period;
 
@@ -15,22 +16,26 @@ pub(super) fn plan(files: &FileArguments) -> ExitStatus {
         Err(status) => return status,
     };
     let plan = resolve(&loaded.scenarios, &loaded.environment, crate::run::LEAD, 0);
-    printer::data(&describe(&plan, &loaded.environment.name))
+    printer::data(&describe(&plan, &loaded.environment))
 }
 
-fn describe(plan: &Plan, environment: &str) -> String {
+fn describe(plan: &Plan, environment: &Environment) -> String {
     let modes = check::counted(plan.steps.len(), "mode");
-    let mut text = format!("{modes} in the environment {environment}, in this order\n");
+    let mut text = format!("{modes} in the environment {}, in this order\n", environment.name);
     for (place, step) in plan.steps.iter().enumerate() {
         let _ = write!(text, "\n{}. {} - {}\n", place + 1, step.scenario.name, step.scenario.title);
         describe_step(&mut text, step);
     }
     let demanded = Period(Duration::from_secs(demanded(plan).as_secs()));
-    let _ = write!(
+    let _ = writeln!(
         text,
-        "\nleads and judged times: {demanded}; waiting for the last replies and for recovery comes on top\n\
-         mutations happen inside this process only; no permissions are needed and nobody else owns what is changed\n"
+        "\nleads and judged times: {demanded}; waiting for the last replies and for recovery comes on top"
     );
+    if environment.cluster().is_none() {
+        text.push_str(
+            "mutations happen inside this process only; no permissions are needed and nobody else owns what is changed\n",
+        );
+    }
     for note in &plan.notes {
         let _ = writeln!(text, "note: {note}");
     }

@@ -162,6 +162,20 @@ impl Access {
         self.request(Verb::Get, Target::of::<K>(kind, name), request).await
     }
 
+    /// One object of the whole cluster, without a namespace.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is not there.
+    pub async fn whole<K>(&self, name: &str) -> Result<K, CallError>
+    where
+        K: Resource + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let kind = K::DynamicType::default();
+        let request = requests::<K>(&kind, None).get(name, &Default::default());
+        self.request(Verb::Get, Target::whole::<K>(&kind, name), request).await
+    }
+
     /// One object, or `None` where it is not there.
     ///
     /// # Errors

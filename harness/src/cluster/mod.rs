@@ -8,9 +8,14 @@
 //! leaves alone what somebody else has changed since, and says so.
 
 pub mod access;
+pub mod faults;
 pub mod forward;
+pub mod mutation;
+pub mod opponents;
 pub mod others;
+pub mod permissions;
 pub mod prober;
+pub mod refusals;
 pub mod watch;
 
 /// Who we are in `managedFields`.

@@ -1,12 +1,16 @@
 //! What must hold of an environment file beyond its shape.
 
+mod cluster;
+
 use std::collections::BTreeMap;
 
+use self::cluster::World;
 use super::names::Names;
 use super::written::{
-    CeilingsWritten, ComponentWritten, EnvironmentFile, GatewayWritten, READY_WITHIN, RouteWritten,
+    CeilingsWritten, ComponentWritten, EnvironmentFile, GatewayWritten, READY_WITHIN, READY_WITHIN_OF_PODS,
+    RouteWritten,
 };
-use super::{Ceilings, Component, Environment, Gateway, Kind, Route};
+use super::{Ceilings, Component, Environment, FaultKind, Gateway, Kind, Route};
 use crate::input::at::{At, Entries, Items, Key, Text};
 use crate::input::checker::Checker;
 use crate::scenario::Source;
@@ -24,14 +28,26 @@ pub(crate) fn environment(
     if let Some(name) = file.environment.there() {
         check.name("the name of an environment", name);
     }
-    let profile = file.embedded.there().and_then(|embedded| check.value(embedded.profile.there()?));
-    let gateway = file.gateway.there().map(|written| gateway(check, written)).unwrap_or_default();
-    let components = file.components.there().map(|written| components(check, written));
+    let world = World::of(file);
+    let cluster = cluster::cluster(check, file, &world);
+    let kind = match &world {
+        World::Unknown => None,
+        World::Embedded => file.embedded.there().and_then(|embedded| {
+            Some(Kind::Embedded { profile: check.value(embedded.value.profile.there()?)? })
+        }),
+        World::Cluster { .. } => cluster.map(|cluster| Kind::Kubernetes(Box::new(cluster))),
+    };
+    let written = file.gateway.there().map(|written| &written.value);
+    let gateway = written.map(|written| gateway(check, written, &world)).unwrap_or_default();
+    let components = file.components.there().map(|listed| {
+        cluster::no_sharing(check, listed, written);
+        components(check, listed, &world)
+    });
     let names = Names::of_file(file);
     let routes = file.routes.there().map(|written| routes(check, written, &names));
     let environment = Environment {
         name: file.environment.there()?.value.clone(),
-        kind: Kind::Embedded { profile: profile? },
+        kind: kind?,
         gateway,
         components: components?,
         routes: routes?,
@@ -40,7 +56,8 @@ pub(crate) fn environment(
     check.is_clean().then_some(environment)
 }
 
-fn gateway(check: &mut Checker<'_>, written: &GatewayWritten) -> Gateway {
+fn gateway(check: &mut Checker<'_>, written: &GatewayWritten, world: &World<'_>) -> Gateway {
+    cluster::plain_gateway(check, written, world);
     if let Some(url) = written.url.there() {
         match reqwest::Url::parse(&url.value) {
             Ok(parsed) if !parsed.username().is_empty() || parsed.password().is_some() => check
@@ -77,6 +94,7 @@ fn gateway(check: &mut Checker<'_>, written: &GatewayWritten) -> Gateway {
 fn components(
     check: &mut Checker<'_>,
     written: &At<Entries<ComponentWritten>>,
+    world: &World<'_>,
 ) -> BTreeMap<String, Component> {
     if written.value.0.is_empty() {
         check.problem(
@@ -93,7 +111,7 @@ fn components(
         if let Some(aliases) = component.aliases.there() {
             own_aliases(check, name, aliases, &mut owners);
         }
-        if let Some(component) = one_component(check, component) {
+        if let Some(component) = one_component(check, component, world) {
             components.insert(name.value.clone(), component);
         }
     }
@@ -125,10 +143,16 @@ fn own_aliases<'w>(
 }
 
 /// `None` where a value cannot be read.
-fn one_component(check: &mut Checker<'_>, written: &ComponentWritten) -> Option<Component> {
+fn one_component(
+    check: &mut Checker<'_>,
+    written: &ComponentWritten,
+    world: &World<'_>,
+) -> Option<Component> {
+    let found = cluster::whereabouts(check, written, world);
+    let scaled = written.down.there().is_some_and(|down| down.value.0 == FaultKind::ScaleToZero);
     let ready_within = match &written.ready_within {
         Key::There(period) => check.period("ready_within", period),
-        Key::Absent | Key::Broken => Some(READY_WITHIN),
+        Key::Absent | Key::Broken => Some(if scaled { READY_WITHIN_OF_PODS } else { READY_WITHIN }),
     };
     let ceilings = written.ceilings.there().map(|written| ceilings(check, written)).unwrap_or_default();
     let aliases = &written.aliases.there()?.value;
@@ -137,11 +161,11 @@ fn one_component(check: &mut Checker<'_>, written: &ComponentWritten) -> Option<
         down: written.down.there()?.value.0,
         ready_within: ready_within?,
         ceilings,
-        endpoint: None,
-        deployment: None,
-        service: None,
-        port: None,
-        pause: std::collections::BTreeSet::new(),
+        endpoint: found.endpoint,
+        deployment: found.deployment,
+        service: found.service,
+        port: found.port,
+        pause: found.pause,
     })
 }
 

@@ -1,30 +1,52 @@
 //! An environment file as people write it. The JSON Schema for editors comes from these types; what reads them
 //! stands beside each, and a test holds the two together.
 
+mod cluster;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{FaultKind, Mechanism, Profile};
+pub(super) use self::cluster::{
+    GATEWAY_PORT, GatewayWritten, KeyWritten, KubernetesWritten, OpponentsWritten, UsersWritten,
+};
+use super::{Cni, FaultKind, Mechanism, Profile};
 use crate::input::at::{At, Entries, FromText, Items, Key, Text, one_of};
 use crate::input::checker::Checker;
 use crate::input::read::Read;
-use crate::input::tree::{Content, Entry, Node};
+use crate::input::tree::{Content, Node};
 use crate::units::{Period, Rate};
 
 /// What `ready_within` is where it is left out.
 pub(super) const READY_WITHIN: Period = Period::from_secs(30);
 
-/// Where scenarios run: the world, the gateway, how each component is taken down, and the routes.
+/// What `ready_within` is where it is left out and a Deployment is scaled back up: models take minutes to load.
+pub(super) const READY_WITHIN_OF_PODS: Period = Period::from_secs(15 * 60);
+
+/// Where scenarios run: the world or cluster, the gateway, how each component is taken down, and the routes.
 #[derive(Debug, JsonSchema)]
-#[schemars(deny_unknown_fields, title = "Environment")]
+#[schemars(
+    deny_unknown_fields,
+    title = "Environment",
+    extend("anyOf" = [{ "required": ["embedded"] }, { "required": ["kubernetes"] }])
+)]
 pub(crate) struct EnvironmentFile {
     /// Name of the environment: lower-case letters, digits, hyphens.
     #[schemars(regex(pattern = r"^[a-z0-9-]{1,63}$"), extend("examples" = ["local"]))]
     pub(crate) environment: Key<At<String>>,
-    /// The mock world inside the harness, on loopback.
-    pub(crate) embedded: Key<EmbeddedWritten>,
-    /// How the gateway is reached; by default the harness starts one.
+    /// The mock world inside the harness, on loopback; with `kubernetes` beside it, behind a mock cluster.
     #[schemars(default)]
-    pub(crate) gateway: Key<GatewayWritten>,
+    pub(crate) embedded: Key<At<EmbeddedWritten>>,
+    /// A Kubernetes cluster.
+    #[schemars(default)]
+    pub(crate) kubernetes: Key<At<KubernetesWritten>>,
+    /// How the gateway is reached; in the embedded world the harness starts one by default.
+    #[schemars(default)]
+    pub(crate) gateway: Key<At<GatewayWritten>>,
+    /// Kubernetes: who may be paused for any component.
+    #[schemars(default)]
+    pub(crate) opponents: Key<At<OpponentsWritten>>,
+    /// Kubernetes: what to do about traffic of real users; by default a run refuses where there is any.
+    #[schemars(default)]
+    pub(crate) users: Key<At<UsersWritten>>,
     /// What can be up or down, by name.
     #[schemars(extend("minProperties" = 1))]
     pub(crate) components: Key<At<Entries<ComponentWritten>>>,
@@ -33,45 +55,50 @@ pub(crate) struct EnvironmentFile {
     pub(crate) routes: Key<At<Entries<RouteWritten>>>,
 }
 
+const KEYS: [&str; 8] =
+    ["environment", "embedded", "kubernetes", "gateway", "opponents", "users", "components", "routes"];
+
 impl Read for EnvironmentFile {
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
-        if check.is_another_kind(node, &["environment", "embedded", "routes"]) {
+        if check.is_another_kind(node, &["environment", "embedded", "kubernetes", "routes"]) {
             return None;
         }
         check.set_words_for_keys(words_for_key);
-        let keys = check.keys(node, &["environment", "embedded", "gateway", "components", "routes"])?;
-        let environment = keys.required(check, "environment", "environment: local");
-        // One mistake: another kind of world in its place has been said.
-        let other_world = ["kubernetes", "containers"].iter().any(|key| node.get(key).is_some());
-        let embedded = if other_world {
-            keys.optional(check, "embedded")
-        } else {
-            keys.required(check, "embedded", "embedded: { profile: realistic }")
-        };
-        Some(Self {
-            environment,
-            embedded,
+        let keys = check.keys(node, &KEYS)?;
+        let file = Self {
+            environment: keys.required(check, "environment", "environment: local"),
+            embedded: keys.optional(check, "embedded"),
+            kubernetes: keys.optional(check, "kubernetes"),
             gateway: keys.optional(check, "gateway"),
+            opponents: keys.optional(check, "opponents"),
+            users: keys.optional(check, "users"),
             components: keys.required(
                 check,
                 "components",
                 "components: { cloud: { aliases: [cloud-kimi], down: blackhole } }",
             ),
             routes: keys.required(check, "routes", "routes: { agent: { model: cloud-kimi } }"),
-        })
+        };
+        // One mistake: another kind of world in its place has been said.
+        if file.embedded.is_absent() && file.kubernetes.is_absent() && node.get("containers").is_none() {
+            check.problem(
+                node.place,
+                "the file does not say where the stack runs",
+                "add `embedded: { profile: realistic }`, or `kubernetes: { context: home, namespaces: [ml] }`",
+            );
+        }
+        Some(file)
     }
 }
 
 /// Keys of environments that this version does not run.
 fn words_for_key(key: &str) -> Option<(String, String)> {
-    matches!(key, "kubernetes" | "containers" | "endpoint" | "deployment" | "service" | "pods" | "port").then(
-        || {
-            (
-                format!("unknown key `{key}`: this version runs the embedded world only"),
-                "describe the environment with `embedded: { profile: realistic }`".to_owned(),
-            )
-        },
-    )
+    (key == "containers").then(|| {
+        (
+            "unknown key `containers`: this version runs the embedded world and Kubernetes".to_owned(),
+            "describe the environment with `embedded: { profile: realistic }`".to_owned(),
+        )
+    })
 }
 
 /// The mock world.
@@ -80,12 +107,18 @@ fn words_for_key(key: &str) -> Option<(String, String)> {
 pub(crate) struct EmbeddedWritten {
     /// How fast the mock upstreams answer: like the real thing, or as quick as still makes sense.
     pub(crate) profile: Key<At<Text<Profile>>>,
+    /// With `kubernetes`: whose network policies the mock cluster imitates.
+    #[schemars(default, extend("default" = Cni::default()))]
+    pub(crate) cni: Key<At<Text<Cni>>>,
 }
 
 impl Read for EmbeddedWritten {
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
-        let keys = check.keys(node, &["profile"])?;
-        Some(Self { profile: keys.required(check, "profile", "profile: realistic") })
+        let keys = check.keys(node, &["profile", "cni"])?;
+        Some(Self {
+            profile: keys.required(check, "profile", "profile: realistic"),
+            cni: keys.optional(check, "cni"),
+        })
     }
 }
 
@@ -100,60 +133,6 @@ impl FromText for Profile {
     }
 }
 
-/// How the gateway is reached.
-#[derive(Debug, JsonSchema)]
-#[schemars(deny_unknown_fields, rename = "Gateway")]
-pub(crate) struct GatewayWritten {
-    /// URL of a gateway that already runs, `http://` or `https://`.
-    #[schemars(default, extend("format" = "uri", "pattern" = "^https?://", "examples" = ["http://127.0.0.1:4000"]))]
-    pub(crate) url: Key<At<String>>,
-    /// Where the gateway's master key is found; never the key itself.
-    #[schemars(default)]
-    pub(crate) key: Key<KeyWritten>,
-}
-
-impl Read for GatewayWritten {
-    fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
-        let keys = check.keys(node, &["url", "key"])?;
-        Some(Self { url: keys.optional(check, "url"), key: keys.optional(check, "key") })
-    }
-}
-
-/// Where a key is found.
-#[derive(Debug, JsonSchema)]
-#[schemars(deny_unknown_fields, rename = "Key")]
-pub(crate) struct KeyWritten {
-    /// Name of an environment variable: capital letters, digits, underscores.
-    #[schemars(regex(pattern = r"^[A-Z_][A-Z0-9_]*$"), extend("examples" = ["LITELLM_MASTER_KEY"]))]
-    pub(crate) env: Key<At<String>>,
-}
-
-impl Read for KeyWritten {
-    fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
-        if matches!(node.content, Content::Scalar(_) | Content::List(_)) && !node.is_null() {
-            check.secret_problem(
-                node.place,
-                "`key` must not hold the key itself",
-                "name the environment variable that holds it: `key: { env: LITELLM_MASTER_KEY }`",
-            );
-            return None;
-        }
-        // Whoever writes a key here writes it in all sorts of ways.
-        let named =
-            |entry: &&Entry| entry.key.value == "env" && matches!(entry.value.content, Content::Scalar(_));
-        for entry in node.entries().iter().filter(|entry| !named(entry)) {
-            check.hide_all(&entry.value);
-        }
-        let keys = check.keys(node, &["env"])?;
-        let env = if keys.strange {
-            keys.optional(check, "env")
-        } else {
-            keys.required(check, "env", "env: LITELLM_MASTER_KEY")
-        };
-        Some(Self { env })
-    }
-}
-
 /// Something that can be up or down.
 #[derive(Debug, JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "Component")]
@@ -163,7 +142,22 @@ pub(crate) struct ComponentWritten {
     pub(crate) aliases: Key<At<Items<At<String>>>>,
     /// How it is taken down here.
     pub(crate) down: Key<At<Fault>>,
-    /// How long it may take from heal to serving a completion.
+    /// Kubernetes: its URL outside the cluster; what `{ blackhole: ... }` cuts off.
+    #[schemars(default, extend("format" = "uri", "pattern" = "^https?://", "examples" = ["https://ollama.com"]))]
+    pub(crate) endpoint: Key<At<String>>,
+    /// Kubernetes: the Deployment that runs it, `namespace/name`; what `scale-to-zero` and `isolate` act on.
+    #[schemars(default, extend("pattern" = cluster::OBJECT_PATTERN, "examples" = ["ml/vllm"]))]
+    pub(crate) deployment: Key<At<String>>,
+    /// Kubernetes: the Service that the gateway reaches it by; by default it is called as the Deployment.
+    #[schemars(default, extend("pattern" = cluster::OBJECT_PATTERN, "examples" = ["ml/vllm"]))]
+    pub(crate) service: Key<At<String>>,
+    /// Kubernetes: port of the Service; by default the only one that it has.
+    #[schemars(default, range(min = 1, max = 65535))]
+    pub(crate) port: Key<At<Text<u64>>>,
+    /// Kubernetes: who may be paused while it is down, beside those of the whole file.
+    #[schemars(default)]
+    pub(crate) opponents: Key<At<OpponentsWritten>>,
+    /// How long it may take from heal to serving a completion; `15m` where a Deployment is scaled back up.
     #[schemars(default, extend("default" = READY_WITHIN))]
     pub(crate) ready_within: Key<At<Text<Period>>>,
     /// What one run may ask of it; unlimited where left out.
@@ -173,10 +167,26 @@ pub(crate) struct ComponentWritten {
 
 impl Read for ComponentWritten {
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
-        let keys = check.keys(node, &["aliases", "down", "ready_within", "ceilings"])?;
+        let known = [
+            "aliases",
+            "down",
+            "endpoint",
+            "deployment",
+            "service",
+            "port",
+            "opponents",
+            "ready_within",
+            "ceilings",
+        ];
+        let keys = check.keys(node, &known)?;
         Some(Self {
             aliases: keys.required(check, "aliases", "aliases: [cloud-kimi]"),
             down: keys.required(check, "down", "down: blackhole"),
+            endpoint: keys.optional(check, "endpoint"),
+            deployment: keys.optional(check, "deployment"),
+            service: keys.optional(check, "service"),
+            port: keys.optional(check, "port"),
+            opponents: keys.optional(check, "opponents"),
             ready_within: keys.optional(check, "ready_within"),
             ceilings: keys.optional(check, "ceilings"),
         })
@@ -268,15 +278,6 @@ impl JsonSchema for Fault {
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         FaultSchema::json_schema(generator)
-    }
-}
-
-impl FromText for Mechanism {
-    fn read(text: &str) -> Result<Self, (String, String)> {
-        one_of("mechanism", text, &Self::WORDS)
-    }
-    fn schema(generator: &mut SchemaGenerator) -> Schema {
-        generator.subschema_for::<Self>()
     }
 }
 

@@ -7,7 +7,7 @@ mod state;
 
 use serde::{Deserialize, Serialize};
 
-use crate::environment::{Environment, FaultKind};
+use crate::environment::{Environment, FaultKind, Mechanism};
 use crate::scenario::{Answer, ComponentState, Forms, Recovery, Scenario};
 use crate::units::{Period, Rate};
 
@@ -233,6 +233,16 @@ fn planned_routes(scenario: &Scenario, environment: &Environment, change: &Chang
 #[must_use]
 pub fn undo_words(kind: &PlannedKind, component: &str) -> String {
     match kind {
+        PlannedKind::Down(FaultKind::ScaleToZero) => {
+            format!("scale {component} back to the count that it had")
+        }
+        PlannedKind::Down(FaultKind::Isolate) => format!("let the pods of {component} be reached again"),
+        PlannedKind::Down(FaultKind::BlackholeBy(Mechanism::EgressProxy)) => {
+            format!("set the proxy before {component} to pass")
+        }
+        PlannedKind::Down(FaultKind::BlackholeBy(_)) => {
+            format!("let the gateway's pods reach {component} again")
+        }
         PlannedKind::Down(_) => format!("set the gate before {component} to pass"),
         PlannedKind::Gone(aliases) => format!("let {component} know {} again", aliases.join(", ")),
     }

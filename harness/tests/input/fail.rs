@@ -66,6 +66,9 @@ fn secrets_are_never_shown() {
         ("env-key-lower-case.yaml", "hunter2"),
         ("env-key-twice.yaml", "hunter2"),
         ("env-key-as-tag.yaml", "hunter2"),
+        ("env-cluster-key-in-file.yaml", "hunter2"),
+        ("env-cluster-key-as-field.yaml", "hunter2"),
+        ("env-cluster-password-in-endpoint.yaml", "hunter2"),
     ] {
         let path = super::fail_file(file);
         let problems = input::load(&[], path.to_str()).unwrap_err();

@@ -218,7 +218,9 @@ fn the_examples_of_the_documentation_load() {
     let mut examples = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let scenario = write(root.path(), "scenario.yaml", examples.next().unwrap());
     let environment = write(root.path(), "environment.yaml", examples.next().unwrap());
+    let cluster = write(root.path(), "cluster.yaml", examples.next().unwrap());
     assert_eq!(examples.next(), None);
+    assert_eq!(input::load(&[], cluster.to_str()).unwrap().environment.name, "home-cluster");
     assert_eq!(input::load(&[scenario], None).unwrap().warnings, []);
     let one = write(root.path(), "one.yaml", &super::scenario("one", ""));
     assert_eq!(input::load(&[one], environment.to_str()).unwrap().environment.name, "local");

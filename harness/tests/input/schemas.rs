@@ -95,7 +95,14 @@ fn schemas_refuse_what_has_the_wrong_shape() {
     }
     for name in [
         "env-kubernetes",
-        "env-down-with-value",
+        "env-missing-embedded",
+        "env-cluster-faults",
+        "env-cluster-key-in-file",
+        "env-cluster-key-half",
+        "env-cluster-key-both",
+        "env-cluster-gateway-url",
+        "env-cluster-names",
+        "env-cluster-no-namespaces",
         "env-unknown-fault",
         "env-many",
         "env-empty-parts",

@@ -54,6 +54,7 @@ const EDGES: [(&str, &[&str]); 17] = [
             "units",
             "input",
             "scenario",
+            "environment",
             "plan",
             "journal",
             "gateway",

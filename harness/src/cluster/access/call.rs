@@ -82,6 +82,11 @@ impl Target {
         Self { resource: K::plural(kind).as_ref().into(), namespace: namespace.map(Into::into), name: None }
     }
 
+    /// An object without a namespace.
+    pub fn whole<K: Resource>(kind: &K::DynamicType, name: &str) -> Self {
+        Self { resource: K::plural(kind).as_ref().into(), namespace: None, name: Some(name.into()) }
+    }
+
     pub(super) fn scale(deployment: &ObjectName) -> Self {
         Self::new("deployments/scale", deployment)
     }

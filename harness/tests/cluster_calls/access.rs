@@ -1,0 +1,170 @@
+//! Calls in general.
+
+use std::time::Duration;
+
+use harness::cluster::access::{Access, AccessError, Failure, Target, Verb};
+use harness::cluster::permissions;
+use harness::environment::ObjectName;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use serde_json::json;
+use wiremock::ResponseTemplate;
+
+use super::{Api, answer, refusal};
+
+fn vllm() -> ObjectName {
+    ObjectName::new("ml", "vllm")
+}
+
+#[tokio::test]
+async fn a_refusal_surfaces_at_once_in_words_and_is_not_repeated() {
+    let api = Api::start(|_| refusal(503, "ServiceUnavailable", "the \u{1b}[31mserver\r\nis busy")).await;
+    let error = api.access().await.get::<Deployment>(&vllm()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot get deployments ml/vllm: 503 ServiceUnavailable: the  [31mserver  is busy"
+    );
+    assert!(error.is_outcome_unknown());
+    assert_eq!(api.asked().await, ["GET /apis/apps/v1/namespaces/ml/deployments/vllm"]);
+}
+
+#[tokio::test]
+async fn silence_ends_in_time() {
+    let api = Api::start(|_| ResponseTemplate::new(200).set_delay(Duration::from_secs(60))).await;
+    let access = api.access().await.with_limit(Duration::from_millis(200));
+    let started = std::time::Instant::now();
+    let error = access.get::<Deployment>(&vllm()).await.unwrap_err();
+    assert_eq!(error.failure, Failure::TimedOut(Duration::from_millis(200)));
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(error.to_string().ends_with("no answer within 0.2 s"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_a_failure_of_the_transport() {
+    let kubeconfig = {
+        let api = Api::start(|_| ResponseTemplate::new(200)).await;
+        let mut kubeconfig = api.kubeconfig();
+        // A port that nobody listens on: it was somebody's and is free again.
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        kubeconfig["clusters"][0]["cluster"]["server"] = json!(format!("http://127.0.0.1:{port}"));
+        kubeconfig
+    };
+    let access = Access::with_kubeconfig(&kubeconfig, "mock", &["ml".to_owned()]).await.unwrap();
+    let error = access.get::<Deployment>(&vllm()).await.unwrap_err();
+    assert!(matches!(error.failure, Failure::Transport(_)), "{error}");
+    assert!(error.to_string().to_lowercase().contains("connect"), "{error}");
+    assert!(!format!("{error:?} {access:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn nothing_is_changed_outside_the_namespaces() {
+    let api = Api::start(|_| answer(200, &json!({}))).await;
+    let access = api.access().await;
+    let elsewhere = ObjectName::new("kube-system", "coredns");
+    let error = access.set_scale(&elsewhere, 0, "1").await.unwrap_err();
+    assert_eq!(error.failure, Failure::NotAllowed);
+    let error = access.delete::<ConfigMap>(&elsewhere, "u").await.unwrap_err();
+    assert_eq!(error.failure, Failure::NotAllowed);
+    let error = access.create(&elsewhere, &ConfigMap::default()).await.unwrap_err();
+    assert_eq!(error.failure, Failure::NotAllowed);
+    let error = access
+        .bounded(Verb::Patch, Target::whole::<k8s_openapi::api::core::v1::Node>(&(), "n"), async { Ok(()) })
+        .await
+        .unwrap_err();
+    assert_eq!(error.failure, Failure::NotAllowed, "what has no namespace is outside of all");
+    assert_eq!(api.asked().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn lists_are_read_page_by_page_and_not_without_end() {
+    let api = Api::start(|request| {
+        let last = request.url.query().is_some_and(|query| query.contains("continue=two"));
+        let next = if last { "" } else { "two" };
+        let pod = json!({ "metadata": { "name": if last { "b" } else { "a" } } });
+        answer(200, &json!({ "kind": "PodList", "apiVersion": "v1", "metadata": { "continue": next }, "items": [pod] }))
+    })
+    .await;
+    let pods: Vec<Pod> = api.access().await.list(Some("ml"), "app=vllm").await.unwrap();
+    assert_eq!(pods.iter().filter_map(|pod| pod.metadata.name.as_deref()).collect::<Vec<_>>(), ["a", "b"]);
+    let asked = api.asked().await;
+    assert_eq!(asked[0], "GET /api/v1/namespaces/ml/pods?labelSelector=app%3Dvllm&limit=500");
+    assert!(asked[1].contains("continue=two") && asked.len() == 2, "{asked:?}");
+
+    let endless =
+        Api::start(|_| answer(200, &json!({ "metadata": { "continue": "more" }, "items": [] }))).await;
+    let error = endless.access().await.list::<Pod>(Some("ml"), "").await.unwrap_err();
+    assert!(matches!(error.failure, Failure::TooMany(_)), "{error}");
+    assert!(endless.asked().await.len() <= 40);
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_not_read_whole() {
+    let api = Api::start(|_| ResponseTemplate::new(200).set_body_bytes(vec![b' '; 33 * 1024 * 1024])).await;
+    let access = api.access().await.with_limit(Duration::from_secs(60));
+    let error = access.get::<Deployment>(&vllm()).await.unwrap_err();
+    assert!(matches!(&error.failure, Failure::Transport(words) if words.contains("limit")), "{error}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_not_shown() {
+    let api =
+        Api::start(|_| ResponseTemplate::new(200).set_body_string("{\"data\": {\"key\": \"hunter2")).await;
+    let error = api.access().await.get::<Secret>(&ObjectName::new("apps", "keys")).await.unwrap_err();
+    assert!(matches!(error.failure, Failure::Unreadable(_)), "{error}");
+    assert!(!format!("{error} {error:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_key_is_read_from_one_field_and_never_printed() {
+    let api =
+        Api::start(|_| answer(200, &json!({ "data": { "KEY": "c2staHVudGVyMgo=", "OTHER": "/w==" } }))).await;
+    let access = api.access().await;
+    let name = ObjectName::new("apps", "keys");
+    let key = access.secret(&name, "KEY").await.unwrap();
+    assert_eq!((key.expose(), format!("{key:?}").as_str()), ("sk-hunter2", "***"));
+    for (field, words) in [("NONE", "no text in its field NONE"), ("OTHER", "no text in its field OTHER")] {
+        let error = access.secret(&name, field).await.unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_context_that_is_named_is_used() {
+    let api = Api::start(|_| ResponseTemplate::new(404)).await;
+    let error = Access::with_kubeconfig(&api.kubeconfig(), "home", &[]).await.unwrap_err();
+    assert_eq!(error.to_string(), "the kubeconfig in memory has no context home; it has: wrong, mock");
+    let unusable = Access::with_kubeconfig(&api.kubeconfig(), "wrong", &[]).await.unwrap_err();
+    assert!(matches!(unusable, AccessError::Unusable { .. }), "{unusable}");
+    let none = Access::with_kubeconfig(&json!(["hunter2"]), "home", &[]).await.unwrap_err();
+    assert!(!none.to_string().contains("hunter2"), "{none}");
+    let access = api.access().await.fresh().await.unwrap();
+    assert!(access.find::<Deployment>(&vllm()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn each_verb_is_asked_for() {
+    let api = Api::start(|request| {
+        let mut review: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        let asked = &review["spec"]["resourceAttributes"];
+        let allowed = asked["verb"] != "patch";
+        review["status"] = json!({ "allowed": allowed });
+        answer(201, &review)
+    })
+    .await;
+    let environment = harness::input::load(&[], Some("tests/cluster_calls/home.yaml")).unwrap().environment;
+    let needs = permissions::needed(&environment);
+    let has =
+        |resource: &str, verb: &str| needs.iter().any(|need| need.resource == resource && need.verb == verb);
+    assert!(has("pods/exec", "get") && has("pods/exec", "create"), "either alone is refused");
+    assert!(has("deployments/scale", "patch") && !has("deployments", "patch"), "no more than the count");
+    assert!(has("jobs", "create") && has("networkpolicies", "delete") && has("secrets", "get"));
+    assert!(has("pods/portforward", "create") && !has("pods/ephemeralcontainers", "patch"));
+    let answers = permissions::ask(&api.access().await, needs).await.unwrap();
+    let missing: Vec<String> = permissions::missing(&answers)
+        .map(|need| format!("{} {} {}", need.verb, need.resource, need.name.as_deref().unwrap_or("*")))
+        .collect();
+    assert_eq!(missing, ["patch deployments/scale ollama", "patch deployments/scale vllm"]);
+    let paths = api.asked().await;
+    assert!(paths.iter().all(|path| path == "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews"));
+}

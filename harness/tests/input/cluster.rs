@@ -1,0 +1,100 @@
+//! Environments that are about a Kubernetes cluster.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use harness::environment::{
+    Cni, Environment, FaultKind, KeySource, Kind, Mechanism, ObjectName, Opponent, Profile, Reach,
+};
+use harness::input;
+use harness::units::Period;
+
+fn loaded(text: &str) -> Environment {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("env.yaml");
+    fs::write(&path, text).unwrap();
+    input::load(&[], path.to_str()).unwrap_or_else(|problems| panic!("{problems}")).environment
+}
+
+const ROUTES: &str = "\
+routes:
+  agent: { model: cloud-kimi, fallbacks: [cloud-minimax, vllm-qwen, ollama-qwen] }
+  coder: { model: cloud-qwen3-coder }
+";
+
+fn home() -> String {
+    format!(
+        "\
+environment: home-cluster
+kubernetes: {{ context: home, namespaces: [ml, apps] }}
+gateway: {{ service: ml/litellm, port: 4001, pods: \"app=litellm\",
+           key: {{ secret: apps/openclaw-secrets, field: LITELLM_MASTER_KEY }} }}
+opponents: {{ pause: [argo-cd] }}
+users: {{ postpone: 10m }}
+components:
+  cloud:  {{ aliases: [cloud-kimi, cloud-minimax, cloud-qwen3-coder], endpoint: \"https://ollama.com\",
+            down: {{ blackhole: network-policy }} }}
+  vllm:   {{ aliases: [vllm-qwen], deployment: ml/vllm, down: scale-to-zero, opponents: {{ pause: [keda] }} }}
+  ollama: {{ aliases: [ollama-qwen], deployment: ml/ollama, service: ml/ollama-serve, port: 11434, down: isolate }}
+{ROUTES}"
+    )
+}
+
+#[test]
+fn a_cluster_is_read() {
+    let environment = loaded(&home());
+    let cluster = environment.cluster().expect("a cluster");
+    assert_eq!(cluster.reach, Reach::Context { context: "home".into(), kubeconfig: None });
+    assert_eq!(cluster.namespaces, ["ml", "apps"]);
+    assert_eq!(cluster.postpone, Some(Period::from_secs(600)));
+    let gateway = &cluster.gateway;
+    assert_eq!((gateway.port, gateway.pods.as_str()), (4001, "app=litellm"));
+    assert_eq!(gateway.deployment, ObjectName::new("ml", "litellm"), "called as the Service");
+    let secret = ObjectName::new("apps", "openclaw-secrets");
+    assert_eq!(gateway.key, Some(KeySource::Secret { secret, field: "LITELLM_MASTER_KEY".into() }));
+    let [cloud, vllm, ollama] = ["cloud", "vllm", "ollama"].map(|name| &environment.components[name]);
+    assert_eq!(cloud.down, FaultKind::BlackholeBy(Mechanism::NetworkPolicy));
+    assert_eq!(cloud.endpoint.as_deref(), Some("https://ollama.com"));
+    assert_eq!(cloud.ready_within, Period::from_secs(30));
+    assert_eq!((vllm.down, vllm.ready_within), (FaultKind::ScaleToZero, Period::from_secs(900)));
+    assert_eq!(vllm.service, Some(ObjectName::new("ml", "vllm")), "called as the Deployment");
+    assert_eq!((ollama.down, ollama.port), (FaultKind::Isolate, Some(11434)));
+    assert_eq!(ollama.service, Some(ObjectName::new("ml", "ollama-serve")));
+    assert_eq!(environment.pause("vllm"), BTreeSet::from([Opponent::ArgoCd, Opponent::Keda]));
+    assert_eq!(environment.pause("ollama"), BTreeSet::from([Opponent::ArgoCd]));
+}
+
+#[test]
+fn a_cluster_from_inside_and_a_mock_one_need_no_context() {
+    let inside = home().replace("context: home", "in_cluster: true");
+    assert_eq!(loaded(&inside).cluster().unwrap().reach, Reach::InCluster);
+    let mock = home()
+        .replace("context: home, ", "")
+        .replace("\nkubernetes", "\nembedded: { profile: fast, cni: cilium }\nkubernetes");
+    let reach = Reach::Embedded { profile: Profile::Fast, cni: Cni::Cilium, context: "mock".into() };
+    assert_eq!(loaded(&mock).cluster().unwrap().reach, reach);
+}
+
+#[test]
+fn what_a_journal_holds_of_an_environment_reads_back() {
+    let environment = loaded(&home());
+    let text = serde_json::to_string(&environment).unwrap();
+    assert_eq!(serde_json::from_str::<Environment>(&text).unwrap(), environment);
+}
+
+#[test]
+fn an_environment_of_an_older_journal_reads_on() {
+    let old = r#"{"name":"local","kind":{"embedded":{"profile":"fast"}},"gateway":{"url":null,"key_env":null},
+        "components":{"cloud":{"aliases":["cloud-kimi"],"down":"blackhole","ready_within":"5s",
+            "ceilings":{"requests":5000,"tokens":null,"cost_usd":null,"usd_per_million_tokens":null,"rate":null}}},
+        "routes":{"agent":{"model":"cloud-kimi","fallbacks":[]}},
+        "source":{"name":"built in: local.yaml","sha256":"00"}}"#;
+    let environment: Environment = serde_json::from_str(old).unwrap();
+    assert_eq!(environment.kind, Kind::Embedded { profile: Profile::Fast });
+    let cloud = &environment.components["cloud"];
+    assert_eq!((cloud.down, &cloud.deployment, cloud.pause.len()), (FaultKind::Blackhole, &None, 0));
+    // What is new is not written where it says nothing, so that an older program reads on too.
+    let written = serde_json::to_value(&environment).unwrap();
+    let old: serde_json::Value = serde_json::from_str(old).unwrap();
+    assert_eq!(written, old);
+}
