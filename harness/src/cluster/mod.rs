@@ -9,8 +9,10 @@
 
 pub mod access;
 pub mod faults;
+pub mod forward;
 pub mod mutation;
 pub mod opponents;
+pub mod others;
 pub mod permissions;
 pub mod prober;
 pub mod refusals;

@@ -8,6 +8,9 @@ use super::symptom::Symptom;
 /// Lost connections that are remembered.
 const LOST_MAX: usize = 16;
 
+/// Answers whose times are remembered.
+const TOOK_MAX: usize = 32;
+
 /// What is known of a target's held connection. Instants are microseconds on the run's clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeldSeen {
@@ -23,8 +26,8 @@ pub struct HeldSeen {
     pub lost: VecDeque<Lost>,
     /// Why none could be opened, when that was tried last.
     pub not_opened: Option<Symptom>,
-    /// How long the last answer took, in microseconds.
-    pub took_us: Option<u64>,
+    /// How long the last answers took, in microseconds, oldest first.
+    pub took_us: VecDeque<u64>,
 }
 
 /// An established connection ended.
@@ -72,7 +75,10 @@ impl HeldSeen {
             self.born_us = Some(born_us);
             self.answered_sent_us = Some(sent_us);
             self.answered_us = Some(now_us);
-            self.took_us = Some(line.took_ns / 1000);
+            if self.took_us.len() == TOOK_MAX {
+                self.took_us.pop_front();
+            }
+            self.took_us.push_back(line.took_ns / 1000);
             self.silent_since_us = None;
             self.not_opened = None;
             return;

@@ -167,7 +167,7 @@ impl TargetState {
 pub(super) fn words(symptom: &Symptom) -> String {
     match symptom {
         Symptom::Refused => "connection refused".to_owned(),
-        Symptom::Silent => "connect not answered within the hang limit".to_owned(),
+        Symptom::Silent => "no answer to a connect within the hang limit".to_owned(),
         Symptom::Reset => "connection reset while it was made".to_owned(),
         Symptom::Unreachable => "no way there".to_owned(),
         Symptom::Unresolved => "its name has no address".to_owned(),

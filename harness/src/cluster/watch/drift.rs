@@ -86,21 +86,34 @@ impl fmt::Display for What {
     }
 }
 
+impl Drift {
+    /// What happened to which object, and what the cluster told about it.
+    #[must_use]
+    pub fn what_words(&self) -> String {
+        let mut words = format!("{} {}", self.object, self.what);
+        if !self.told.is_empty() {
+            words = format!("{words}; the cluster told: {}", self.told.join("; "));
+        }
+        words
+    }
+
+    /// Who did it, as far as the object says. Who deletes is recorded nowhere, so for a deletion it is who changed
+    /// the object last; nodes and names have no actor.
+    #[must_use]
+    pub fn actor_words(&self) -> Option<String> {
+        match (&self.actor, &self.what) {
+            (_, What::NodeNotReady | What::NodeGone | What::AddressMoved { .. }) | (None, _) => None,
+            (Some(actor), What::PolicyGone | What::DeploymentGone | What::GatewayPodGone) => {
+                Some(format!("unknown; last changed by {actor}"))
+            }
+            (Some(actor), _) => Some(actor.to_string()),
+        }
+    }
+}
+
 impl fmt::Display for Drift {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", self.object, self.what)?;
-        match (&self.actor, &self.what) {
-            (_, What::NodeNotReady | What::NodeGone | What::AddressMoved { .. }) => {}
-            (Some(actor), What::PolicyGone | What::DeploymentGone | What::GatewayPodGone) => {
-                // Who deletes is not recorded.
-                write!(formatter, "; last changed by {actor}")?;
-            }
-            (Some(actor), _) => write!(formatter, " by {actor}")?,
-            (None, _) => formatter.write_str(" by somebody that the object does not name")?,
-        }
-        if !self.told.is_empty() {
-            write!(formatter, "; the cluster told: {}", self.told.join("; "))?;
-        }
-        Ok(())
+        let actor = self.actor_words();
+        write!(formatter, "{} (by {})", self.what_words(), actor.as_deref().unwrap_or("someone unknown"))
     }
 }

@@ -21,6 +21,7 @@ use k8s_openapi::api::core::v1::{Event as ClusterEvent, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
+use kube::core::Selector;
 use kube::runtime::watcher::{Config, Event, watcher};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -32,8 +33,9 @@ pub use self::reduce::{Presence, Reducer};
 pub use self::seen::{Actor, Kind, PodSeen, Seen};
 
 use self::seen::{Watched, name_of};
-use super::access::Access;
+use super::access::{Access, CallError};
 use super::prober;
+use crate::environment::ObjectName;
 use crate::journal::Clock;
 
 /// A server ends a watch after so long, and it is opened again where it ended: a connection that silently died is
@@ -231,6 +233,25 @@ async fn follow_once<K: Watched>(
             None => return "the watch ended".to_owned(),
         }
     }
+}
+
+/// The pods that a selector selects, ready and not on their way out, by name.
+///
+/// # Errors
+/// When they cannot be read.
+pub async fn ready_pods(
+    access: &Access,
+    namespace: &str,
+    selector: &Selector,
+) -> Result<Vec<ObjectName>, CallError> {
+    let pods: Vec<Pod> = access.list(Some(namespace), &selector.to_string()).await?;
+    let ready = pods.iter().filter_map(|pod| match pod.seen() {
+        Seen::Pod(name, seen) if seen.ready && seen.runs && !seen.terminating => Some(name),
+        _ => None,
+    });
+    let mut ready: Vec<ObjectName> = ready.collect();
+    ready.sort();
+    Ok(ready)
 }
 
 /// An error with its causes, each once.

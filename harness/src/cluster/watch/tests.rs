@@ -79,7 +79,7 @@ fn our_own_scaling_is_no_drift_and_somebody_elses_is() {
     let drifts = reducer.take(7, deployment(1, "kubectl"));
     assert_eq!(whats(&drifts), [What::Scaled { expected: 0, found: 1 }]);
     let words = drifts[0].to_string();
-    assert_eq!(words, "Deployment ml/vllm was scaled to 1 while it had to stay at 0 by kubectl (Update)");
+    assert_eq!(words, "Deployment ml/vllm was scaled to 1 while it had to stay at 0 (by kubectl (Update))");
     assert!(take(&mut reducer, deployment(1, "kubectl")).is_empty(), "each is told once");
     reducer.forget_count(&name("vllm"));
     assert!(take(&mut reducer, deployment(3, "kubectl")).is_empty());

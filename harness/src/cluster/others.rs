@@ -1,0 +1,450 @@
+//! Traffic of real users on the gateway.
+//!
+//! A stock LiteLLM prints a line for each request that it has answered, with the client's address, the path and the
+//! status (uvicorn's access line; with `json_logs` the same text inside JSON), so reading its log is enough: no key,
+//! no metrics endpoint, no database. Ours are told apart by number: a request is printed once, after its end, so more
+//! lines than we have sent requests are somebody else's. Where our own address is known, calls from any other are
+//! somebody else's, too. Where the log shows no requests at all (the access log is off), the sockets that a prober
+//! counts are a hint: somebody else is connected.
+//!
+//! What is said is a lower bound: an address of ours may be shared by others (through a node, or a port-forward).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::AsyncReadExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::LogParams;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::access::{Access, Target, Verb};
+use super::prober::Inbound;
+use crate::environment::ObjectName;
+
+/// Longer lines are cut: an access line is short, and stands at the beginning of its line.
+const LINE_BYTES_MAX: usize = 4096;
+/// Clients that are told apart.
+const CLIENTS_MAX: usize = 256;
+/// Our own requests that must have been answered before their absence from the log means something.
+const ANSWERED_MIN: u64 = 5;
+/// Before a log that ended is opened again.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
+/// Paths that make a model work; a client may put a prefix before them.
+const MODEL_PATHS: [&str; 12] = [
+    "/completions",
+    "/embeddings",
+    "/responses",
+    "/messages",
+    "/rerank",
+    "/images/generations",
+    "/images/edits",
+    "/audio/speech",
+    "/audio/transcriptions",
+    "/moderations",
+    ":generateContent",
+    ":streamGenerateContent",
+];
+
+/// A request that the gateway has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLine {
+    /// Who asked; behind a node or a port-forward it is not the client itself.
+    pub client: Option<IpAddr>,
+    /// It makes a model work.
+    pub calls_a_model: bool,
+    /// HTTP status.
+    pub status: u16,
+}
+
+impl AccessLine {
+    /// Read `INFO: 10.0.0.7:51234 - "POST /v1/chat/completions HTTP/1.1" 200 OK`, also inside JSON; `None` for any
+    /// other line.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let (before, request, after) = parts(line)?;
+        let mut words = request.split(' ');
+        let (method, target, version) = (words.next()?, words.next()?, words.next()?);
+        if words.next().is_some() || !version.starts_with("HTTP/") || !target.starts_with('/') {
+            return None;
+        }
+        let digits: String = after.trim_start().chars().take_while(char::is_ascii_digit).collect();
+        let status = digits.parse().ok().filter(|status| (100..600).contains(status))?;
+        let path = target.split('?').next().unwrap_or_default().trim_end_matches('/');
+        let calls_a_model = method == "POST" && MODEL_PATHS.iter().any(|end| path.ends_with(end));
+        Some(Self { client: client(before), calls_a_model, status })
+    }
+}
+
+/// What stands before, in and after the first quotes that hold a request.
+fn parts(line: &str) -> Option<(&str, &str, &str)> {
+    let quote = if line.contains("\\\"") { "\\\"" } else { "\"" };
+    let (before, rest) = line.split_once(quote)?;
+    let (request, after) = rest.split_once(quote)?;
+    Some((before, request, after))
+}
+
+/// The address in `... 10.0.0.7:51234 - `, or `[::1]:51234`.
+fn client(before: &str) -> Option<IpAddr> {
+    let place = before.trim_end().trim_end_matches('-').trim_end();
+    let place = place.rsplit([' ', '"', '\t']).next()?;
+    let (address, port) = place.rsplit_once(':')?;
+    port.parse::<u16>().ok()?;
+    address.trim_matches(['[', ']']).parse().ok()
+}
+
+/// What the log showed since it was begun to be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Requests of any kind, also those of the kubelet.
+    pub requests: u64,
+    /// Requests that made a model work.
+    pub calls: u64,
+    /// Of those, by client; beyond 256 clients they are only in `calls`.
+    pub by_client: BTreeMap<IpAddr, u64>,
+    /// Why a log cannot be read, by pod.
+    pub unread: BTreeMap<ObjectName, String>,
+}
+
+impl Tally {
+    /// Take in a line.
+    pub fn take(&mut self, line: &str) {
+        let Some(line) = AccessLine::parse(line) else { return };
+        self.requests += 1;
+        if line.calls_a_model {
+            self.calls += 1;
+            if let Some(client) = line.client
+                && (self.by_client.len() < CLIENTS_MAX || self.by_client.contains_key(&client))
+            {
+                *self.by_client.entry(client).or_default() += 1;
+            }
+        }
+    }
+}
+
+/// What we did ourselves since then.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ours {
+    /// Model calls sent through the gateway.
+    pub sent: u64,
+    /// Of those, so many were answered some seconds ago, so that the log had to show them.
+    pub answered: u64,
+    /// The addresses that the gateway sees us by; empty where that is not known.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// Whether others use the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// The log shows requests, and none of others.
+    None,
+    /// At least so many calls were not ours.
+    Calls {
+        /// At least so many.
+        count: u64,
+        /// From where, where the address alone tells.
+        from: Vec<(IpAddr, u64)>,
+    },
+    /// The log shows nothing, but others are connected: perhaps idly.
+    Connected(Vec<String>),
+    /// It cannot be told.
+    Unknown(String),
+}
+
+impl Others {
+    /// For the report.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::None => "nobody else used the gateway".to_owned(),
+            Self::Calls { count, from } if from.is_empty() => {
+                format!("at least {count} model calls of others went through the gateway")
+            }
+            Self::Calls { count, from } => {
+                let from: Vec<_> = from.iter().map(|(client, calls)| format!("{client} ({calls})")).collect();
+                format!(
+                    "at least {count} model calls of others went through the gateway, from {}",
+                    from.join(", ")
+                )
+            }
+            Self::Connected(from) => {
+                format!("the gateway's log shows no requests, but others are connected: {}", from.join(", "))
+            }
+            Self::Unknown(why) => format!("whether others use the gateway is not known: {why}"),
+        }
+    }
+}
+
+/// Decide, from what the log showed and what we did meanwhile; `inbound` are connections to the gateway as a prober
+/// in its pod counts them.
+#[must_use]
+pub fn judge(tally: &Tally, ours: &Ours, inbound: Option<&Inbound>) -> Others {
+    let is_ours = |client: &IpAddr| ours.addresses.is_empty() || ours.addresses.contains(client);
+    let mut from: Vec<_> =
+        tally.by_client.iter().filter(|(client, _)| !is_ours(client)).map(|(one, n)| (*one, *n)).collect();
+    from.sort_by_key(|(client, calls)| (std::cmp::Reverse(*calls), *client));
+    let foreign = from.iter().fold(0_u64, |sum, (_, calls)| sum.saturating_add(*calls));
+    // Of the rest, we sent no more than we sent.
+    let surplus = tally.calls.saturating_sub(foreign).saturating_sub(ours.sent);
+    let count = foreign.saturating_add(surplus);
+    if count > 0 {
+        return Others::Calls { count, from };
+    }
+    if let Some((pod, why)) = tally.unread.first_key_value() {
+        return connected(ours, inbound, format!("the log of {pod} cannot be read ({why})"));
+    }
+    if tally.requests == 0 || (tally.calls == 0 && ours.answered >= ANSWERED_MIN) {
+        return connected(ours, inbound, "the gateway's log shows no requests".to_owned());
+    }
+    Others::None
+}
+
+fn connected(ours: &Ours, inbound: Option<&Inbound>, why: String) -> Others {
+    let is_ours = |client: &str| client.parse().is_ok_and(|client| ours.addresses.contains(&client));
+    match inbound {
+        Some(inbound) if !ours.addresses.is_empty() => {
+            let others: Vec<_> = inbound.from.keys().filter(|client| !is_ours(client)).cloned().collect();
+            if others.is_empty() { Others::Unknown(why) } else { Others::Connected(others) }
+        }
+        _ => Others::Unknown(why),
+    }
+}
+
+/// Reads the gateway's logs and counts. Dropping it ends it.
+pub struct LogReader {
+    tally: Arc<Mutex<Tally>>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl LogReader {
+    /// Follow the logs of these pods, from `since` ago on.
+    #[must_use]
+    pub fn start(access: &Access, pods: &[ObjectName], container: Option<&str>, since: Duration) -> Self {
+        let mut reader =
+            Self { tally: Arc::default(), stop: CancellationToken::new(), tasks: JoinSet::new() };
+        for pod in pods {
+            let (access, pod, container) = (access.clone(), pod.clone(), container.map(str::to_owned));
+            let (tally, stop) = (Arc::clone(&reader.tally), reader.stop.clone());
+            reader.tasks.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = follow(&access, &pod, container, since, &tally) => {}
+                }
+            });
+        }
+        reader
+    }
+
+    /// What the logs showed so far.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        lock(&self.tally).clone()
+    }
+
+    /// End it.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    }
+}
+
+fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    // Counters, whole after every step.
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn follow(
+    access: &Access,
+    pod: &ObjectName,
+    container: Option<String>,
+    since: Duration,
+    tally: &Mutex<Tally>,
+) {
+    let mut parameters = LogParams {
+        container,
+        follow: true,
+        since_seconds: Some(i64::try_from(since.as_secs()).unwrap_or(i64::MAX).max(1)),
+        ..LogParams::default()
+    };
+    let api = access.streaming::<Pod>(&pod.namespace);
+    loop {
+        let opened = api.log_stream(&pod.name, &parameters);
+        match access.bounded(Verb::Get, Target::new("pods/log", pod), opened).await {
+            Ok(mut log) => {
+                lock(tally).unread.remove(pod);
+                let mut lines = TextLines::default();
+                let mut bytes = vec![0; 16 * 1024];
+                while let Ok(count @ 1..) = log.read(&mut bytes).await {
+                    let mut tally = lock(tally);
+                    lines.feed(&bytes[..count], |line| tally.take(line));
+                }
+                // A server ends a follow now and then. What was printed meanwhile is not read twice, and so perhaps
+                // not at all; that makes the count smaller, never larger.
+                lock(tally).unread.insert(pod.clone(), "it ended".to_owned());
+            }
+            Err(error) => {
+                lock(tally).unread.insert(pod.clone(), error.failure.to_string());
+                if error.is_forbidden() || error.is_not_found() {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(REOPEN_AFTER).await;
+        (parameters.since_seconds, parameters.tail_lines) = (None, Some(0));
+    }
+}
+
+/// Cuts a log into lines of bounded length.
+#[derive(Debug, Default)]
+struct TextLines {
+    rest: Vec<u8>,
+}
+
+impl TextLines {
+    fn feed(&mut self, bytes: &[u8], mut take: impl FnMut(&str)) {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let room = LINE_BYTES_MAX.saturating_sub(self.rest.len());
+            self.rest.extend_from_slice(&part[..part.len().min(room)]);
+            if part.ends_with(b"\n") {
+                take(String::from_utf8_lossy(&self.rest).trim_end());
+                self.rest.clear();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::{AccessLine, LINE_BYTES_MAX, Others, Ours, Tally, TextLines, judge};
+    use crate::cluster::prober::Inbound;
+    use crate::environment::ObjectName;
+
+    fn line(from: &str, request: &str) -> String {
+        format!("INFO:     {from} - \"{request} HTTP/1.1\" 200 OK")
+    }
+
+    fn tally(lines: &[String]) -> Tally {
+        let mut tally = Tally::default();
+        lines.iter().for_each(|line| tally.take(line));
+        tally
+    }
+
+    fn chats(from: &str, count: usize) -> Vec<String> {
+        vec![line(&format!("{from}:4000"), "POST /v1/chat/completions"); count]
+    }
+
+    fn ours(sent: u64, addresses: &[&str]) -> Ours {
+        let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect::<BTreeSet<_>>();
+        Ours { sent, answered: sent, addresses }
+    }
+
+    #[test]
+    fn access_lines_are_read_in_both_forms_and_nothing_else_is() {
+        let read =
+            |line: &str| AccessLine::parse(line).map(|line| (line.client, line.calls_a_model, line.status));
+        let client = Some("10.42.0.7".parse().unwrap());
+        let plain = line("10.42.0.7:51234", "POST /v1/chat/completions?x=1");
+        assert_eq!(read(&plain), Some((client, true, 200)));
+        let json =
+            r#"{"message": "10.42.0.7:51234 - \"POST /v1/embeddings HTTP/1.1\" 503", "level": "INFO"}"#;
+        assert_eq!(read(json), Some((client, true, 503)));
+        assert_eq!(read(&line("10.42.0.7:1", "GET /health/liveliness")), Some((client, false, 200)));
+        assert_eq!(read(&line("10.42.0.7:1", "POST /key/generate")), Some((client, false, 200)));
+        let six = read(&line("[fd00::7]:1", "POST /engines/x/chat/completions")).unwrap();
+        assert_eq!((six.0, six.1), (Some("fd00::7".parse().unwrap()), true));
+        assert_eq!(read(&line("unix", "POST /chat/completions")), Some((None, true, 200)));
+        for other in
+            ["", "Traceback", "said \"hello there\" 200", "\"POST / HTTP/1.1\" no", "\"a b c d\" 200"]
+        {
+            assert_eq!(read(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn calls_before_we_send_anything_are_others() {
+        let tally = tally(&[chats("10.0.0.9", 2), chats("10.0.0.8", 3)].concat());
+        let words = judge(&tally, &ours(0, &["10.0.0.1"]), None).words();
+        let wanted =
+            "at least 5 model calls of others went through the gateway, from 10.0.0.8 (3), 10.0.0.9 (2)";
+        assert_eq!(words, wanted);
+        assert_eq!(judge(&tally, &ours(0, &[]), None), Others::Calls { count: 5, from: Vec::new() });
+    }
+
+    #[test]
+    fn more_lines_than_we_sent_are_others() {
+        let tally = tally(&chats("10.0.0.1", 12));
+        assert_eq!(judge(&tally, &ours(12, &[]), None), Others::None);
+        assert_eq!(judge(&tally, &ours(20, &[]), None), Others::None, "some are still under way");
+        assert_eq!(judge(&tally, &ours(10, &["10.0.0.1"]), None), Others::Calls { count: 2, from: vec![] });
+    }
+
+    #[test]
+    fn a_log_without_requests_says_nothing_and_sockets_hint() {
+        let inbound = |from: &str| Inbound {
+            from: BTreeMap::from([("10.0.0.1".to_owned(), 1), (from.to_owned(), 2)]),
+            ..Inbound::default()
+        };
+        let silent = tally(&[]);
+        let ours = ours(50, &["10.0.0.1"]);
+        assert!(matches!(judge(&silent, &ours, None), Others::Unknown(_)));
+        let health = tally(&[line("10.0.0.2:1", "GET /health/readiness")]);
+        assert!(matches!(judge(&health, &ours, None), Others::Unknown(_)), "ours are missing in it");
+        let hint = judge(&silent, &ours, Some(&inbound("10.0.0.7")));
+        assert_eq!(hint, Others::Connected(vec!["10.0.0.7".to_owned()]));
+        assert!(matches!(judge(&silent, &ours, Some(&inbound("10.0.0.1"))), Others::Unknown(_)));
+        let mut forbidden = tally(&chats("10.0.0.1", 3));
+        forbidden.unread.insert(ObjectName::new("ml", "litellm-1"), "403 Forbidden".to_owned());
+        assert!(judge(&forbidden, &ours, None).words().contains("403"));
+    }
+
+    proptest! {
+        /// Nobody is ever accused for what we sent ourselves, and others beyond that always are.
+        #[test]
+        fn others_are_at_most_those_that_there_were(
+            sent in 0_u64..40,
+            printed in 0_u64..40,
+            others in prop::collection::vec(1_usize..20, 0..5),
+            known in any::<bool>(),
+        ) {
+            let printed = printed.min(sent);
+            let mut lines = chats("10.0.0.1", usize::try_from(printed).unwrap());
+            for (index, calls) in others.iter().enumerate() {
+                lines.extend(chats(&format!("10.0.1.{index}"), *calls));
+            }
+            let truth: u64 = others.iter().map(|calls| *calls as u64).sum();
+            let addresses: &[&str] = if known { &["10.0.0.1"] } else { &[] };
+            match judge(&tally(&lines), &ours(sent, addresses), None) {
+                Others::Calls { count, .. } => prop_assert!(count <= truth && (!known || count == truth)),
+                Others::None | Others::Unknown(_) => prop_assert!(!known || truth == 0),
+                Others::Connected(_) => prop_assert!(false, "nobody counted sockets"),
+            }
+        }
+
+        #[test]
+        fn no_line_panics_and_memory_is_bounded(bytes in prop::collection::vec(any::<u8>(), 0..9000)) {
+            let mut lines = TextLines::default();
+            lines.feed(&bytes, |line| {
+                let _ = AccessLine::parse(line);
+            });
+            prop_assert!(lines.rest.len() <= LINE_BYTES_MAX);
+        }
+
+        #[test]
+        fn quoted_things_do_not_panic(text in "[ \"\\\\:/0-9A-Z.\\[\\]-]{0,80}") {
+            let _ = AccessLine::parse(&text);
+        }
+    }
+}
