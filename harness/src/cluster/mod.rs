@@ -12,6 +12,7 @@ pub mod faults;
 pub mod mutation;
 pub mod opponents;
 pub mod permissions;
+pub mod preview;
 pub mod refusals;
 
 /// Who we are in `managedFields`.
