@@ -17,7 +17,7 @@ pub(super) fn plan(files: &FileArguments) -> ExitStatus {
         Ok(loaded) => loaded,
         Err(status) => return status,
     };
-    let plan = resolve(&loaded.scenarios, &loaded.environment, crate::run::LEAD, 0);
+    let plan = resolve(&loaded.scenarios, &loaded.environment, crate::run::lead(&loaded.environment), 0);
     let mut text = describe(&plan, &loaded.environment);
     let Some(cluster) = loaded.environment.cluster() else { return printer::data(&text) };
     if let Reach::Embedded { .. } = cluster.reach {

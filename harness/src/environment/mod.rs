@@ -44,6 +44,12 @@ impl Environment {
         }
     }
 
+    /// Whether everything is in this process or on this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.cluster().is_none_or(|cluster| matches!(cluster.reach, Reach::Embedded { .. }))
+    }
+
     /// Who may be paused while a component is down.
     #[must_use]
     pub fn pause(&self, component: &str) -> BTreeSet<Opponent> {

@@ -3,8 +3,11 @@
 
 mod conductor;
 mod enter;
+mod gateway_in_cluster;
+mod in_cluster;
 mod leave;
 mod live;
+mod mock_cluster;
 mod serve;
 mod stage;
 mod stop;
@@ -33,8 +36,11 @@ pub use serve::{ServeOptions, Serving, serve};
 use stage::{Keys, Stage, panic_words, placeholder_urls, upstream_models};
 pub use stop::Stop;
 
-/// Traffic before each injection in a local run.
-pub const LEAD: Period = Period(Duration::from_secs(3));
+/// Traffic before each injection, so that a baseline exists.
+#[must_use]
+pub fn lead(environment: &Environment) -> Period {
+    Period::from_secs(if environment.is_local() { 3 } else { 10 })
+}
 
 /// What to run.
 pub struct RunOptions {
@@ -145,13 +151,17 @@ pub struct Finished {
 pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finished, RunError> {
     // Fails here, before anything exists, where the configuration does not fit: a person's mistake.
     let source_error = |source| RunError::Config { name: options.config.name.clone(), source };
-    let draft = against(&options.config, &options.environment, &placeholder_urls(&options.environment));
-    let draft = draft.map_err(source_error)?;
+    let draft = if options.environment.is_local() {
+        let draft = against(&options.config, &options.environment, &placeholder_urls(&options.environment));
+        Some(draft.map_err(source_error)?)
+    } else {
+        None
+    };
     let keys = Keys::of(&options.environment)?;
     let clock = Clock::starting_now();
     let started_at = Timestamp::now();
     let seed = rand::rng().random::<u32>().into();
-    let plan = plan::resolve(&options.scenarios, &options.environment, LEAD, seed);
+    let plan = plan::resolve(&options.scenarios, &options.environment, lead(&options.environment), seed);
     let (run_id, dir) = run_directory(&options.out, started_at)?;
     let mut journal = Journal::create(&dir.join(FILE_NAME), clock)?;
     point_latest(&options.out, &dir);
@@ -161,11 +171,15 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
     journal.append_durably(Event::RunStarted(Box::new(RunStarted {
         format: FORMAT,
         program: env!("CARGO_PKG_VERSION").to_owned(),
-        run_id,
+        run_id: run_id.clone(),
         started_at: format!("{started_at:.3}"),
-        gateway_kind: options.gateway.word().to_owned(),
-        gateway_config: format!("{} (sha256 {})", options.config.name, &draft.sha256_of_source[..12]),
-        upstream_models: upstream_models(&draft),
+        // Only LiteLLM is asked for what a run in a cluster needs to know.
+        gateway_kind: if draft.is_some() { options.gateway.word() } else { "litellm" }.to_owned(),
+        gateway_config: draft.as_ref().map_or_else(
+            || "its own".to_owned(),
+            |draft| format!("{} (sha256 {})", options.config.name, &draft.sha256_of_source[..12]),
+        ),
+        upstream_models: draft.as_ref().map(upstream_models).unwrap_or_default(),
         environment: options.environment.clone(),
         plan: plan.clone(),
         made_with: machine(),
@@ -179,6 +193,7 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
         plan,
         draft,
         keys,
+        run_id,
         dir: dir.clone(),
         watcher,
         left: OnceLock::new(),

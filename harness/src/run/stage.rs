@@ -35,8 +35,10 @@ pub(super) struct Stage<'a> {
     pub(super) journal: Arc<Journal>,
     pub(super) options: &'a RunOptions,
     pub(super) plan: Plan,
-    pub(super) draft: LocalConfig,
+    /// The gateway's configuration, where the run starts one.
+    pub(super) draft: Option<LocalConfig>,
     pub(super) keys: Keys,
+    pub(super) run_id: String,
     pub(super) dir: PathBuf,
     pub(super) watcher: Arc<dyn Watcher>,
     /// What could not be undone, once that is known.
@@ -45,22 +47,41 @@ pub(super) struct Stage<'a> {
 
 impl Stage<'_> {
     pub(super) async fn play(&self) -> Ended {
-        let world = match self.start_world().await {
+        match (self.options.environment.cluster(), &self.draft) {
+            (Some(cluster), draft) => self.play_in_cluster(cluster, draft.as_ref()).await,
+            (None, Some(draft)) => self.play_embedded(draft).await,
+            (None, None) => self.refuse("there is no configuration for a gateway"),
+        }
+    }
+
+    async fn play_embedded(&self, draft: &LocalConfig) -> Ended {
+        let world = match self.start_world(draft).await {
             Ok(world) => Arc::new(world),
             Err(error) => return self.refuse(&format!("the mock world did not start: {error}")),
         };
-        let ended = self.play_in(&world).await;
+        let urls = self.options.environment.components.keys();
+        let urls = urls.filter_map(|name| Some((name.clone(), world.base_url(name)?))).collect();
+        let ended = match self.start_gateway(&urls).await {
+            Ok(gateway) => {
+                let ended = self.conduct_embedded(&world, &gateway, draft).await;
+                self.stop_gateway(gateway).await;
+                ended
+            }
+            Err(ended) => ended,
+        };
         world.shutdown().await;
         ended
     }
 
-    async fn play_in(&self, world: &Arc<World>) -> Ended {
+    /// A gateway before components that listen at these URLs.
+    ///
+    /// # Errors
+    /// How the run ended without one.
+    pub(super) async fn start_gateway(&self, urls: &BTreeMap<String, String>) -> Result<Gateway, Ended> {
         let environment = &self.options.environment;
-        let urls =
-            environment.components.keys().filter_map(|name| Some((name.clone(), world.base_url(name)?)));
-        let config = match against(&self.options.config, environment, &urls.collect()) {
+        let config = match against(&self.options.config, environment, urls) {
             Ok(config) => config,
-            Err(error) => return self.refuse(&error.to_string()),
+            Err(error) => return Err(self.refuse(&error.to_string())),
         };
         let mut progress = |line: &str| self.watcher.progress(line);
         let start = Gateway::start(
@@ -73,10 +94,10 @@ impl Stage<'_> {
         );
         let gateway = tokio::select! {
             // Dropping the start kills what it has started.
-            () = self.options.stop.token().cancelled() => return self.interrupted(),
+            () = self.options.stop.token().cancelled() => return Err(self.interrupted()),
             started = start => match started {
                 Ok(gateway) => gateway,
-                Err(error) => return self.refuse(&error.to_string()),
+                Err(error) => return Err(self.refuse(&error.to_string())),
             },
         };
         let unsupported = unimitated(&gateway.unsupported, &config, environment);
@@ -88,20 +109,22 @@ impl Stage<'_> {
             unsupported,
             adapted: config.warnings.clone(),
         }));
-        let ended = self.conduct(world, &gateway).await;
+        Ok(gateway)
+    }
+
+    pub(super) async fn stop_gateway(&self, gateway: Gateway) {
         if let Some(text) = gateway.ended_by_itself() {
             self.journal.append(Event::Found { text });
         }
         if let Err(error) = gateway.stop().await {
             self.journal.append(Event::Found { text: error.to_string() });
         }
-        ended
     }
 
-    async fn conduct(&self, world: &Arc<World>, gateway: &Gateway) -> Ended {
+    async fn conduct_embedded(&self, world: &Arc<World>, gateway: &Gateway, draft: &LocalConfig) -> Ended {
         let budgets = tokio::select! {
             () = self.options.stop.token().cancelled() => return self.interrupted(),
-            left = self.warm_up(gateway) => left,
+            left = self.warm_up(&gateway.url, &self.keys.probes, draft) => left,
         };
         let prober = match Prober::new(&gateway.url, self.keys.probes.clone(), self.journal.clock()) {
             Ok(prober) => prober,
@@ -111,15 +134,13 @@ impl Stage<'_> {
             Ok(client) => client,
             Err(error) => return self.refuse(&format!("no HTTP client for the witness: {error}")),
         };
-        let means = Means {
-            target: Target::Embedded(Embedded::new(
-                Arc::clone(world),
-                components(&self.draft, &self.options.environment),
-                client,
-            )),
-            prober,
-            budgets,
-        };
+        let components = components(draft, &self.options.environment);
+        let target = Target::Embedded(Embedded::new(Arc::clone(world), components, client));
+        self.conduct(Means { target, prober, budgets }).await.0
+    }
+
+    /// The conductor with all of its ways out; what was changed is undone, or named as left, when this returns.
+    pub(super) async fn conduct(&self, means: Means) -> (Ended, Target) {
         let mut conductor = Conductor::new(
             Arc::clone(&self.journal),
             self.plan.clone(),
@@ -132,25 +153,31 @@ impl Stage<'_> {
         let _ = self.left.set(left.clone());
         self.journal.append(Event::RestoreEnded { restored, left });
         conductor.journal_calls(true);
-        match outcome {
+        let ended = match outcome {
             Ok(Ok(())) => Ended::Completed,
             Ok(Err(Cut::Stopped)) => self.interrupted(),
             Ok(Err(Cut::Journal(error))) => self.abort(&error.to_string()),
             Ok(Err(Cut::System(error))) => self.abort(&error.to_string()),
             Err(panic) => self.abort(&format!("panic: {}", panic_words(&*panic))),
-        }
+        };
+        (ended, conductor.target)
     }
 
     /// Loads the gateway's lazy parts: each route's own model, and one alias of each further protocol. A
     /// model that loads on its first call stays cold, as it would be in an outage. Counts against the
     /// ceilings like everything else that is sent; what is left of them is returned.
-    async fn warm_up(&self, gateway: &Gateway) -> BTreeMap<String, Budget> {
+    pub(super) async fn warm_up(
+        &self,
+        url: &str,
+        key: &Secret,
+        draft: &LocalConfig,
+    ) -> BTreeMap<String, Budget> {
         let environment = &self.options.environment;
         let mut protocols = BTreeSet::new();
         let mut aliases: Vec<String> = environment.routes.values().map(|route| route.model.clone()).collect();
-        protocols.extend(aliases.iter().map(|alias| speaks_ollama(&self.draft, alias)));
+        protocols.extend(aliases.iter().map(|alias| speaks_ollama(draft, alias)));
         for alias in environment.components.values().flat_map(|component| &component.aliases) {
-            if protocols.insert(speaks_ollama(&self.draft, alias)) {
+            if protocols.insert(speaks_ollama(draft, alias)) {
                 aliases.push(alias.clone());
             }
         }
@@ -162,7 +189,7 @@ impl Stage<'_> {
             };
             (0..REQUESTS_EACH).all(|_| budget.spend(WARM_UP_TOKENS))
         });
-        let requests = warm_up(&gateway.url, &self.keys.probes, &aliases).await;
+        let requests = warm_up(url, key, &aliases).await;
         let requests = requests.into_iter().map(|request| WarmUp {
             alias: request.alias,
             streamed: request.stream,
@@ -176,12 +203,12 @@ impl Stage<'_> {
         budgets
     }
 
-    async fn start_world(&self) -> std::io::Result<World> {
+    pub(super) async fn start_world(&self, draft: &LocalConfig) -> std::io::Result<World> {
         let environment = &self.options.environment;
-        World::start(world_options(&self.draft, environment, self.journal.clock(), self.plan.seed)).await
+        World::start(world_options(draft, environment, self.journal.clock(), self.plan.seed)).await
     }
 
-    fn refuse(&self, reason: &str) -> Ended {
+    pub(super) fn refuse(&self, reason: &str) -> Ended {
         self.journal.append(Event::Refused { reason: reason.to_owned() });
         Ended::Refused
     }
@@ -191,7 +218,7 @@ impl Stage<'_> {
         Ended::Aborted
     }
 
-    fn interrupted(&self) -> Ended {
+    pub(super) fn interrupted(&self) -> Ended {
         let cause = self.options.stop.cause().unwrap_or("an unknown cause").to_owned();
         self.journal.append(Event::Interrupted { cause });
         Ended::Interrupted

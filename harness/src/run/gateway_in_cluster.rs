@@ -1,0 +1,213 @@
+//! The gateway of a cluster: how it is reached, and what it says of itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::core::Selector;
+use serde_json::Value;
+
+use crate::cluster::access::Access;
+use crate::cluster::forward::Forward;
+use crate::cluster::refusals::parse_labels;
+use crate::cluster::watch::ready_pods;
+use crate::environment::{Cluster, KeySource, ObjectName, Reach};
+use crate::gateway::secret::Secret;
+use crate::journal::Clock;
+
+/// A page of the gateway must be there by then.
+const PAGE_LIMIT: Duration = Duration::from_secs(10);
+/// No page that is read is longer.
+const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Empty requests that show what the port-forward costs.
+const FORWARD_SAMPLES: usize = 10;
+
+/// A gateway in a cluster that can be asked.
+pub(super) struct GatewayInCluster {
+    /// Without `/v1`.
+    pub(super) url: String,
+    /// What callers present.
+    pub(super) key: Secret,
+    /// Labels of its pods.
+    pub(super) selector: Selector,
+    /// Those that are ready.
+    pub(super) pods: Vec<ObjectName>,
+    /// The port in a pod.
+    pub(super) pod_port: u16,
+    /// As it told.
+    pub(super) version: String,
+    /// Deployment ids by alias; the first of each.
+    pub(super) ids: BTreeMap<String, String>,
+    /// What a person should know of the way to it.
+    pub(super) notes: Vec<String>,
+    forward: Option<Forward>,
+}
+
+impl GatewayInCluster {
+    /// Finds its pods, opens a way to it, and asks who it is.
+    ///
+    /// # Errors
+    /// In words, what is missing.
+    pub(super) async fn find(
+        access: &Access,
+        cluster: &Cluster,
+        own_key: &Secret,
+        clock: Clock,
+    ) -> Result<Self, String> {
+        let gateway = &cluster.gateway;
+        let namespace = &gateway.deployment.namespace;
+        let selector = Selector::from_iter(parse_labels(&gateway.pods));
+        let pods = ready_pods(access, namespace, &selector).await.map_err(|error| error.to_string())?;
+        let Some(first) = pods.first() else {
+            return Err(format!("no pod of the gateway is ready in {namespace} (labels `{}`)", gateway.pods));
+        };
+        let key = match &gateway.key {
+            None => own_key.clone(),
+            Some(KeySource::Env(variable)) => std::env::var(variable)
+                .map(Secret::new)
+                .map_err(|_| format!("the gateway's key is taken from ${variable}, which is not set"))?,
+            Some(KeySource::Secret { secret, field }) => {
+                access.secret(secret, field).await.map_err(|error| error.to_string())?
+            }
+        };
+        let pod_port = pod_port(access, &gateway.service, gateway.port, first).await?;
+        let mut notes = Vec::new();
+        let (url, forward) = match cluster.reach {
+            Reach::InCluster => {
+                let service = &gateway.service;
+                (format!("http://{}.{}.svc:{}", service.name, service.namespace, gateway.port), None)
+            }
+            Reach::Context { .. } | Reach::Embedded { .. } => {
+                let forward = Forward::start(access, namespace, &selector, pod_port, clock).await;
+                let forward = forward.map_err(|error| error.to_string())?;
+                match forward.measure("/health/liveliness", FORWARD_SAMPLES).await {
+                    Ok(overhead) => notes.push(overhead.to_string()),
+                    Err(error) => notes.push(format!("what the port-forward costs is not known: {error}")),
+                }
+                (format!("http://{}", forward.address()), Some(forward))
+            }
+        };
+        notes.push(replicas(&pods, forward.is_some()));
+        let pages = Pages { url: &url, key: &key };
+        let readiness = pages.get("/health/readiness").await?;
+        let version = readiness["litellm_version"].as_str().unwrap_or("unknown").to_owned();
+        let ids = match pages.get("/v1/model/info").await {
+            Ok(info) => ids(&info),
+            Err(error) => {
+                notes.push(format!(
+                    "the gateway does not list its models ({error}): a healed model is asked for by its alias"
+                ));
+                BTreeMap::new()
+            }
+        };
+        Ok(Self { url, key, selector, pods, pod_port, version, ids, notes, forward })
+    }
+
+    /// Closes the way to it; says what a person should know of how it went.
+    pub(super) async fn close(self) -> Option<String> {
+        let forward = self.forward?;
+        let forwarded = forward.forwarded();
+        forward.stop().await;
+        let first = forwarded.troubles.first()?;
+        Some(format!(
+            "the port-forward to the gateway broke or could not be opened {} times, first at {:.1} s: {}; probes that failed then say nothing of the gateway",
+            forwarded.trouble_count,
+            first.at_us as f64 / 1e6,
+            first.why
+        ))
+    }
+}
+
+fn replicas(pods: &[ObjectName], forwarded: bool) -> String {
+    let names: Vec<String> = pods.iter().map(ToString::to_string).collect();
+    match (pods.len(), forwarded) {
+        (1, _) => format!("the gateway has one pod, {}", names[0]),
+        (count, true) => format!(
+            "the gateway has {count} pods ({}), each with a memory of cooldowns of its own; a port-forward reaches one of them, so the others are not measured",
+            names.join(", ")
+        ),
+        (count, false) => format!(
+            "the gateway has {count} pods ({}), each with a memory of cooldowns of its own; the Service spreads connections over them, and a reply does not name its pod",
+            names.join(", ")
+        ),
+    }
+}
+
+/// The port of a pod that a port of a Service leads to.
+async fn pod_port(access: &Access, service: &ObjectName, port: u16, pod: &ObjectName) -> Result<u16, String> {
+    let object: Service = access.get(service).await.map_err(|error| error.to_string())?;
+    let ports = object.spec.and_then(|spec| spec.ports).unwrap_or_default();
+    let Some(found) = ports.iter().find(|one| one.port == i32::from(port)) else {
+        return Err(format!("Service {service} has no port {port}"));
+    };
+    let number = |number: i32| u16::try_from(number).map_err(|_| format!("Service {service} names no port"));
+    match &found.target_port {
+        None => Ok(port),
+        Some(IntOrString::Int(target)) => number(*target),
+        Some(IntOrString::String(name)) => {
+            let pod: Pod = access.get(pod).await.map_err(|error| error.to_string())?;
+            let containers = pod.spec.map(|spec| spec.containers).unwrap_or_default();
+            let ports = containers.iter().flat_map(|container| container.ports.iter().flatten());
+            let named = ports.filter(|port| port.name.as_ref() == Some(name)).map(|port| port.container_port);
+            number(
+                named.last().ok_or_else(|| format!("no container of the gateway has a port named {name}"))?,
+            )
+        }
+    }
+}
+
+struct Pages<'a> {
+    url: &'a str,
+    key: &'a Secret,
+}
+
+impl Pages<'_> {
+    async fn get(&self, path: &str) -> Result<Value, String> {
+        let failed = |error: reqwest::Error| format!("the gateway's page {path}: {}", error.without_url());
+        let client = crate::http::client_for(self.url).timeout(PAGE_LIMIT).build().map_err(failed)?;
+        let request = client.get(format!("{}{path}", self.url));
+        let request = request.header("authorization", format!("Bearer {}", self.key.expose()));
+        let mut response = request.send().await.map_err(failed)?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            return Err(format!("the gateway's page {path} answers {status}"));
+        }
+        let mut body = Vec::new();
+        while let Some(part) = response.chunk().await.map_err(failed)? {
+            if body.len() + part.len() > PAGE_BYTES_MAX {
+                return Err(format!("the gateway's page {path} is longer than anybody reads"));
+            }
+            body.extend_from_slice(&part);
+        }
+        serde_json::from_slice(&body).map_err(|_| format!("the gateway's page {path} is no JSON"))
+    }
+}
+
+/// The first deployment id of each alias.
+fn ids(info: &Value) -> BTreeMap<String, String> {
+    let mut ids = BTreeMap::new();
+    for model in info["data"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        if let (Some(alias), Some(id)) = (model["model_name"].as_str(), model["model_info"]["id"].as_str()) {
+            ids.entry(alias.to_owned()).or_insert_with(|| id.to_owned());
+        }
+    }
+    ids
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::ids;
+
+    #[test]
+    fn the_first_deployment_stands_for_its_alias() {
+        let model = |name: &str, id: &str| json!({ "model_name": name, "model_info": { "id": id } });
+        let info =
+            json!({ "data": [model("a", "1"), model("a", "2"), model("b", "3"), { "model_name": "c" }] });
+        let found: Vec<_> = ids(&info).into_iter().collect();
+        assert_eq!(found, [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "3".to_owned())]);
+        assert!(ids(&json!({ "data": "x" })).is_empty());
+    }
+}

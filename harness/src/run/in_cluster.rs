@@ -1,0 +1,375 @@
+//! The stage of a run in a cluster: looked at first, refused where it is not fit, and left as it was found.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
+use kube::core::Selector;
+use tokio_util::sync::CancellationToken;
+
+use super::conductor::Means;
+use super::gateway_in_cluster::GatewayInCluster;
+use super::mock_cluster::{MockCluster, MockClusterOptions};
+use super::stage::Stage;
+use super::target::{Cluster as ClusterTarget, ClusterParts, Target, service_of};
+use crate::cluster::access::Access;
+use crate::cluster::others::{self, LogReader, Others, Ours};
+use crate::cluster::permissions;
+use crate::cluster::preview::{self, Preview};
+use crate::cluster::prober::{self, ProberOptions, Target as Looked};
+use crate::cluster::watch::{Kind, Watching};
+use crate::environment::{Cluster, Environment, Reach};
+use crate::gateway::config::LocalConfig;
+use crate::gateway::local::Gateway;
+use crate::journal::{Event, GatewayStarted};
+use crate::plan::{Budget, demanded};
+use crate::probe::Prober;
+use crate::units::Period;
+use crate::verdict::result::Ended;
+
+/// Everything that is watched is known by then.
+const KNOWN_WITHIN: Duration = Duration::from_secs(20);
+/// How long the gateway's log is read before anything is changed, to see whether somebody uses it.
+const USERS_SEEN_IN: Duration = Duration::from_secs(10);
+/// The same where everything is made for the run.
+const USERS_SEEN_IN_MOCK: Duration = Duration::from_secs(1);
+
+/// A mock cluster, its world, and the gateway in front.
+struct Embedded {
+    cluster: MockCluster,
+    gateway: Gateway,
+}
+
+impl Stage<'_> {
+    pub(super) async fn play_in_cluster(&self, cluster: &Cluster, draft: Option<&LocalConfig>) -> Ended {
+        let (Reach::Embedded { profile, cni, .. }, Some(draft)) = (&cluster.reach, draft) else {
+            return self.play_with_access(cluster, None, None).await;
+        };
+        let world = match self.start_world(draft).await {
+            Ok(world) => Arc::new(world),
+            Err(error) => return self.refuse(&format!("the mock world did not start: {error}")),
+        };
+        let environment = &self.options.environment;
+        let options = MockClusterOptions {
+            environment,
+            profile: *profile,
+            cni: *cni,
+            world: Arc::clone(&world),
+            key: &self.keys.master,
+            clock: self.journal.clock(),
+            seed: self.plan.seed,
+        };
+        let ended = match MockCluster::start(options).await {
+            Err(error) => self.refuse(&format!("the mock cluster did not start: {error}")),
+            Ok(mock) => match self.start_gateway(&mock.urls(environment)).await {
+                Err(ended) => {
+                    mock.shutdown().await;
+                    ended
+                }
+                Ok(gateway) => self.play_in_mock(cluster, draft, Embedded { cluster: mock, gateway }).await,
+            },
+        };
+        world.shutdown().await;
+        ended
+    }
+
+    async fn play_in_mock(&self, cluster: &Cluster, draft: &LocalConfig, embedded: Embedded) -> Ended {
+        let Embedded { cluster: mock, gateway } = embedded;
+        let authority = gateway.url.trim_start_matches("http://");
+        let ended = match authority.parse() {
+            Ok(address) => {
+                mock.lead_to(address);
+                self.play_with_access(cluster, Some(&mock.kubeconfig()), Some(draft)).await
+            }
+            Err(_) => self.refuse(&format!("the gateway is not on this machine: {authority}")),
+        };
+        self.stop_gateway(gateway).await;
+        mock.shutdown().await;
+        ended
+    }
+
+    async fn play_with_access(
+        &self,
+        cluster: &Cluster,
+        kubeconfig: Option<&serde_json::Value>,
+        draft: Option<&LocalConfig>,
+    ) -> Ended {
+        let stopped = self.options.stop.token();
+        let environment = &self.options.environment;
+        let access = match Access::open(cluster, kubeconfig).await {
+            Ok(access) => access,
+            Err(error) => return self.refuse(&error.to_string()),
+        };
+        let deadline = preview::deadline(demanded(&self.plan), environment);
+        let looked = tokio::select! {
+            () = stopped.cancelled() => return self.interrupted(),
+            looked = self.look(&access, deadline) => looked,
+        };
+        if let Err(why) = looked {
+            return self.refuse(&why);
+        }
+        let found = tokio::select! {
+            () = stopped.cancelled() => return self.interrupted(),
+            found = GatewayInCluster::find(&access, cluster, &self.keys.master, self.journal.clock()) => found,
+        };
+        let gateway = match found {
+            Ok(gateway) => gateway,
+            Err(why) => return self.refuse(&why),
+        };
+        for text in &gateway.notes {
+            self.found(text.clone());
+        }
+        self.found(
+            "this run holds no lock and relies on no dead-man switch: two runs at once would disturb each other, and \
+             what is scaled down stays down if this program and its machine are lost"
+                .to_owned(),
+        );
+        if draft.is_none() {
+            self.journal.append(Event::GatewayStarted(GatewayStarted {
+                version: gateway.version.clone(),
+                unsupported: Vec::new(),
+                adapted: Vec::new(),
+            }));
+        }
+        let ended = tokio::select! {
+            () = stopped.cancelled() => Err(self.interrupted()),
+            waited = self.wait_for_users(&access, cluster, &gateway) => waited,
+        };
+        let ended = match ended {
+            Ok(()) => self.conduct_in_cluster(&access, cluster, &gateway, draft, deadline).await,
+            Err(ended) => ended,
+        };
+        if let Some(text) = gateway.close().await {
+            self.found(text);
+        }
+        ended
+    }
+
+    fn found(&self, text: String) {
+        self.journal.append(Event::Found { text });
+    }
+
+    /// Everything that would keep a run from being made, read without changing anything.
+    async fn look(&self, access: &Access, deadline: Period) -> Result<(), String> {
+        let faults = self.plan.steps.iter().flat_map(|step| &step.inject);
+        let components: Vec<String> = faults.map(|fault| fault.component.clone()).collect();
+        let found = preview::look(access, &self.options.environment, &components, deadline).await;
+        let found = found.map_err(|error| error.to_string())?;
+        for loss in permissions::losses(&found.answers) {
+            self.found(loss.to_owned());
+        }
+        let warnings: BTreeSet<&String> =
+            found.faults.iter().flat_map(|(_, prepared)| &prepared.warnings).collect();
+        for warning in warnings {
+            self.found(warning.clone());
+        }
+        if found.is_refused() { Err(refusal(&found)) } else { Ok(()) }
+    }
+
+    /// Real users first: waits until nobody uses the gateway, as long as the environment allows.
+    async fn wait_for_users(
+        &self,
+        access: &Access,
+        cluster: &Cluster,
+        gateway: &GatewayInCluster,
+    ) -> Result<(), Ended> {
+        let seen_in = if self.options.environment.is_local() { USERS_SEEN_IN_MOCK } else { USERS_SEEN_IN };
+        let until = tokio::time::Instant::now() + cluster.postpone.map_or(Duration::ZERO, |bound| bound.0);
+        loop {
+            let reader = LogReader::start(access, &gateway.pods, None, Duration::ZERO);
+            tokio::time::sleep(seen_in).await;
+            let tally = reader.tally();
+            reader.stop().await;
+            match others::judge(&tally, &Ours::default(), None) {
+                seen @ Others::Calls { .. } if tokio::time::Instant::now() >= until => {
+                    return Err(self.refuse(&format!(
+                        "the gateway is in use: {}; run when nobody needs it, or let `users: {{ postpone: 30m }}` wait for that",
+                        seen.words()
+                    )));
+                }
+                seen @ Others::Calls { .. } => self.watcher.progress(&format!("waiting: {}", seen.words())),
+                Others::None => return Ok(()),
+                seen @ (Others::Connected(_) | Others::Unknown(_)) => {
+                    self.found(seen.words());
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn conduct_in_cluster(
+        &self,
+        access: &Access,
+        cluster: &Cluster,
+        gateway: &GatewayInCluster,
+        draft: Option<&LocalConfig>,
+        deadline: Period,
+    ) -> Ended {
+        let environment = &self.options.environment;
+        let places = match places(access, environment).await {
+            Ok(places) => places,
+            Err(why) => return self.refuse(&why),
+        };
+        let budgets = match draft {
+            Some(draft) => self.warm_up(&gateway.url, &gateway.key, draft).await,
+            // Nobody pays for requests that only warm a gateway which is in use anyhow.
+            None => Budget::all(environment),
+        };
+        let prober = match Prober::new(&gateway.url, gateway.key.clone(), self.journal.clock()) {
+            Ok(prober) => prober,
+            Err(error) => return self.refuse(&error.to_string()),
+        };
+        let mut watching = Watching::start(access, &self.run_id, true, self.journal.clock());
+        if let Err(why) = self.settle(&watching).await {
+            watching.stop().await;
+            return self.refuse(&why);
+        }
+        let in_pod = self.look_from_pod(access, gateway, &places, deadline).await;
+        if let Ok(in_pod) = &in_pod {
+            watching.mind_addresses(in_pod.seen());
+        }
+        let namespace = &cluster.gateway.deployment.namespace;
+        watching.with(|watch| {
+            watch.expect_gateway(namespace, &gateway.selector);
+            watch.expect_service(&cluster.gateway.service);
+            for service in environment.components.values().filter_map(service_of) {
+                watch.expect_service(&service);
+            }
+        });
+        let watching = Arc::new(watching);
+        let (end, drifts) = (CancellationToken::new(), Arc::clone(&watching));
+        let telling = tokio::spawn(tell_drifts(drifts, Arc::clone(&self.journal), end.clone()));
+        let target = ClusterTarget::new(ClusterParts {
+            access: access.clone(),
+            environment: environment.clone(),
+            run: self.run_id.clone(),
+            deadline,
+            journal: Arc::clone(&self.journal),
+            prober: in_pod,
+            watching,
+            gateway: prober.clone(),
+            ids: gateway.ids.clone(),
+            pods: places.pods,
+        });
+        let means = Means { target: Target::Cluster(Box::new(target)), prober, budgets };
+        let (ended, target) = self.conduct(means).await;
+        end.cancel();
+        // It only waits and appends; a panic in it is a fault of this program, which the journal's end would show.
+        let _ = telling.await;
+        target.close().await;
+        ended
+    }
+
+    /// Waits until all that must be watched is known.
+    async fn settle(&self, watching: &Watching) -> Result<(), String> {
+        if watching.settle(KNOWN_WITHIN).await.is_ok() {
+            return Ok(());
+        }
+        let blind: Vec<(Kind, String)> = watching.with(|watch| {
+            let words = |(kind, namespace, why): (Kind, &str, &str)| {
+                (kind, format!("{} objects in {namespace}: {why}", kind.word()))
+            };
+            watch.blind().map(words).collect()
+        });
+        let (needed, spared): (Vec<_>, Vec<_>) =
+            blind.into_iter().partition(|(kind, _)| !matches!(kind, Kind::Event | Kind::Node));
+        for (_, words) in spared {
+            self.found(format!("not watched: {words}"));
+        }
+        let needed: Vec<String> = needed.into_iter().map(|(_, words)| words).collect();
+        if needed.is_empty() { Ok(()) } else { Err(format!("cannot watch {}", needed.join("; "))) }
+    }
+
+    async fn look_from_pod(
+        &self,
+        access: &Access,
+        gateway: &GatewayInCluster,
+        places: &Places,
+        ends_after: Period,
+    ) -> Result<prober::Prober, String> {
+        let Some(pod) = gateway.pods.first() else { return Err("the gateway has no pod".to_owned()) };
+        let options = ProberOptions::new(gateway.pod_port, ends_after.0);
+        let open = prober::in_pod(access, pod, None);
+        let started =
+            prober::Prober::start(open, places.looked_at.clone(), options, Arc::clone(&self.journal)).await;
+        match started {
+            Ok(started) => Ok(started),
+            Err(error) => {
+                let why = error.to_string();
+                self.found(format!("the evidence is weak: {why}"));
+                Err(why)
+            }
+        }
+    }
+}
+
+fn refusal(found: &Preview) -> String {
+    let missing = permissions::missing(&found.answers).map(|need| {
+        let place = need.namespace.as_ref().map_or(String::new(), |namespace| format!(" in {namespace}"));
+        format!("this user may not {} {}{place}", need.verb, need.resource)
+    });
+    let refusals = found.refusals().into_iter().map(|refusal| refusal.to_string());
+    refusals.chain(missing).collect::<Vec<_>>().join("; ")
+}
+
+/// Where the components are in the cluster.
+struct Places {
+    /// Namespace and labels of their pods.
+    pods: BTreeMap<String, (String, Selector)>,
+    /// What is looked at from inside the gateway's pod.
+    looked_at: Vec<Looked>,
+}
+
+async fn places(access: &Access, environment: &Environment) -> Result<Places, String> {
+    let (mut pods, mut looked_at) = (BTreeMap::new(), Vec::new());
+    for (name, component) in &environment.components {
+        if let Some(endpoint) = &component.endpoint {
+            looked_at.push(Looked::endpoint(name, endpoint).map_err(|error| error.to_string())?);
+        } else if let Some(service) = service_of(component) {
+            let port = match component.port {
+                Some(port) => port,
+                None => only_port(access, &service).await?,
+            };
+            looked_at.push(Looked::service(name, &service, port));
+        }
+        if let Some(deployment) = &component.deployment {
+            let object: Deployment = access.get(deployment).await.map_err(|error| error.to_string())?;
+            let selector = object.spec.map(|spec| spec.selector).unwrap_or_default();
+            let selector = Selector::try_from(selector)
+                .map_err(|_| format!("the selector of Deployment {deployment} cannot be read"))?;
+            pods.insert(name.clone(), (deployment.namespace.clone(), selector));
+        }
+    }
+    Ok(Places { pods, looked_at })
+}
+
+async fn only_port(access: &Access, service: &crate::environment::ObjectName) -> Result<u16, String> {
+    let object: Service = access.get(service).await.map_err(|error| error.to_string())?;
+    let ports = object.spec.and_then(|spec| spec.ports).unwrap_or_default();
+    match ports.as_slice() {
+        [one] => u16::try_from(one.port).map_err(|_| format!("Service {service} names no port")),
+        others => Err(format!(
+            "Service {service} has {} ports; name the one that the gateway uses by `port:` in the environment file",
+            others.len()
+        )),
+    }
+}
+
+/// Every drift becomes a line of the journal as soon as it is known.
+async fn tell_drifts(watching: Arc<Watching>, journal: Arc<crate::journal::Journal>, end: CancellationToken) {
+    let mut told = 0;
+    loop {
+        let more = watching.wait_until(Duration::from_secs(3600), |watch| watch.drifts().len() > told);
+        tokio::select! {
+            () = end.cancelled() => return,
+            _ = more => {}
+        }
+        let drifts = watching.with(|watch| watch.drifts()[told..].to_vec());
+        told += drifts.len();
+        for drift in drifts {
+            journal.append(Event::Drifted { seen_us: drift.at_us, what: drift.to_string() });
+        }
+    }
+}

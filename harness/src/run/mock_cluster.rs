@@ -1,0 +1,150 @@
+//! A mock cluster around the mock world, for runs of the whole path on one machine.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mocks::gate::Gate;
+use mocks::kubernetes::cluster::ClusterOptions;
+use mocks::kubernetes::controllers::Timing;
+use mocks::kubernetes::household::{Household, HouseholdOptions};
+use mocks::kubernetes::network;
+use mocks::kubernetes::resources::{DEPLOYMENTS, SERVICES};
+use mocks::kubernetes::stack::{StackOptions, WorldProcesses};
+use mocks::kubernetes::store::ObjectKey;
+use mocks::time::Epoch;
+use mocks::world::World;
+
+use super::target::service_of;
+use crate::environment::{Cni, Environment, Profile};
+use crate::gateway::secret::Secret;
+use crate::journal::Clock;
+
+/// The stock content must be up by then.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Between two looks at it.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What a mock cluster is made for.
+pub(super) struct MockClusterOptions<'a> {
+    pub(super) environment: &'a Environment,
+    pub(super) profile: Profile,
+    pub(super) cni: Cni,
+    pub(super) world: Arc<World>,
+    pub(super) key: &'a Secret,
+    pub(super) clock: Clock,
+    pub(super) seed: u64,
+}
+
+/// The cluster, with a way in for a gateway that is started after it.
+pub(super) struct MockCluster {
+    household: Household,
+    door: Gate,
+}
+
+impl MockCluster {
+    /// Starts it, with everything but the gateway behind its pods.
+    pub(super) async fn start(options: MockClusterOptions<'_>) -> io::Result<Self> {
+        let MockClusterOptions { environment, profile, cni, world, key, clock, seed } = options;
+        let door = Gate::start_vacant().await?;
+        let backing = |component: &str| {
+            let gate = world.gate(component).map(Gate::address);
+            // A component that the environment does not have is a Deployment that nobody uses.
+            gate.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9)))
+        };
+        let endpoint = environment.components.values().find_map(|component| component.endpoint.as_deref());
+        let endpoint = endpoint.and_then(|endpoint| reqwest::Url::parse(endpoint).ok());
+        let host = endpoint.as_ref().and_then(reqwest::Url::host_str).unwrap_or("ollama.com").to_owned();
+        let port = endpoint.as_ref().and_then(reqwest::Url::port_or_known_default).unwrap_or(443);
+        let stack = StackOptions {
+            cloud: backing("cloud"),
+            cloud_host: host,
+            cloud_port: port,
+            vllm: backing("vllm"),
+            ollama: backing("ollama"),
+            gateway: door.address(),
+            master_key: mocks::gateway::Secret::new(key.expose().to_owned()),
+            gateway_replicas: 1,
+            vllm_ready_after: None,
+            opponents: Vec::new(),
+        };
+        let epoch = Epoch::from_instant(clock.zero());
+        let household = Household::start(HouseholdOptions {
+            cluster: ClusterOptions::new(epoch, seed, &[]),
+            cni: match cni {
+                Cni::K3s => network::Cni::K3s,
+                Cni::Calico => network::Cni::Calico,
+                Cni::Cilium => network::Cni::Cilium,
+                Cni::None => network::Cni::None,
+            },
+            timing: match profile {
+                Profile::Realistic => Timing::realistic(),
+                Profile::Fast => Timing::fast(),
+            },
+            stack,
+            processes: Arc::new(WorldProcesses::new(world)),
+        });
+        let household = household.await?;
+        let cluster = Self { household, door };
+        match tokio::time::timeout(READY_WITHIN, cluster.is_up()).await {
+            Ok(()) => Ok(cluster),
+            Err(_) => {
+                cluster.shutdown().await;
+                Err(io::Error::new(io::ErrorKind::TimedOut, "its pods were not ready in time"))
+            }
+        }
+    }
+
+    /// Waits until each Deployment has all of its pods.
+    async fn is_up(&self) {
+        let ready = || {
+            let all = self.household.cluster().store().list(&DEPLOYMENTS, None);
+            all.items.iter().all(|one| {
+                one["status"]["readyReplicas"].as_u64().unwrap_or(0)
+                    >= one["spec"]["replicas"].as_u64().unwrap_or(0)
+            })
+        };
+        while !ready() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Where a gateway in the cluster reaches each component.
+    pub(super) fn urls(&self, environment: &Environment) -> BTreeMap<String, String> {
+        let url = |name: &String| {
+            let component = environment.components.get(name)?;
+            if let Some(endpoint) = &component.endpoint {
+                let mut url = reqwest::Url::parse(endpoint).ok()?;
+                let address = *self.household.plane().network().host(url.host_str()?).first()?;
+                url.set_ip_host(address.into()).ok()?;
+                return Some(url.to_string().trim_end_matches('/').to_owned());
+            }
+            let service = service_of(component)?;
+            let key = ObjectKey::new(&SERVICES, &service.namespace, &service.name);
+            let object = self.household.cluster().store().get(&key)?;
+            let address = object["spec"]["clusterIP"].as_str()?.to_owned();
+            let port =
+                component.port.map(u64::from).or_else(|| object["spec"]["ports"][0]["port"].as_u64())?;
+            Some(format!("http://{address}:{port}"))
+        };
+        environment.components.keys().filter_map(|name| Some((name.clone(), url(name)?))).collect()
+    }
+
+    /// From now on the gateway's pods are this gateway.
+    pub(super) fn lead_to(&self, gateway: SocketAddr) {
+        self.door.lead_to(gateway);
+    }
+
+    /// How its API is reached.
+    pub(super) fn kubeconfig(&self) -> serde_json::Value {
+        self.household.cluster().kubeconfig()
+    }
+
+    /// Ends it and waits for that.
+    pub(super) async fn shutdown(&self) {
+        self.household.shutdown().await;
+        self.door.shutdown().await;
+    }
+}
