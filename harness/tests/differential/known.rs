@@ -19,7 +19,7 @@ pub(crate) struct Known {
 }
 
 /// All of them.
-pub(crate) const KNOWN: [Known; 3] = [TOKEN_COUNTS, PRICES, STRAY_COUNT];
+pub(crate) const KNOWN: [Known; 2] = [TOKEN_COUNTS, STRAY_COUNT];
 
 const TOKEN_COUNTS: Known = Known {
     what: "token counts of a stream whose upstream gives none",
@@ -34,23 +34,6 @@ const TOKEN_COUNTS: Known = Known {
             && difference.fact.contains(" /usage/")
             && difference.real.is_some()
             && difference.mock.is_some()
-    },
-};
-
-const PRICES: Known = Known {
-    what: "headers with the parts of a price, where a chain has both providers",
-    reason: "LiteLLM sends them, all zero, where it finds a price. The mock sends them for the models of \
-             OpenAI-compatible servers and their namesakes. LiteLLM does so for some replies of `ollama_chat` models \
-             after a failure of the other provider, too; by which rule is not known. Nothing reads them.",
-    by_chance: false,
-    matches: |outcome, difference| {
-        let has =
-            |provider| outcome.cell.deployments.iter().any(|deployment| deployment.provider == provider);
-        has(Provider::OllamaChat)
-            && has(Provider::HostedVllm)
-            && difference.fact.starts_with("header x-litellm-response-cost-")
-            && difference.real.as_deref() == Some("0.0")
-            && difference.mock.is_none()
     },
 };
 

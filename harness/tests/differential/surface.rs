@@ -16,15 +16,29 @@ use crate::pair::guard;
 use crate::upstream::{Script, Upstream};
 use crate::{litellm, pairs};
 
-/// Groups and their deployments: name, provider, fault.
-const GROUPS: [(&str, Provider, Fault); 7] = [
-    ("good", Provider::OllamaChat, Fault::Healthy),
-    ("vllm", Provider::HostedVllm, Fault::Healthy),
-    ("bad", Provider::OllamaChat, Fault::status(500)),
-    ("vbad", Provider::HostedVllm, Fault::status(500)),
-    ("denied", Provider::OllamaChat, Fault::status(400)),
-    ("duo", Provider::OllamaChat, Fault::status(400)),
-    ("duo", Provider::OllamaChat, Fault::Healthy),
+/// A deployment: its group, provider, model and fault.
+type Member = (&'static str, Provider, &'static str, Fault);
+
+/// What all pairs have.
+const GROUPS: [Member; 7] = [
+    ("good", Provider::OllamaChat, "model-0", Fault::Healthy),
+    ("vllm", Provider::HostedVllm, "model-1", Fault::Healthy),
+    ("bad", Provider::OllamaChat, "model-2", Fault::status(500)),
+    ("vbad", Provider::HostedVllm, "model-3", Fault::status(500)),
+    ("denied", Provider::OllamaChat, "model-4", Fault::status(400)),
+    ("duo", Provider::OllamaChat, "model-5", Fault::status(400)),
+    ("duo", Provider::OllamaChat, "model-6", Fault::Healthy),
+];
+
+/// What only the pair has that is asked about prices: pages tell more of those than is imitated.
+const PRICED: [Member; 7] = [
+    ("cut", Provider::OllamaChat, "model-7", Fault::CutBefore),
+    ("vcut", Provider::HostedVllm, "model-8", Fault::CutBefore),
+    ("namesake", Provider::OllamaChat, "same", Fault::Healthy),
+    ("vnamesake", Provider::HostedVllm, "same", Fault::Healthy),
+    ("twin", Provider::OllamaChat, "twin", Fault::Healthy),
+    ("big-twin", Provider::OllamaChat, "Twin", Fault::Healthy),
+    ("listed", Provider::OllamaChat, "llama3.1", Fault::Healthy),
 ];
 
 /// Facts that are not imitated: path (with `*` at its end: all that begin so), fact, reason.
@@ -50,9 +64,9 @@ fn is_imitated(path: &str, fact: &str) -> bool {
     !NOT_IMITATED.iter().any(|(pattern, start, _)| covers(pattern) && fact.starts_with(start))
 }
 
-fn config(settings: &Value, upstreams: &[Upstream]) -> Value {
-    let models = GROUPS.iter().zip(upstreams).enumerate().map(|(number, ((group, provider, _), upstream))| {
-        let model = format!("{}/model-{number}", provider.prefix());
+fn config(members: &[Member], settings: &Value, upstreams: &[Upstream]) -> Value {
+    let models = members.iter().zip(upstreams).enumerate().map(|(number, ((group, provider, model, _), upstream))| {
+        let model = format!("{}/{model}", provider.prefix());
         let weight = if number == 5 { 1_000_000_000 } else { 1 };
         json!({
             "model_name": group, "model_info": { "id": format!("id-{number}") },
@@ -66,9 +80,9 @@ fn config(settings: &Value, upstreams: &[Upstream]) -> Value {
     config
 }
 
-async fn world() -> (Vec<Upstream>, Labels) {
+async fn world(members: &[Member]) -> (Vec<Upstream>, Labels) {
     let (mut upstreams, mut labels) = (Vec::new(), Labels::default());
-    for (number, (_, provider, fault)) in GROUPS.into_iter().enumerate() {
+    for (number, (_, provider, _, fault)) in members.iter().copied().enumerate() {
         let script = Script { provider, fault, marker: format!("served by {number}") };
         let upstream = Upstream::start(script).await.expect("an upstream");
         labels.port(upstream.port(), &format!("{number}"));
@@ -78,21 +92,21 @@ async fn world() -> (Vec<Upstream>, Labels) {
 }
 
 /// Asks both all of `asks`; what they say differently, by request.
-async fn apart(name: &str, settings: Value, asks: Vec<Ask>) -> Vec<String> {
+async fn apart(name: &str, members: &[Member], settings: Value, asks: Vec<Ask>) -> Vec<String> {
     let found = litellm().await;
     let _pair = pairs().acquire_owned().await.expect("never closed");
-    let (real_upstreams, mut real_labels) = world().await;
-    let (mock_upstreams, mut mock_labels) = world().await;
+    let (real_upstreams, mut real_labels) = world(members).await;
+    let (mock_upstreams, mut mock_labels) = world(members).await;
     let key = Secret::random();
     let options = GatewayOptions {
-        config: config(&settings, &mock_upstreams),
+        config: config(members, &settings, &mock_upstreams),
         seed: 1,
         master_key: Some(MockSecret::new(key.expose().to_owned())),
         port: 0,
     };
     let mock = Gateway::start(options).await.expect("the mock gateway");
     assert!(mock.unsupported().is_empty(), "{:?}", mock.unsupported());
-    let mut value = config(&settings, &real_upstreams);
+    let mut value = config(members, &settings, &real_upstreams);
     value["general_settings"]["master_key"] = "os.environ/LITELLM_MASTER_KEY".into();
     let config = LocalConfig {
         value,
@@ -368,6 +382,25 @@ fn overrides() -> Vec<Ask> {
     asks
 }
 
+/// The parts of a price depend on who accepted an attempt.
+fn prices() -> Vec<Ask> {
+    let mut asks = Vec::new();
+    for model in ["namesake", "vnamesake", "twin", "big-twin", "listed"] {
+        asks.push(chat(model, json!({})));
+        asks.push(Ask::chat(model, true));
+    }
+    for model in ["cut", "vcut"] {
+        for fallbacks in
+            [json!(["good"]), json!(["vllm"]), json!(["bad", "good"]), json!(["vcut", "good"]), json!([])]
+        {
+            for stream in [true, false] {
+                asks.push(chat(model, json!({ "fallbacks": fallbacks, "stream": stream })));
+            }
+        }
+    }
+    asks
+}
+
 fn rich() -> Value {
     json!({
         "router_settings": {
@@ -383,7 +416,11 @@ fn rich() -> Value {
 }
 
 async fn same(name: &str, settings: Value, asks: Vec<Ask>) {
-    let told = apart(name, settings, asks).await;
+    same_with(name, &GROUPS, settings, asks).await;
+}
+
+async fn same_with(name: &str, members: &[Member], settings: Value, asks: Vec<Ask>) {
+    let told = apart(name, members, settings, asks).await;
     assert!(told.is_empty(), "{} differences:\n{}", told.len(), told.join("\n"));
 }
 
@@ -394,7 +431,8 @@ async fn pages_and_keys_are_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_and_addresses_are_the_same() {
-    same("refusals", rich(), [refusals(), addresses()].concat()).await;
+    same_with("refusals", &[GROUPS, PRICED].concat(), rich(), [refusals(), addresses(), prices()].concat())
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

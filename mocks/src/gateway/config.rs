@@ -12,6 +12,7 @@ use super::policy::ClassLimits;
 use super::secret::Secret;
 
 mod bearing;
+mod prices;
 mod read;
 mod routing;
 mod section;
@@ -101,6 +102,8 @@ pub struct Deployment {
     pub provider: Provider,
     /// The model string without its prefix.
     pub upstream_model: String,
+    /// LiteLLM finds a price for it, if only of nothing.
+    pub priced: bool,
     /// Base URL of the upstream, as written.
     pub api_base: String,
     /// Sent upstream as a bearer token.

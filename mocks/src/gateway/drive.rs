@@ -21,6 +21,8 @@ pub(super) struct Outcome {
     pub(super) total: Duration,
     /// The part of it spent inside HTTP calls.
     pub(super) in_calls: Duration,
+    /// An upstream whose model is priced has accepted an attempt.
+    pub(super) priced: bool,
     /// Characters of the request's messages.
     pub(super) prompt_chars: usize,
 }
@@ -69,6 +71,7 @@ pub(super) async fn drive(
     let mut gained: Option<(Content, Vec<(String, String)>)> = None;
     let mut stream_headers = Vec::new();
     let mut broken_streams = 0;
+    let mut priced = false;
     loop {
         event = match shared.decide(&mut walk, event) {
             Action::Wait(pause) => {
@@ -80,11 +83,13 @@ pub(super) async fn drive(
                 let changed = with_fields(body, walk.fields());
                 match attempt(shared, deployment, &changed, streaming, timeout, &mut in_calls).await {
                     Ok(reply) => {
+                        priced |= deployment.priced;
                         gained = Some(reply);
                         Event::Succeeded
                     }
                     Err(AttemptFault { failure, accepted: None }) => Event::Failed(*failure),
                     Err(AttemptFault { failure, accepted: Some(headers) }) => {
+                        priced |= deployment.priced;
                         broken_streams += 1;
                         if broken_streams <= BROKEN_STREAMS_TOLD {
                             stream_headers = headers;
@@ -105,7 +110,7 @@ pub(super) async fn drive(
                     (Answer::Served(_), None) => unreachable!("the walk serves only what an attempt gained"),
                 };
                 let prompt_chars = body.get("messages").map_or(0, characters);
-                return Outcome { answer, total: started.elapsed(), in_calls, prompt_chars };
+                return Outcome { answer, total: started.elapsed(), in_calls, priced, prompt_chars };
             }
         };
     }
