@@ -128,6 +128,7 @@ struct Asked {
 async fn connection(mut stream: TcpStream, script: &Script, attempts: &AtomicU32) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = Vec::new();
+    let mut used = false;
     while let Some(asked) = next_request(&mut stream, &mut buffer).await? {
         if !asked.is_chat {
             // LiteLLM looks around at its start: which models there are, what they can do.
@@ -136,6 +137,13 @@ async fn connection(mut stream: TcpStream, script: &Script, attempts: &AtomicU32
             continue;
         }
         attempts.fetch_add(1, Ordering::AcqRel);
+        if used && script.fault == Fault::ResetUsed {
+            stream.set_zero_linger()?;
+        }
+        if used && matches!(script.fault, Fault::ResetUsed | Fault::CloseUsed) {
+            return Ok(());
+        }
+        used = true;
         if !reply(&mut stream, script, asked.streaming).await? {
             return Ok(());
         }
@@ -169,7 +177,7 @@ async fn next_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Resul
 /// Whether the connection can be used again.
 async fn reply(stream: &mut TcpStream, script: &Script, streaming: bool) -> io::Result<bool> {
     match script.fault {
-        Fault::Healthy => {}
+        Fault::Healthy | Fault::ResetUsed | Fault::CloseUsed => {}
         // Nobody is behind a shut door; a connect that slipped through is dropped.
         Fault::Refuse | Fault::Blackhole | Fault::Close => return Ok(false),
         Fault::Status { status, retry_after } => {

@@ -146,14 +146,23 @@ async fn a_refused_vllm_is_cooled_and_a_babbling_ollama_is_not() {
 #[tokio::test]
 async fn a_reset_is_sent_twice_and_a_closed_connection_once() {
     let world = World::start(json!({ "max_fallbacks": 0, "allowed_fails": 3 })).await;
-    for (does, sent) in [(Does::Resets, 2), (Does::Closes, 3)] {
+    // The first on a new connection, the second on one that has served.
+    for (does, sent) in [
+        (Does::Resets, 2),
+        (Does::Closes, 3),
+        (Does::Serves, 4),
+        (Does::Resets, 6),
+        (Does::Serves, 7),
+        (Does::Closes, 8),
+    ] {
         world.upstream.set("phi", does);
         let reply = world.chat("ollama-qwen", false).await;
-        assert_eq!(reply.status, 500, "{}", reply.text);
+        assert_eq!(reply.status, if does == Does::Serves { 200 } else { 500 }, "{}", reply.text);
         assert_eq!(world.upstream.seen("phi").len(), sent, "{does:?}");
     }
     world.upstream.set("phi", Does::ServesOnce);
-    for _ in 0..5 {
+    for served in 0..5 {
+        until(|| world.upstream.closed() == served).await;
         let reply = world.chat("ollama-qwen", false).await;
         assert_eq!(reply.status, 200, "a stale idle connection is not the request's fault: {}", reply.text);
     }

@@ -34,7 +34,8 @@ pub(crate) enum Does {
     Closes,
     /// Reads the request and resets the connection.
     Resets,
-    /// Serves, and closes the connection after it without saying so.
+    /// Serves, and closes the connection after it without saying so; [`Upstream::closed`] counts those that the
+    /// other side has closed, too.
     ServesOnce,
 }
 
@@ -43,6 +44,7 @@ struct Script {
     does: HashMap<String, Does>,
     seen: Vec<(String, Value)>,
     paths: Vec<(String, String)>,
+    closed: usize,
 }
 
 /// Listens until dropped.
@@ -83,6 +85,11 @@ impl Upstream {
         script.paths.iter().filter(|(name, _)| name == model).map(|(_, path)| path.clone()).collect()
     }
 
+    /// Connections closed from both sides after [`Does::ServesOnce`].
+    pub(crate) fn closed(&self) -> usize {
+        self.script.lock().unwrap().closed
+    }
+
     /// Bodies of the requests for a model, in order.
     pub(crate) fn seen(&self, model: &str) -> Vec<Value> {
         let script = self.script.lock().unwrap();
@@ -114,7 +121,13 @@ async fn serve(mut stream: TcpStream, script: Arc<Mutex<Script>>) {
             return;
         }
         let (reply, keep) = reply(does, &model, streaming, path == "/api/chat");
-        if stream.write_all(reply.as_bytes()).await.is_err() || !keep || does == Does::ServesOnce {
+        if stream.write_all(reply.as_bytes()).await.is_err() || !keep {
+            return;
+        }
+        if does == Does::ServesOnce {
+            let _ = stream.shutdown().await;
+            let _ = stream.read(&mut [0; 1]).await;
+            script.lock().unwrap().closed += 1;
             return;
         }
     }
