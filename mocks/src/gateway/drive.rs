@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
 use serde_json::{Map, Value};
 
 use super::config::Deployment;
@@ -176,7 +178,7 @@ async fn attempt(
         *in_calls += began.elapsed();
         return first_chunk(ChunkStream::new(provider, reply), headers).await;
     }
-    let retry_after_s = whole_seconds(&reply.headers);
+    let retry_after_s = retry_after(&reply.headers, Timestamp::now());
     let whole = match reply.read_to_end().await {
         Ok(whole) => whole,
         Err(error) => return Err(broken(error, in_calls)),
@@ -212,11 +214,41 @@ async fn first_chunk(
     }
 }
 
-fn whole_seconds(headers: &HeaderMap) -> Option<u32> {
-    headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
+/// The upstream's `Retry-After` in whole seconds: a number, or how long until a date. One that is over is none.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<u32> {
+    let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = text.parse::<i64>().ok().or_else(|| {
+        let date = DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok()?;
+        Some(date.duration_since(now).as_secs())
+    })?;
+    (seconds >= 0).then(|| u32::try_from(seconds).unwrap_or(u32::MAX))
 }
 
 fn header_list(headers: &HeaderMap) -> Vec<(String, String)> {
     let readable = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     readable.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_a_number_or_a_date() {
+        let now: Timestamp = "2026-01-01T00:00:00.5Z".parse().unwrap();
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(http::header::RETRY_AFTER, text.parse().unwrap());
+            retry_after(&headers, now)
+        };
+        assert_eq!(read(" 7 "), Some(7));
+        assert_eq!(read("0"), Some(0));
+        assert_eq!(read("Thu, 01 Jan 2026 00:00:40 GMT"), Some(39));
+        assert_eq!(read("Fri, 01 Jan 2026 00:01:00 +0000"), Some(59), "whatever the day of the week");
+        assert_eq!(read("Thu, 01 Jan 2026 00:00:00 GMT"), Some(0), "half a second ago");
+        for none in ["-1", "Wed, 31 Dec 2025 23:59:59 GMT", "1.5", "soon", ""] {
+            assert_eq!(read(none), None, "{none}");
+        }
+        assert_eq!(read("99999999999"), Some(u32::MAX));
+    }
 }

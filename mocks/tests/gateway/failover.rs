@@ -169,6 +169,17 @@ async fn a_reset_is_sent_twice_and_a_closed_connection_once() {
 }
 
 #[tokio::test]
+async fn an_upstream_says_until_when_it_is_to_be_left_alone() {
+    let world = World::start(json!({ "fallbacks": [] })).await;
+    world.upstream.set("phi", Does::LimitedFor(40));
+    assert_eq!(world.chat("ollama-qwen", false).await.status, 429);
+    let refused = world.chat("ollama-qwen", false).await;
+    let left: u32 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((30..=40).contains(&left), "{left}");
+    assert_eq!(world.upstream.seen("phi").len(), 1);
+}
+
+#[tokio::test]
 async fn a_deployment_id_reaches_past_the_cooldown() {
     let world = World::start(json!({})).await;
     world.upstream.set("kimi", Does::Status(500));

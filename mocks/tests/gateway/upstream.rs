@@ -14,6 +14,8 @@ use tokio::task::JoinHandle;
 pub(crate) enum Does {
     Serves,
     Status(u16),
+    /// 429, with a `Retry-After` that is a date so many seconds ahead.
+    LimitedFor(i64),
     /// An error in words.
     Says(u16, &'static str),
     /// Reads the request and says nothing.
@@ -169,6 +171,11 @@ fn chunked(pieces: &[String], complete: bool) -> String {
 /// The bytes of a reply, and whether the connection goes on.
 fn reply(does: Does, model: &str, streaming: bool, ollama: bool) -> (String, bool) {
     match does {
+        Does::LimitedFor(seconds) => {
+            let date = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+            let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT");
+            return (format!("HTTP/1.1 429 X\r\nretry-after: {date}\r\ncontent-length: 2\r\n\r\n{{}}"), true);
+        }
         Does::Says(status, text) => return (whole(status, text), true),
         Does::Status(status) => return (whole(status, r#"{"error": "boom"}"#), true),
         Does::Babbles if !streaming => return (whole(200, "<html>"), true),
