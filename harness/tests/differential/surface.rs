@@ -30,6 +30,12 @@ const GROUPS: [Member; 7] = [
     ("duo", Provider::OllamaChat, "model-6", Fault::Healthy),
 ];
 
+/// What only the pair has in which failures lead to cooldowns.
+const BREAKING: [Member; 2] = [
+    ("breaking", Provider::HostedVllm, "model-7", Fault::ErrorLater),
+    ("breaking", Provider::HostedVllm, "model-8", Fault::Healthy),
+];
+
 /// What only the pair has that is asked about prices: pages tell more of those than is imitated.
 const PRICED: [Member; 7] = [
     ("cut", Provider::OllamaChat, "model-7", Fault::CutBefore),
@@ -67,7 +73,8 @@ fn is_imitated(path: &str, fact: &str) -> bool {
 fn config(members: &[Member], settings: &Value, upstreams: &[Upstream]) -> Value {
     let models = members.iter().zip(upstreams).enumerate().map(|(number, ((group, provider, model, _), upstream))| {
         let model = format!("{}/{model}", provider.prefix());
-        let weight = if number == 5 { 1_000_000_000 } else { 1 };
+        let is_first = members[..number].iter().all(|(other, ..)| other != group);
+        let weight = if is_first { 1_000_000_000_000_i64 } else { 1 };
         json!({
             "model_name": group, "model_info": { "id": format!("id-{number}") },
             "litellm_params": { "model": model, "api_base": upstream.api_base(*provider), "weight": weight },
@@ -443,9 +450,13 @@ async fn what_a_request_overrides_leads_to_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cap_on_repeats_leads_to_the_same() {
+async fn a_cap_on_repeats_and_broken_streams_lead_to_the_same() {
     let mut settings = rich();
     settings["litellm_settings"] = json!({ "num_retries_per_request": 1, "drop_params": true });
-    let asks = vec![chat("vbad", json!({})), chat("bad", json!({})), chat("good", json!({ "n": 2 }))];
-    same("cap", settings, asks).await;
+    settings["router_settings"]["disable_cooldowns"] = false.into();
+    settings["router_settings"]["cooldown_time"] = 300.into();
+    let mut asks = vec![chat("vbad", json!({})), chat("bad", json!({})), chat("good", json!({ "n": 2 }))];
+    // Of five streams that break the fifth puts their deployment into cooldown.
+    asks.extend((0..7).map(|_| Ask::chat("breaking", true)));
+    same_with("cap", &[&GROUPS[..], &BREAKING].concat(), settings, asks).await;
 }

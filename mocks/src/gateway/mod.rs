@@ -112,6 +112,12 @@ impl Shared {
         memory.count_failure(&self.config, deployment, &failure.without_class(), self.epoch.elapsed());
     }
 
+    /// Counts a stream that came to its end.
+    fn count_ended(&self, deployment: usize) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.count_success(deployment, self.epoch.elapsed());
+    }
+
     /// One step of a walk, in real time.
     fn decide(&self, walk: &mut RequestWalk, event: Event) -> Action {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,7 +16,7 @@ use super::config::Provider;
 use super::drive::{Content, FailedAnswer, Outcome, Reply};
 use super::failure::{ErrorClass, Failure};
 use super::router::Served;
-use super::sse::SseWriter;
+use super::sse::{SseWriter, Tally};
 use super::{Shared, VERSION};
 
 /// What a reply cost: nothing, for the models of the two providers.
@@ -211,12 +211,14 @@ fn served_body(shared: &Arc<Shared>, asked: &Asked, reply: Reply, prompt_chars: 
                 (None, Some(asked)) if !fell_back => asked.clone(),
                 (None, _) => reply.served.group,
             };
-            let ids = shared.ids.clone();
             let adds_up = reply.served.after_broken_stream;
-            let blames = reply.served.unfailed.then(|| (Arc::clone(shared), reply.served.deployment));
+            let tally = Tally {
+                shared: Arc::clone(shared),
+                deployment: reply.served.deployment,
+                counts_failure: reply.served.unfailed,
+            };
             let writer =
-                SseWriter::new(first, rest, deployment.provider, ids, model, created, asked.include_usage)
-                    .blaming(blames)
+                SseWriter::new(first, rest, deployment.provider, tally, model, created, asked.include_usage)
                     .telling(told)
                     .counting(prompt_chars, adds_up);
             let frames = stream::unfold(writer, |mut writer| async move {
