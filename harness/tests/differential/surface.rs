@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::ask::{Ask, client};
 use crate::compare::{Difference, differences};
-use crate::facts::{Labels, facts};
+use crate::facts::{Facts, Labels, facts, leaves};
 use crate::fault::Fault;
 use crate::pair::guard;
 use crate::upstream::{Script, Upstream};
@@ -48,7 +48,7 @@ const PRICED: [Member; 7] = [
 ];
 
 /// Facts that are not imitated: path (with `*` at its end: all that begin so), fact, reason.
-const NOT_IMITATED: [(&str, &str, &str); 11] = [
+const NOT_IMITATED: [(&str, &str, &str); 12] = [
     ("/router/*", "body /fields/", "texts for people"),
     ("/router/*", "body /routing_strategy_descriptions", "texts for people"),
     ("/get/config/callbacks", "body /a", "alerts and callbacks that could be set up"),
@@ -56,6 +56,7 @@ const NOT_IMITATED: [(&str, &str, &str); 11] = [
     ("/health/readiness/details", "header vary", "follows from the length of the body"),
     ("/health?*", "body /unhealthy_endpoints/0/error", "ends in a stack trace"),
     ("/health?*", "body /unhealthy_endpoints/0/raw_request_typed_dict", "one of two questions, at random"),
+    ("/health?*", "sent to", "one of two questions, at random"),
     ("/routes", "body", "hundreds of routes"),
     ("/openapi.json", "body", "two megabytes"),
     ("/", "body", "a page for people"),
@@ -138,8 +139,10 @@ async fn apart(name: &str, members: &[Member], settings: Value, asks: Vec<Ask>) 
     }
     let mut told = Vec::new();
     for (number, ask) in asks.iter().enumerate() {
-        let real = facts(&ask.send(&client, &real.url(), &key).await, &real_labels);
-        let mock = facts(&ask.send(&client, &mock.url(), &key).await, &mock_labels);
+        let mut real = facts(&ask.send(&client, &real.url(), &key).await, &real_labels);
+        add_bodies(&real_upstreams, &mut real);
+        let mut mock = facts(&ask.send(&client, &mock.url(), &key).await, &mock_labels);
+        add_bodies(&mock_upstreams, &mut mock);
         let is_compared = |d: &Difference| {
             let empty_in_the_real_one = d.mock.is_none() && d.real.as_deref() == Some("null");
             let in_no_order = d.fact.ends_with("(order)");
@@ -155,6 +158,19 @@ async fn apart(name: &str, members: &[Member], settings: Value, asks: Vec<Ask>) 
     mock.shutdown().await;
     real.stop().await.expect("LiteLLM is gone");
     told
+}
+
+/// Adds what each upstream was sent.
+fn add_bodies(upstreams: &[Upstream], facts: &mut Facts) {
+    for (number, upstream) in upstreams.iter().enumerate() {
+        let bodies = upstream.take_bodies();
+        facts.insert(format!("requests to {number}"), bodies.len().to_string());
+        for (at, body) in bodies.iter().enumerate() {
+            leaves(body, String::new(), &mut |path, leaf| {
+                facts.insert(format!("sent to {number}: {at} {path}"), leaf.to_string());
+            });
+        }
+    }
 }
 
 fn chat(model: &str, more: Value) -> Ask {
@@ -389,6 +405,26 @@ fn overrides() -> Vec<Ask> {
     asks
 }
 
+/// Fields of a request: which of them go upstream.
+fn passed_on() -> Vec<Ask> {
+    let fields = [
+        json!({ "max_fallbacks": 1 }),
+        json!({ "fallbacks": ["bad"], "disable_fallbacks": false, "include_fallback_errors": true }),
+        json!({ "context_window_fallbacks": [{ "good": ["vllm"] }] }),
+        json!({ "content_policy_fallbacks": [{ "good": ["vllm"] }] }),
+        json!({ "request_timeout": 20 }),
+        json!({ "timeout": 20, "stream_timeout": 20 }),
+        json!({ "num_retries": 1, "max_retries": 1 }),
+        json!({ "drop_params": true, "n": 2, "verbosity": "low" }),
+        json!({ "allowed_openai_params": ["n", "verbosity"], "n": 2, "verbosity": "low" }),
+        json!({ "metadata": { "a": "b" }, "user": "me", "tags": ["x"] }),
+        json!({ "temperature": 0, "top_p": 0.5, "seed": 7, "stop": ["x"], "max_tokens": 9 }),
+        json!({ "max_completion_tokens": 9, "stop": "x", "unknown": { "a": 1 } }),
+    ];
+    let models = ["good", "vllm"];
+    models.into_iter().flat_map(|model| fields.iter().map(move |more| chat(model, more.clone()))).collect()
+}
+
 /// The parts of a price depend on who accepted an attempt.
 fn prices() -> Vec<Ask> {
     let mut asks = Vec::new();
@@ -438,8 +474,13 @@ async fn pages_and_keys_are_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_and_addresses_are_the_same() {
-    same_with("refusals", &[GROUPS, PRICED].concat(), rich(), [refusals(), addresses(), prices()].concat())
-        .await;
+    same_with(
+        "refusals",
+        &[GROUPS, PRICED].concat(),
+        rich(),
+        [refusals(), addresses(), prices(), passed_on()].concat(),
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,6 +35,11 @@ async fn chunks_have_the_form_of_litellm() {
     let sent = &world.upstream.seen("Qwen3")[0];
     assert_eq!((&sent["max_tokens"], &sent["stream_options"]["include_usage"]), (&json!(8), &json!(true)));
     assert_eq!(sent.get("metadata"), None);
+    // Counts are asked for where the group that was asked for can give them, not where it falls back to one.
+    world.upstream.set("kimi", Does::Status(500));
+    world.upstream.set("minimax", Does::Status(500));
+    world.chat("cloud-kimi", true).await;
+    assert_eq!(world.upstream.seen("Qwen3")[1].get("stream_options"), None);
 }
 
 #[tokio::test]
