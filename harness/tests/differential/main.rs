@@ -69,6 +69,7 @@ fn pairs() -> Arc<Semaphore> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mock_cannot_be_told_from_litellm() {
     let plan = Plan::from_environment();
+    assert!(plan.unmatched().is_empty(), "no cell's name holds {:?}", plan.unmatched());
     let found = litellm().await;
     let started = Instant::now();
     let mut running = JoinSet::new();
@@ -86,6 +87,7 @@ async fn the_mock_cannot_be_told_from_litellm() {
     groups.sort_by_key(|(number, _, _)| *number);
     let settings: Vec<_> = groups.iter().map(|(_, settings, _)| settings.clone()).collect();
     let mut outcomes: Vec<_> = groups.into_iter().flat_map(|(_, _, outcomes)| outcomes).collect();
+    assert!(!outcomes.is_empty(), "nothing was compared");
     let met = take_known(&mut outcomes);
     if plan.show {
         outcomes.iter().for_each(|outcome| println!("{}", transcript(outcome)));
