@@ -29,7 +29,7 @@ const TOKEN_COUNTS: Known = Known {
     matches: |outcome, difference| {
         let counts_none = |fault| matches!(fault, Fault::EarlyEnd | Fault::EmptyEnd | Fault::NotJson);
         outcome.cell.streaming
-            && outcome.cell.deployments.iter().any(|deployment| counts_none(deployment.fault))
+            && was_reached(outcome, difference.request, |deployment| counts_none(deployment.fault))
             && difference.fact.starts_with("event ")
             && difference.fact.contains(" /usage/")
             && difference.real.is_some()
@@ -38,7 +38,7 @@ const TOKEN_COUNTS: Known = Known {
 };
 
 const STRAY_COUNT: Known = Known {
-    what: "from the second request on, where a `hosted_vllm` stream begins with an error",
+    what: "who is asked in a later request, after a `hosted_vllm` stream that began with an error",
     reason: "LiteLLM counts such a failure from another thread, against the deployment that the request is at by then: \
              most often the next one, which is what the mock does, sometimes the one that failed.",
     by_chance: true,
@@ -48,12 +48,28 @@ const STRAY_COUNT: Known = Known {
         };
         // Where nothing is counted nothing can race.
         let counts = !["stock", "retry-policy", "two-deployments"].contains(&outcome.settings.as_str());
+        // What differs is who is in cooldown, and that shows in who is asked: where both ask the same, nothing is
+        // excused.
+        let asked_apart = || {
+            let exchange = &outcome.exchanges[difference.request - 1];
+            let attempts = exchange.real.iter().filter(|(name, _)| name.starts_with("attempts at "));
+            attempts.into_iter().any(|(name, count)| exchange.mock.get(name) != Some(count))
+        };
         counts
             && outcome.cell.streaming
-            && outcome.cell.deployments.iter().any(errs)
-            && difference.request > 1
+            && (1..difference.request).any(|earlier| was_reached(outcome, earlier, errs))
+            && asked_apart()
     },
 };
+
+/// Whether a deployment of some kind got an attempt of a request of LiteLLM's, numbered from 1.
+fn was_reached(outcome: &Outcome, request: usize, is_meant: impl Fn(&Deployment) -> bool) -> bool {
+    let facts = &outcome.exchanges[request - 1].real;
+    outcome.cell.deployments.iter().enumerate().any(|(index, deployment)| {
+        let attempts = facts.get(&format!("attempts at {}", outcome.cell.counted_as(index)));
+        is_meant(deployment) && attempts.is_some_and(|count| count != "0")
+    })
+}
 
 /// Whether something else differs.
 pub(crate) fn differs_otherwise(outcome: &Outcome) -> bool {
