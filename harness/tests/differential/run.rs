@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::ask::Ask;
 use crate::cell::{Cell, Deployment, Settings};
-use crate::compare::{Difference, differences, same_latency};
+use crate::compare::{Difference, differences, same_latency, same_total};
 use crate::facts::{Facts, facts};
 use crate::fault::Fault;
 use crate::known::differs_otherwise;
@@ -166,10 +166,13 @@ pub(crate) async fn one(pair: &Pair, settings: String, cell: Cell) -> Outcome {
     let (real, mock) = tokio::join!(series(pair, Side::Real, &cell), series(pair, Side::Mock, &cell));
     let mut exchanges = Vec::new();
     let mut apart = Vec::new();
+    let (mut real_total, mut mock_total, mut all_sleeps) = (Duration::ZERO, Duration::ZERO, 0);
     for (index, (real, mock)) in real.into_iter().zip(mock).enumerate() {
         let request = index + 1;
         apart.extend(differences(request, &real.facts, &mock.facts));
         let sleeps = real.sleeps.max(mock.sleeps);
+        (real_total, mock_total) = (real_total + real.took, mock_total + mock.took);
+        all_sleeps += sleeps;
         if TIMED.contains(&request) && !same_latency(real.took, mock.took, sleeps) {
             apart.push(Difference {
                 request,
@@ -183,6 +186,15 @@ pub(crate) async fn one(pair: &Pair, settings: String, cell: Cell) -> Outcome {
             mock: mock.facts,
             real_took: real.took,
             mock_took: mock.took,
+        });
+    }
+    let requests = u32::try_from(exchanges.len()).expect("a small number");
+    if all_sleeps > 0 && !same_total(real_total, mock_total, requests, all_sleeps) {
+        apart.push(Difference {
+            request: exchanges.len(),
+            fact: "latency of all".into(),
+            real: Some(format!("{:.2} s", real_total.as_secs_f64())),
+            mock: Some(format!("{:.2} s (up to {all_sleeps} sleeps)", mock_total.as_secs_f64())),
         });
     }
     Outcome { settings, cell, exchanges, differences: apart, repeated: false }
