@@ -33,7 +33,7 @@ use tokio::task::JoinSet;
 
 use crate::fault::Fault;
 use crate::known::{KNOWN, take_known};
-use crate::listing::{listing, transcript};
+use crate::listing::{listing, transcript, unconfirmed};
 use crate::matrix::Chain;
 use crate::plan::Plan;
 use crate::table::Summary;
@@ -100,6 +100,10 @@ async fn the_mock_cannot_be_told_from_litellm() {
         met: &met,
     };
     println!("{} ({} s)", summary.headline(), started.elapsed().as_secs());
+    let unconfirmed = unconfirmed(&outcomes);
+    if !unconfirmed.is_empty() {
+        println!("In one run and not in another:\n{unconfirmed}");
+    }
     if plan.write {
         table::write(&summary);
     }
