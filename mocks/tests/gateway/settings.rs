@@ -236,3 +236,30 @@ async fn a_slash_after_an_address_stays() {
     assert!(vllm.header("x-litellm-model-api-base").unwrap().ends_with("/v1/"));
     assert_eq!(world.upstream.paths("Qwen3"), ["/v1/chat/completions"]);
 }
+
+#[tokio::test]
+async fn a_group_without_a_list_falls_back_to_the_default_one() {
+    let router =
+        json!({ "fallbacks": [{ "cloud-kimi": ["cloud-minimax"] }], "default_fallbacks": ["ollama-qwen"] });
+    let world = World::start(router).await;
+    for model in ["kimi", "Qwen3"] {
+        world.upstream.set(model, Does::Status(400));
+    }
+    assert_eq!(world.chat("cloud-kimi", false).await.served().0, Some("id-cloud-minimax"), "its own list");
+    assert_eq!(world.chat("vllm-qwen", false).await.served().0, Some("id-ollama-qwen"));
+}
+
+#[tokio::test]
+async fn a_retry_policy_of_a_group_is_for_that_group_alone() {
+    let none = json!({ "BadRequestErrorRetries": 0, "InternalServerErrorRetries": 0 });
+    let router = json!({ "fallbacks": [], "allowed_fails": 3, "retry_policy": none,
+        "model_group_retry_policy": { "ollama-qwen": { "BadRequestErrorRetries": 1 } } });
+    let world = World::start(router).await;
+    for (model, group, status, attempts) in
+        [("phi", "ollama-qwen", 400, 2), ("kimi", "cloud-kimi", 400, 1), ("Qwen3", "vllm-qwen", 500, 1)]
+    {
+        world.upstream.set(model, Does::Status(status));
+        assert_eq!(world.chat(group, false).await.status, status);
+        assert_eq!(world.upstream.seen(model).len(), attempts, "{group}");
+    }
+}

@@ -3,11 +3,17 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+
+/// Parts of a dripping reply.
+pub(crate) const DRIPS: usize = 7;
+/// Between two of them.
+pub(crate) const DRIP_GAP: Duration = Duration::from_millis(200);
 
 /// What a model does with a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,6 +42,10 @@ pub(crate) enum Does {
     Closes,
     /// Reads the request and resets the connection.
     Resets,
+    /// Serves, in [`DRIPS`] parts with [`DRIP_GAP`] between them.
+    Drips,
+    /// Sends one piece of a stream, and no more until the other side leaves; [`Upstream::closed`] counts those.
+    StallsAfterContent,
     /// Serves, and closes the connection after it without saying so; [`Upstream::closed`] counts those that the
     /// other side has closed, too.
     ServesOnce,
@@ -87,7 +97,7 @@ impl Upstream {
         script.paths.iter().filter(|(name, _)| name == model).map(|(_, path)| path.clone()).collect()
     }
 
-    /// Connections closed from both sides after [`Does::ServesOnce`].
+    /// Connections closed from both sides after [`Does::ServesOnce`] and [`Does::StallsAfterContent`].
     pub(crate) fn closed(&self) -> usize {
         self.script.lock().unwrap().closed
     }
@@ -117,17 +127,27 @@ async fn serve(mut stream: TcpStream, script: Arc<Mutex<Script>>) {
             return;
         }
         if does == Does::Resets {
-            socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         }
         if matches!(does, Does::Resets | Does::Closes) {
             return;
         }
         let (reply, keep) = reply(does, &model, streaming, path == "/api/chat");
-        if stream.write_all(reply.as_bytes()).await.is_err() || !keep {
+        let parts = if does == Does::Drips { DRIPS } else { 1 };
+        let mut gaps = tokio::time::interval(DRIP_GAP);
+        for part in reply.as_bytes().chunks(reply.len().div_ceil(parts)) {
+            gaps.tick().await;
+            if stream.write_all(part).await.is_err() {
+                return;
+            }
+        }
+        if !keep {
             return;
         }
-        if does == Does::ServesOnce {
-            let _ = stream.shutdown().await;
+        if matches!(does, Does::ServesOnce | Does::StallsAfterContent) {
+            if does == Does::ServesOnce {
+                let _ = stream.shutdown().await;
+            }
             let _ = stream.read(&mut [0; 1]).await;
             script.lock().unwrap().closed += 1;
             return;
@@ -216,6 +236,7 @@ fn reply(does: Does, model: &str, streaming: bool, ollama: bool) -> (String, boo
     match does {
         Does::BreaksBeforeContent => (chunked(&[], false), false),
         Does::BreaksAfterContent => (chunked(&all[..1], false), false),
+        Does::StallsAfterContent => (chunked(&all[..1], false), true),
         Does::EndsEarly => (chunked(&all[..2], true), true),
         Does::ErrorAfterContent => (
             chunked(&[all[0].clone(), frame(json!({ "error": { "message": "oops", "code": 500 } }))], true),
