@@ -90,6 +90,7 @@ async fn answered(shared: Arc<Shared>, checked: Checked) -> Response<Body> {
     let done = if ends_with_client { AbortOnDropHandle::new(work).await } else { work.await };
     match done {
         Ok(Some(response)) => response,
+        Err(broken) if broken.is_panic() => internal_error(),
         _ => proxy_error(503, "the gateway is shutting down", "internal_server_error", Value::Null),
     }
 }
