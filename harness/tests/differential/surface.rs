@@ -1,18 +1,15 @@
 //! What is not routing: pages, keys, refusals, addressing, and the fields and settings that change where a failure
 //! leads. One pair of gateways for each configuration, one request after the other at both.
 
-use harness::gateway::config::LocalConfig;
-use harness::gateway::litellm::process::{LiteLlm, LogLevel, READY_WITHIN, StartOptions};
 use harness::gateway::secret::Secret;
 use mocks::gateway::config::Provider;
-use mocks::gateway::{Gateway, GatewayOptions, Secret as MockSecret};
 use serde_json::{Map, Value, json};
 
 use crate::ask::{Ask, client};
 use crate::compare::{Difference, differences};
 use crate::facts::{Facts, Labels, facts, leaves};
 use crate::fault::Fault;
-use crate::pair::guard;
+use crate::pair::start;
 use crate::upstream::{Script, Upstream};
 use crate::{litellm, pairs};
 
@@ -112,33 +109,10 @@ async fn apart(name: &str, members: &[Member], settings: Value, asks: Vec<Ask>) 
     let (real_upstreams, mut real_labels) = world(members).await;
     let (mock_upstreams, mut mock_labels) = world(members).await;
     let key = Secret::random();
-    let options = GatewayOptions {
-        config: config(members, &settings, &mock_upstreams),
-        seed: 1,
-        master_key: Some(MockSecret::new(key.expose().to_owned())),
-        port: 0,
-    };
-    let mock = Gateway::start(options).await.expect("the mock gateway");
+    let configs = [&real_upstreams, &mock_upstreams].map(|upstreams| config(members, &settings, upstreams));
+    let [for_real, for_mock] = configs;
+    let (real, mock, _run_dir) = start(&found.bin, for_real, for_mock, &key, 1).await;
     assert!(mock.unsupported().is_empty(), "{:?}", mock.unsupported());
-    let mut value = config(members, &settings, &real_upstreams);
-    value["general_settings"]["master_key"] = "os.environ/LITELLM_MASTER_KEY".into();
-    let config = LocalConfig {
-        value,
-        warnings: Vec::new(),
-        upstream_models: [].into(),
-        sha256_of_source: String::new(),
-    };
-    let run_dir = tempfile::tempdir().expect("directory");
-    let options = StartOptions {
-        bin: &found.bin,
-        config: &config,
-        key: &key,
-        run_dir: run_dir.path(),
-        guard: guard(),
-        ready_within: READY_WITHIN * 2,
-        log_level: LogLevel::Normal,
-    };
-    let real = LiteLlm::start(options).await.expect("LiteLLM");
     let client = client();
     for (url, labels) in [(real.url(), &mut real_labels), (mock.url(), &mut mock_labels)] {
         labels.name(url.rsplit(':').next().expect("a port"), "<port of the gateway>");
