@@ -160,7 +160,7 @@ pub struct RouterSettings {
     pub allowed_fails: u32,
     /// The same by class.
     pub allowed_fails_policy: Option<ClassLimits>,
-    /// Length of a cooldown and of the counting window; `None` is LiteLLM's 5 s.
+    /// Length of a cooldown and of the counting window; LiteLLM's 5 s where nothing is written.
     pub cooldown_time: Duration,
     /// No cooldown at all.
     pub disable_cooldowns: bool,
@@ -186,7 +186,7 @@ pub struct RouterSettings {
     pub aliases: Vec<GroupAlias>,
     /// Which of the timeouts here were written as whole numbers.
     pub whole_timeouts: WholeTimeouts,
-    /// `router_settings` as written.
+    /// `router_settings` as written, but for what may hold a secret.
     pub written: Map<String, Value>,
 }
 

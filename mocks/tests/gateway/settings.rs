@@ -1,9 +1,10 @@
 //! Settings and request fields that change where a failure leads.
 
+use mocks::gateway::{Gateway, GatewayOptions};
 use serde_json::{Value, json};
 
-use crate::upstream::Does;
-use crate::wire::{Seen, World, chat};
+use crate::upstream::{Does, Upstream};
+use crate::wire::{KEY, Seen, World, chat, config};
 
 const TOO_LONG: &str = r#"{"error": {"message": "This model's maximum context length is 4096 tokens."}}"#;
 const FORBIDDEN: &str =
@@ -261,5 +262,25 @@ async fn a_retry_policy_of_a_group_is_for_that_group_alone() {
         world.upstream.set(model, Does::Status(status));
         assert_eq!(world.chat(group, false).await.status, status);
         assert_eq!(world.upstream.seen(model).len(), attempts, "{group}");
+    }
+}
+
+#[tokio::test]
+async fn no_secret_of_the_configuration_is_shown() {
+    const SECRET: &str = "hush-hush";
+    let upstream = Upstream::start().await;
+    let router = json!({ "redis_password": SECRET, "redis_url": format!("redis://me:{SECRET}@localhost"),
+        "default_litellm_params": { "api_key": SECRET } });
+    let mut config = config(&upstream, None, router);
+    config["model_list"][0]["litellm_params"]["api_key"] = SECRET.into();
+    config["general_settings"]["master_key"] = KEY.into();
+    let options = GatewayOptions { config, seed: 1, master_key: None, port: 0 };
+    assert!(!format!("{options:?}").contains(SECRET));
+    let world = World { gateway: Gateway::start(options).await.unwrap(), upstream };
+    assert!(!format!("{:?}", world.gateway).contains(SECRET));
+    for page in ["/router/settings", "/get/config/callbacks", "/model/info"] {
+        let seen = world.get(page).await;
+        assert_eq!(seen.status, 200, "{page}");
+        assert!(!seen.text.contains(SECRET), "{page}: {}", seen.text);
     }
 }
