@@ -36,8 +36,16 @@ pub(super) struct SseWriter {
     reply_chars: usize,
     adds_up: bool,
     state: State,
-    /// Whose failure it is, and where it is counted, if the stream breaks.
-    blames: Option<(Arc<Shared>, usize)>,
+    /// Where its end is counted.
+    tally: Tally,
+}
+
+/// Whose success or failure the end of a stream is.
+pub(super) struct Tally {
+    pub(super) shared: Arc<Shared>,
+    pub(super) deployment: usize,
+    /// A failure would be the first of its request: no other counts.
+    pub(super) counts_failure: bool,
 }
 
 #[derive(PartialEq)]
@@ -53,7 +61,7 @@ impl SseWriter {
         first: Option<Chunk>,
         stream: Box<ChunkStream>,
         provider: Provider,
-        ids: Ids,
+        tally: Tally,
         model: String,
         created: u64,
         include_usage: bool,
@@ -61,7 +69,7 @@ impl SseWriter {
         let mut writer = Self {
             stream,
             provider,
-            ids,
+            ids: tally.shared.ids.clone(),
             model,
             created,
             include_usage,
@@ -74,19 +82,13 @@ impl SseWriter {
             reply_chars: 0,
             adds_up: false,
             state: State::Reading,
-            blames: None,
+            tally,
         };
         match first {
             Some(chunk) => writer.take(chunk),
             None => writer.close(),
         }
         writer
-    }
-
-    /// The same, which counts a failure of the stream against a deployment.
-    pub(super) fn blaming(mut self, blames: Option<(Arc<Shared>, usize)>) -> Self {
-        self.blames = blames;
-        self
     }
 
     /// A further event after the first.
@@ -193,13 +195,14 @@ impl SseWriter {
             self.push(&event);
         }
         self.ready.push_back(Bytes::from_static(b"data: [DONE]\n\n"));
+        self.tally.shared.count_ended(self.tally.deployment);
         self.state = State::Closing;
     }
 
     /// The stream broke after its first chunk: an error event, and no `[DONE]`.
     fn fail(&mut self, failure: &Failure) {
-        if let Some((shared, deployment)) = self.blames.take() {
-            shared.count_late(deployment, failure);
+        if self.tally.counts_failure {
+            self.tally.shared.count_late(self.tally.deployment, failure);
         }
         let kind = error_type(failure, true).unwrap_or(Value::Null);
         // This event alone is written with spaces after separators.

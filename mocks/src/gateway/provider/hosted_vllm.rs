@@ -2,25 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
+use super::params::is_gateways_own;
 use super::{Chunk, Completion};
 use crate::gateway::config::{Deployment, Provider};
 use crate::gateway::failure::{ErrorClass, Failure, SeenIn};
 
-/// Keys of a chat request that are the gateway's own and never go upstream.
-const GATEWAY_KEYS: [&str; 11] = [
-    "model",
-    "messages",
-    "stream",
-    "stream_options",
-    "metadata",
-    "timeout",
-    "stream_timeout",
-    "num_retries",
-    "fallbacks",
-    "disable_fallbacks",
-    "include_fallback_errors",
-];
-
+/// Fields of a request's body that are written anew.
+const WRITTEN: [&str; 3] = ["model", "messages", "stream"];
 /// Fields of a message that LiteLLM knows, in its order.
 const MESSAGE_FIELDS: [&str; 8] =
     ["content", "role", "tool_calls", "function_call", "audio", "images", "reasoning_content", "annotations"];
@@ -42,12 +30,8 @@ pub(super) fn body(
     body.insert("model".into(), deployment.upstream_model.as_str().into());
     body.insert("messages".into(), request.get("messages").cloned().unwrap_or_else(|| json!([])));
     body.insert("stream".into(), streaming.into());
-    if streaming {
-        // Asked for on every stream; the client sees the counts only if it asked too.
-        body.insert("stream_options".into(), json!({ "include_usage": true }));
-    }
     for (key, value) in deployment.default_params.iter().chain(request) {
-        if !GATEWAY_KEYS.contains(&key.as_str()) && !value.is_null() {
+        if !WRITTEN.contains(&key.as_str()) && !is_gateways_own(key) && !value.is_null() {
             body.insert(key.clone(), value.clone());
         }
     }

@@ -394,7 +394,7 @@ fn describe(error: &TransportError) -> String {
              WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)]",
             redacted(host)
         ),
-        TransportError::Disconnected => "Server disconnected".to_owned(),
+        TransportError::Disconnected | TransportError::NotSent => "Server disconnected".to_owned(),
         TransportError::Truncated { received, expected: Some(expected) } => format!(
             "Response payload is not completed: <ContentLengthError: 400, message='Not enough data to satisfy content \
              length header (received {received} of {expected} bytes).'>"
