@@ -121,8 +121,9 @@ impl Opponents {
             let interval = Duration::from_secs(count(&scaler["spec"]["pollingInterval"], 30));
             let Some((target, replicas)) = self.target(&scaler) else { continue };
             let annotations = &scaler["metadata"]["annotations"];
-            let pinned: Option<u64> =
-                annotations["autoscaling.keda.sh/paused-replicas"].as_str().and_then(|text| text.parse().ok());
+            let pinned: Option<u64> = annotations["autoscaling.keda.sh/paused-replicas"]
+                .as_str()
+                .and_then(|text| text.parse().ok());
             let is_paused = pinned.is_some() || annotations["autoscaling.keda.sh/paused"] == "true";
             let now = self.store.clock().now();
             if is_true(&scaler, "Paused") != is_paused {
@@ -136,7 +137,11 @@ impl Opponents {
                 self.set_replicas(&target, pinned, Writer::of_scale("keda"));
             }
             if self.is_due(&key, interval) && !is_paused && replicas == 0 {
-                self.set_replicas(&target, count(&scaler["spec"]["minReplicaCount"], 1).max(1), Writer::of_scale("keda"));
+                self.set_replicas(
+                    &target,
+                    count(&scaler["spec"]["minReplicaCount"], 1).max(1),
+                    Writer::of_scale("keda"),
+                );
             }
         }
     }
@@ -200,7 +205,9 @@ impl Opponents {
 fn ignores_replicas(application: &Value) -> bool {
     let mut ignored = application["spec"]["ignoreDifferences"].as_array().into_iter().flatten();
     ignored.any(|entry| {
-        entry["jsonPointers"].as_array().is_some_and(|all| all.iter().any(|pointer| pointer == "/spec/replicas"))
+        entry["jsonPointers"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|pointer| pointer == "/spec/replicas"))
     })
 }
 

@@ -62,7 +62,9 @@ impl Proxy {
             let Some(ip) = self.allocate(&service) else { continue };
             for entry in service["spec"]["ports"].as_array().into_iter().flatten() {
                 let port = entry["port"].as_u64().and_then(|port| u16::try_from(port).ok());
-                let (Some(port), "TCP") = (port, entry["protocol"].as_str().unwrap_or("TCP")) else { continue };
+                let (Some(port), "TCP") = (port, entry["protocol"].as_str().unwrap_or("TCP")) else {
+                    continue;
+                };
                 let targets = endpoints(&slices, &service, entry["name"].as_str().unwrap_or_default());
                 wanted.insert((ip, port).into(), (Arc::clone(&service), targets));
             }
@@ -90,7 +92,8 @@ fn endpoints(slices: &[Arc<Value>], service: &Value, port_name: &str) -> Vec<Soc
         let Some(port) = numbers.next() else { continue };
         for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
             let conditions = &endpoint["conditions"];
-            let Some(ip) = endpoint["addresses"][0].as_str().and_then(|ip| ip.parse::<Ipv4Addr>().ok()) else {
+            let Some(ip) = endpoint["addresses"][0].as_str().and_then(|ip| ip.parse::<Ipv4Addr>().ok())
+            else {
                 continue;
             };
             if conditions["ready"].as_bool().unwrap_or(true) {
@@ -110,7 +113,8 @@ impl Reconcile for Proxy {
 
     async fn reconcile(&mut self) -> Option<Duration> {
         let wanted = self.wanted();
-        let gone: Vec<_> = self.ports.keys().filter(|address| !wanted.contains_key(address)).copied().collect();
+        let gone: Vec<_> =
+            self.ports.keys().filter(|address| !wanted.contains_key(address)).copied().collect();
         for address in gone {
             if let Some(port) = self.ports.remove(&address) {
                 port.shutdown().await;
