@@ -1,0 +1,1 @@
+//! What needs the mock's own controls: users, trouble on purpose, the record of requests, custom resources.
