@@ -5,6 +5,7 @@ mod cni;
 mod commands;
 mod forward;
 mod household;
+mod kubectl;
 mod loops;
 mod opponents;
 mod scale;
