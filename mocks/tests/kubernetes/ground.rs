@@ -41,7 +41,8 @@ pub(crate) async fn client_of_mock(cluster: &Cluster) -> Client {
 
 /// A mock cluster with the namespaces `ml` and `apps`, in which nothing runs.
 pub(crate) async fn mock() -> Cluster {
-    let options = ClusterOptions::new(Epoch::starting_now(), 7, &["ml", "apps"]);
+    let mut options = ClusterOptions::new(Epoch::starting_now(), 7, &["ml", "apps"]);
+    options.open_port = true;
     Cluster::start(options, |_| None).await.unwrap()
 }
 
