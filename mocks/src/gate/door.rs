@@ -1,7 +1,7 @@
 //! The listening side of a gate: who may come in, and the switch from mode to mode.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::GateMode;
 use super::forward::{Flow, reset_on_close, serve_connection};
+use super::{GateMode, Route};
 
 const BACKLOG: i32 = 1024;
 /// Our own connect over loopback is immediate unless the accept queue is full already, which is as good.
@@ -36,14 +36,18 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    pub(super) fn open() -> io::Result<Self> {
-        let reservation = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    /// Takes this address (a free port where it is 0) and does not listen yet.
+    pub(super) fn reserve(address: SocketAddr) -> io::Result<Self> {
+        let reservation = bound(address)?;
         let address = reservation.local_addr()?.as_socket().ok_or_else(|| {
             io::Error::new(io::ErrorKind::AddrNotAvailable, "the bound port has no address")
         })?;
-        let mut listening = Self { address, listener: None, _reservation: reservation };
-        listening.listen(BACKLOG)?;
-        Ok(listening)
+        Ok(Self { address, listener: None, _reservation: reservation })
+    }
+
+    /// Listens for clients.
+    pub(super) fn open(&mut self) -> io::Result<()> {
+        self.listen(BACKLOG)
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -88,7 +92,7 @@ fn bound(address: SocketAddr) -> io::Result<Socket> {
 /// The task that owns the listening socket and starts, counts and ends the connections.
 pub(super) struct Door {
     listening: Listening,
-    upstream: SocketAddr,
+    route: Route,
     flow: Flow,
     /// Cancelled when the gate ends.
     life: CancellationToken,
@@ -105,14 +109,14 @@ pub(super) struct Door {
 impl Door {
     pub(super) fn new(
         listening: Listening,
-        upstream: SocketAddr,
+        route: Route,
         flow: Flow,
         life: CancellationToken,
         connections_max: usize,
     ) -> Self {
         Self {
             listening,
-            upstream,
+            route,
             flow,
             life,
             present: CancellationToken::new(),
@@ -153,34 +157,39 @@ impl Door {
             reset_on_close(&client);
             return;
         }
-        let work = serve_connection(client, self.upstream, self.flow.clone(), self.present.clone());
+        let work = serve_connection(client, self.route.clone(), self.flow.clone(), self.present.clone());
         self.connections.spawn(work);
     }
 
     async fn switch(&mut self, mode: GateMode) -> io::Result<()> {
-        // Silence before anything else; passing bytes again comes last.
-        if mode != GateMode::Pass {
+        // Silence before anything else; letting bytes flow comes last.
+        if !mode.carries() {
             self.flow.set(mode);
         }
         match mode {
             GateMode::Pass | GateMode::Stall => {
-                self.listening.listen(BACKLOG)?;
+                self.listening.open()?;
                 self.filler = None;
                 self.accepting = true;
             }
             GateMode::Refuse => {
-                self.accepting = false;
-                self.filler = None;
-                self.filler_address = None;
-                self.listening.close();
+                self.close();
                 self.reset_present().await;
             }
-            GateMode::Blackhole => self.fill_queue().await?,
+            GateMode::RefuseNew => self.close(),
+            GateMode::Blackhole | GateMode::DropNew => self.fill_queue().await?,
         }
-        if mode == GateMode::Pass {
+        if mode.carries() {
             self.flow.set(mode);
         }
         Ok(())
+    }
+
+    fn close(&mut self) {
+        self.accepting = false;
+        self.filler = None;
+        self.filler_address = None;
+        self.listening.close();
     }
 
     async fn fill_queue(&mut self) -> io::Result<()> {

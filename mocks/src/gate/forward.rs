@@ -1,7 +1,7 @@
 //! The connections of a gate: bytes between a client and the upstream, while the gate lets them flow.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::GateMode;
+use super::{GateMode, Route};
 
 const COPY_BUFFER_BYTES: usize = 16 * 1024;
 const UPSTREAM_CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -43,13 +43,13 @@ impl Flow {
     async fn passing(&self) {
         let mut changes = self.changes.subscribe();
         // The sender is a field of `self`, so it cannot be gone.
-        let _passing = changes.wait_for(|mode| *mode == GateMode::Pass).await;
+        let _passing = changes.wait_for(|mode| mode.carries()).await;
     }
 
     /// Makes a non-blocking call if bytes may flow now; `None` if not.
     fn while_passing<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
         let mode = self.mode.read().unwrap_or_else(PoisonError::into_inner);
-        (*mode == GateMode::Pass).then(call)
+        mode.carries().then(call)
     }
 }
 
@@ -61,14 +61,10 @@ pub(super) fn reset_on_close(stream: &TcpStream) {
 
 /// Serves one client until both sides have closed, one of them breaks, or `end` says so; the last two reset
 /// both sides.
-pub(super) async fn serve_connection(
-    client: TcpStream,
-    upstream: SocketAddr,
-    flow: Flow,
-    end: CancellationToken,
-) {
+pub(super) async fn serve_connection(client: TcpStream, route: Route, flow: Flow, end: CancellationToken) {
     let served = async {
         flow.passing().await;
+        let upstream = route.next().ok_or(io::ErrorKind::ConnectionReset)?;
         let server = tokio::time::timeout(UPSTREAM_CONNECT_MAX, TcpStream::connect(upstream)).await??;
         // Tokens are small and must not wait for one another. Failing to set it costs only time.
         let _set = (client.set_nodelay(true), server.set_nodelay(true));

@@ -9,6 +9,10 @@
 //! | `refuse` | is refused (RST) | is reset |
 //! | `blackhole` | gets no answer to its SYN | goes silent: no bytes, no FIN, no RST |
 //! | `stall` | is accepted and never answered | goes silent |
+//! | `refuse-new` | is refused (RST) | is served on |
+//! | `drop-new` | gets no answer to its SYN | is served on |
+//!
+//! The last two are how a network policy falls on a connection that is already tracked: it stays.
 //!
 //! Silence ends when the gate passes again: held connections are served and bytes flow on from where they
 //! stopped. A silent connection that meets `refuse` is reset.
@@ -37,9 +41,10 @@
 
 mod door;
 mod forward;
+mod route;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -48,6 +53,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use door::{Door, Listening, Order};
 use forward::Flow;
+pub(crate) use route::Route;
 
 /// The most connections that one gate holds at once, served and silent together; any further one is reset.
 pub const CONNECTIONS_MAX: usize = 4096;
@@ -64,6 +70,17 @@ pub enum GateMode {
     Blackhole,
     /// Connects succeed and nothing is ever answered; established connections are silent.
     Stall,
+    /// Connects are refused; established connections are served on.
+    RefuseNew,
+    /// SYNs are dropped; established connections are served on.
+    DropNew,
+}
+
+impl GateMode {
+    /// Whether the bytes of established connections flow.
+    pub(crate) fn carries(self) -> bool {
+        matches!(self, Self::Pass | Self::RefuseNew | Self::DropNew)
+    }
 }
 
 /// A fault gate before one upstream, at a loopback address of its own.
@@ -85,25 +102,39 @@ impl Gate {
     ///
     /// Whatever the operating system says when no port can be bound or listened on.
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
-        Self::open(upstream, CONNECTIONS_MAX)
+        Self::open(Route::to(upstream), CONNECTIONS_MAX)
     }
 
-    fn open(upstream: SocketAddr, connections_max: usize) -> io::Result<Self> {
-        let listening = Listening::open()?;
+    /// Opens a gate that refuses, at exactly this address, before the upstreams of `route`.
+    ///
+    /// # Errors
+    ///
+    /// `AddrInUse` and whatever else the operating system says when the address cannot be bound.
+    pub(crate) async fn start_closed(address: SocketAddr, route: Route) -> io::Result<Self> {
+        Ok(Self::keep(Listening::reserve(address)?, route, GateMode::Refuse, CONNECTIONS_MAX))
+    }
+
+    fn open(route: Route, connections_max: usize) -> io::Result<Self> {
+        let mut listening = Listening::reserve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        listening.open()?;
+        Ok(Self::keep(listening, route, GateMode::Pass, connections_max))
+    }
+
+    fn keep(listening: Listening, route: Route, mode: GateMode, connections_max: usize) -> Self {
         let address = listening.address();
-        let flow = Flow::new(GateMode::Pass);
+        let flow = Flow::new(mode);
         let life = CancellationToken::new();
         let (orders, inbox) = mpsc::channel(16);
-        let door = Door::new(listening, upstream, flow.clone(), life.clone(), connections_max);
+        let door = Door::new(listening, route, flow.clone(), life.clone(), connections_max);
         let keeper = tokio::spawn(door.keep(inbox));
-        Ok(Self {
+        Self {
             address,
             flow,
             orders,
             keeper: Mutex::new(Some(keeper)),
             _ends_with_gate: life.clone().drop_guard(),
             life,
-        })
+        }
     }
 
     /// Where callers connect: 127.0.0.1 and a port that is ours for the gate's whole life.
@@ -155,16 +186,23 @@ mod tests {
 
     #[test]
     fn modes_are_written_in_kebab_case() {
-        let modes = [GateMode::Pass, GateMode::Refuse, GateMode::Blackhole, GateMode::Stall];
+        let modes = [
+            GateMode::Pass,
+            GateMode::Refuse,
+            GateMode::Blackhole,
+            GateMode::Stall,
+            GateMode::RefuseNew,
+            GateMode::DropNew,
+        ];
         let json = serde_json::to_string(&modes).unwrap();
-        assert_eq!(json, r#"["pass","refuse","blackhole","stall"]"#);
+        assert_eq!(json, r#"["pass","refuse","blackhole","stall","refuse-new","drop-new"]"#);
         assert_eq!(serde_json::from_str::<Vec<GateMode>>(&json).unwrap(), modes);
     }
 
     #[tokio::test]
     async fn holds_no_more_connections_than_its_bound() {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let gate = Gate::open(upstream.local_addr().unwrap(), 2).unwrap();
+        let gate = Gate::open(Route::to(upstream.local_addr().unwrap()), 2).unwrap();
         gate.set(GateMode::Stall).await.unwrap();
         let mut clients = Vec::new();
         for _ in 0..3 {

@@ -4,8 +4,14 @@
 pub mod api;
 pub mod clock;
 pub mod cluster;
+pub mod controllers;
+pub mod household;
+pub mod kubelet;
+pub mod network;
+pub mod plane;
 pub mod pod_io;
 pub mod refusal;
 pub mod resources;
 mod rules;
+pub mod stack;
 pub mod store;

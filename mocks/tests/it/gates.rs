@@ -13,7 +13,14 @@ use tokio::time::timeout;
 
 use crate::observe::{CONNECT_MAX, WITHIN, check_new_client_sees, echo, echo_server, eventually, is_silent};
 
-const MODES: [GateMode; 4] = [GateMode::Pass, GateMode::Refuse, GateMode::Blackhole, GateMode::Stall];
+const MODES: [GateMode; 6] = [
+    GateMode::Pass,
+    GateMode::Refuse,
+    GateMode::Blackhole,
+    GateMode::Stall,
+    GateMode::RefuseNew,
+    GateMode::DropNew,
+];
 
 async fn gate() -> Gate {
     Gate::start(echo_server().await).await.unwrap()
@@ -38,7 +45,9 @@ async fn check_sequence(modes: &[GateMode]) {
             continue;
         };
         match mode {
-            GateMode::Pass => assert_eq!(echo(&mut stream).await.unwrap(), b'x', "step {step} of {modes:?}"),
+            GateMode::Pass | GateMode::RefuseNew | GateMode::DropNew => {
+                assert_eq!(echo(&mut stream).await.unwrap(), b'x', "step {step} of {modes:?}");
+            }
             GateMode::Refuse => {
                 let error = timeout(WITHIN, stream.read_u8()).await.unwrap().unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::ConnectionReset, "step {step} of {modes:?}");
@@ -58,6 +67,13 @@ async fn each_mode_follows_each_other() {
     use GateMode::{Blackhole as B, Pass as P, Refuse as R, Stall as S};
     // Every ordered pair of modes, a mode after itself included, occurs once.
     check_sequence(&[P, P, R, R, B, B, S, S, P, B, P, S, R, S, B, R, P]).await;
+}
+
+#[tokio::test]
+async fn modes_for_new_connections_alone_follow_each_other_and_the_others() {
+    use GateMode::{Blackhole as B, DropNew as D, Pass as P, Refuse as R, RefuseNew as N, Stall as S};
+    check_sequence(&[P, N, N, P, D, D, P, N, D, N, B, N, S, N, P, D, B, D, S, D, P, N, R, N, P, D, R, D, P])
+        .await;
 }
 
 #[test]

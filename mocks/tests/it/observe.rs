@@ -65,12 +65,12 @@ pub(crate) async fn is_silent(stream: &mut TcpStream) -> bool {
 /// Checks that a plain client with a connection of its own sees this mode.
 pub(crate) async fn check_new_client_sees(mode: GateMode, address: SocketAddr, context: &str) {
     let connect = TcpStream::connect(address);
-    if mode == GateMode::Blackhole {
+    if matches!(mode, GateMode::Blackhole | GateMode::DropNew) {
         assert!(timeout(CONNECT_MAX, connect).await.is_err(), "the connect ended: {context}");
         return;
     }
     let connected = timeout(WITHIN, connect).await.unwrap_or_else(|_| panic!("the connect hung: {context}"));
-    if mode == GateMode::Refuse {
+    if matches!(mode, GateMode::Refuse | GateMode::RefuseNew) {
         let refused = connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
         assert!(refused, "not refused: {context}");
         return;

@@ -1,0 +1,89 @@
+//! The whole mock cluster with the stock content in it: API server, control loops and data plane.
+
+use std::io;
+use std::sync::Arc;
+
+use super::cluster::{Cluster, ClusterOptions};
+use super::controllers::{Opponent, Timing};
+use super::kubelet::Processes;
+use super::network::{Cni, Network};
+use super::plane::{Plane, PlaneOptions};
+use super::pod_io::PodIo;
+use super::resources::CrdGroup;
+use super::stack::{self, StackError, StackOptions};
+
+/// What a [`Household`] is made of.
+pub struct HouseholdOptions {
+    /// The API server. The custom resources that opponents need are added.
+    pub cluster: ClusterOptions,
+    /// Who enforces policies.
+    pub cni: Cni,
+    /// How long everything takes.
+    pub timing: Timing,
+    /// What the content is wired to.
+    pub stack: StackOptions,
+    /// Who is told of processes that begin and end.
+    pub processes: Arc<dyn Processes>,
+}
+
+/// A running mock cluster with the stock content. Dropping it ends it soon; [`Household::shutdown`] waits for that.
+pub struct Household {
+    cluster: Cluster,
+    plane: Plane,
+}
+
+impl Household {
+    /// Starts everything. Pods come up by themselves afterwards.
+    ///
+    /// # Errors
+    ///
+    /// No addresses or ports can be had, or the options name an object twice.
+    pub async fn start(options: HouseholdOptions) -> io::Result<Self> {
+        let HouseholdOptions { cluster: mut cluster_options, cni, timing, stack, processes } = options;
+        for opponent in &stack.opponents {
+            let group = match opponent {
+                Opponent::Hpa => continue,
+                Opponent::Keda => CrdGroup::Keda,
+                Opponent::Argo => CrdGroup::Argo,
+                Opponent::Flux => CrdGroup::Flux,
+            };
+            if !cluster_options.crds.contains(&group) {
+                cluster_options.crds.push(group);
+            }
+        }
+        let network = Arc::new(Network::claim(cni, stack::callers())?);
+        let mut plane = Ok(None);
+        let cluster = Cluster::start(cluster_options, |store| {
+            let workloads = stack::workloads(&stack);
+            let options = PlaneOptions { timing, workloads, processes };
+            plane = Plane::start(store, Arc::clone(&network), options).map(Some);
+            let kubelet = plane.as_ref().ok()?.as_ref()?.kubelet().clone();
+            Some(Arc::new(kubelet) as Arc<dyn PodIo>)
+        });
+        let cluster = cluster.await?;
+        let plane = plane?.ok_or_else(|| io::Error::other("the cluster did not ask for a kubelet"))?;
+        stack::lay_out(cluster.store(), &network, &stack).await.map_err(|error| match error {
+            StackError::Cloud(error) => error,
+            StackError::Refused(refusal) => io::Error::new(io::ErrorKind::InvalidInput, refusal),
+        })?;
+        Ok(Self { cluster, plane })
+    }
+
+    /// The API server and the store.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The control loops and the data plane.
+    #[must_use]
+    pub fn plane(&self) -> &Plane {
+        &self.plane
+    }
+
+    /// Ends everything and waits for it. Calling it again does nothing.
+    pub async fn shutdown(&self) {
+        self.cluster.shutdown().await;
+        self.plane.shutdown().await;
+    }
+}

@@ -1,0 +1,255 @@
+//! The node of the mock cluster: it takes pods to their readiness and to their end, and runs what is asked of their
+//! containers.
+//!
+//! A pod's process is a socket somewhere in this process or outside, its *backing*: the pod's address forwards to it
+//! from readiness until the process "exits". Only commands of an exec are real processes.
+
+mod exec;
+mod lifecycle;
+mod logs;
+mod names;
+mod packet_filter;
+mod port_forward;
+mod process;
+mod status;
+mod websocket;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use http::Response;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::logs::Logs;
+use self::names::NameFiles;
+use super::controllers::Timing;
+use super::controllers::objects::meta;
+use super::controllers::reconcile::subscribe;
+use super::network::Network;
+use super::pod_io::{Body, PodIo, PodRequest};
+use super::refusal::Refusal;
+use super::resources::PODS;
+use super::store::Store;
+
+/// What is behind the pods of a Deployment.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    /// The Deployment's namespace.
+    pub namespace: String,
+    /// The Deployment's name.
+    pub deployment: String,
+    /// The socket that stands for the process in its pods.
+    pub backing: SocketAddr,
+    /// From the running container to its readiness; the cluster's timing where it is none.
+    pub ready_after: Option<Duration>,
+}
+
+/// Whoever wants to know when the processes of a Deployment begin and end: the owner of the backing.
+pub trait Processes: Send + Sync + 'static {
+    /// The first process of the Deployment serves; connections come once the future is done.
+    fn started(&self, namespace: &str, deployment: &str) -> BoxFuture<'static, ()>;
+
+    /// The last process of the Deployment is gone, and its connections with it.
+    fn stopped(&self, namespace: &str, deployment: &str) -> BoxFuture<'static, ()>;
+}
+
+/// The first process of a Deployment began, or its last one ended.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ProcessChange {
+    /// The Deployment's namespace.
+    pub namespace: String,
+    /// The Deployment's name.
+    pub deployment: String,
+    /// Whether it began.
+    pub started: bool,
+    /// When, in microseconds on the run's clock.
+    pub at_us: u64,
+}
+
+/// Changes that are kept; later ones are not.
+const PROCESS_CHANGES_MAX: usize = 10_000;
+
+/// Processes that nobody asks about.
+#[derive(Debug, Clone, Copy)]
+pub struct Unheard;
+
+impl Processes for Unheard {
+    fn started(&self, _: &str, _: &str) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
+
+    fn stopped(&self, _: &str, _: &str) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// What a kubelet is made of.
+pub(crate) struct KubeletParts {
+    pub(crate) store: Store,
+    pub(crate) network: Arc<Network>,
+    pub(crate) names_at: SocketAddr,
+    pub(crate) node: String,
+    pub(crate) timing: Timing,
+    pub(crate) workloads: Vec<Workload>,
+    pub(crate) processes: Arc<dyn Processes>,
+}
+
+/// The kubelet. Copies are the same.
+#[derive(Clone)]
+pub struct Kubelet {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    parts: KubeletParts,
+    names: NameFiles,
+    logs: Logs,
+    running: Mutex<BTreeMap<String, Running>>,
+    /// Serving processes of each Deployment; held through the calls of [`Processes`].
+    serving: tokio::sync::Mutex<BTreeMap<(String, String), usize>>,
+    changes: Mutex<Vec<ProcessChange>>,
+    end: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// A pod whose container runs.
+#[derive(Debug, Clone)]
+struct Running {
+    /// Cancelled when its process is gone.
+    life: CancellationToken,
+    /// Ports at which its process listens, once it does.
+    ports: Vec<(u16, SocketAddr)>,
+    serves: bool,
+}
+
+impl Kubelet {
+    /// Starts with an empty node. It ends with `end`.
+    pub(crate) fn start(parts: KubeletParts, end: CancellationToken, tasks: TaskTracker) -> io::Result<Self> {
+        let names = NameFiles::make(parts.names_at)?;
+        let inner = Inner {
+            parts,
+            names,
+            logs: Logs::default(),
+            running: Mutex::default(),
+            serving: tokio::sync::Mutex::default(),
+            changes: Mutex::default(),
+            end,
+            tasks,
+        };
+        let kubelet = Self { inner: Arc::new(inner) };
+        kubelet.inner.tasks.spawn(kubelet.clone().watch_pods());
+        Ok(kubelet)
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
+        self.inner.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The running pod of this object, while its process lives.
+    fn running_pod(&self, pod: &Value) -> Option<Running> {
+        self.running().get(meta(pod, "uid")).cloned()
+    }
+
+    /// Every begin and end of a Deployment's processes so far, in their order.
+    #[must_use]
+    pub fn process_changes(&self) -> Vec<ProcessChange> {
+        self.inner.changes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_change(&self, workload: &Workload, started: bool) {
+        let mut changes = self.inner.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if changes.len() < PROCESS_CHANGES_MAX {
+            let (namespace, deployment) = (workload.namespace.clone(), workload.deployment.clone());
+            let at_us = self.inner.parts.store.clock().now_us();
+            changes.push(ProcessChange { namespace, deployment, started, at_us });
+        }
+    }
+
+    /// Adds a line to the log of a container.
+    pub fn log_line(&self, pod: &Value, container: &str, line: &str) {
+        self.inner.logs.add(meta(pod, "uid"), container, line, self.inner.parts.store.clock().now());
+    }
+
+    /// Takes up every pod that appears.
+    async fn watch_pods(self) {
+        let mut taken = std::collections::BTreeSet::new();
+        let work = async {
+            loop {
+                let mut changes = subscribe(&self.inner.parts.store);
+                let pods = self.inner.parts.store.list(&PODS, None).items;
+                taken.retain(|uid: &String| pods.iter().any(|pod| meta(pod, "uid") == uid));
+                for pod in pods {
+                    if taken.insert(meta(&pod, "uid").to_owned()) {
+                        let life = lifecycle::Lifecycle::new(self.clone(), &pod);
+                        self.inner.tasks.spawn(life.live());
+                    }
+                }
+                while let Ok(change) = changes.next().await {
+                    if *change.key.resource == PODS {
+                        break;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = self.inner.end.cancelled() => {}
+            () = work => {}
+        }
+    }
+}
+
+/// The container that a request names, else the first.
+fn container_of<'a>(pod: &'a Value, query: &[(String, String)]) -> Result<&'a Value, Refusal> {
+    let asked = parameter(query, "container").filter(|name| !name.is_empty());
+    let lists = ["containers", "ephemeralContainers", "initContainers"];
+    let mut all = lists.iter().flat_map(|list| pod["spec"][*list].as_array().into_iter().flatten());
+    let found = match asked {
+        Some(name) => all.find(|container| container["name"] == name),
+        None => all.next(),
+    };
+    found.ok_or_else(|| {
+        let (name, pod) = (asked.unwrap_or_default(), meta(pod, "name"));
+        Refusal::BadRequest(format!("container {name} is not valid for pod {pod}"))
+    })
+}
+
+fn parameter<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
+fn is_set(query: &[(String, String)], name: &str) -> bool {
+    parameter(query, name).is_some_and(|value| ["true", "1"].contains(&value))
+}
+
+fn refused(refusal: &Refusal) -> Response<Body> {
+    use http_body_util::BodyExt;
+    let body = http_body_util::Full::from(refusal.status().to_string());
+    let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = refusal.code();
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    response
+}
+
+impl PodIo for Kubelet {
+    fn exec(&self, request: PodRequest) -> BoxFuture<'static, Response<Body>> {
+        let answer = exec::exec(self, request).unwrap_or_else(|refusal| refused(&refusal));
+        Box::pin(async { answer })
+    }
+
+    fn port_forward(&self, request: PodRequest) -> BoxFuture<'static, Response<Body>> {
+        let answer = port_forward::port_forward(self, request).unwrap_or_else(|refusal| refused(&refusal));
+        Box::pin(async { answer })
+    }
+
+    fn log(&self, request: PodRequest) -> BoxFuture<'static, Response<Body>> {
+        let answer = logs::log(self, &request).unwrap_or_else(|refusal| refused(&refusal));
+        Box::pin(async { answer })
+    }
+}

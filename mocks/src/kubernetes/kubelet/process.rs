@@ -1,0 +1,199 @@
+//! A command of an exec: a process group of its own, which ends with its session.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::process::{ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::{Value, json};
+use std::os::unix::process::ExitStatusExt;
+use tokio::process::{Child, Command};
+
+use super::Kubelet;
+use crate::kubernetes::controllers::objects::meta;
+use crate::kubernetes::resources::{CONFIG_MAPS, SECRETS};
+use crate::kubernetes::store::ObjectKey;
+
+/// The path of a container without one of its own is that of the mock's own process, so that the same programs are
+/// there.
+fn default_path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into())
+}
+
+/// A running command. Dropping it kills its group.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) child: Child,
+    group: Option<Pid>,
+}
+
+impl Process {
+    /// Starts a command in a container.
+    pub(super) fn start(
+        kubelet: &Kubelet,
+        pod: &Value,
+        container: &Value,
+        words: &[String],
+        stdin: bool,
+    ) -> io::Result<Self> {
+        let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut environment = environment(kubelet, pod, container);
+        environment.entry("PATH".to_owned()).or_insert_with(default_path);
+        environment.entry("HOSTNAME".to_owned()).or_insert_with(|| meta(pod, "name").into());
+        let names = kubelet.inner.names.python_path(meta(pod, "namespace"))?;
+        let python_path = match environment.remove("PYTHONPATH") {
+            Some(own) => std::env::join_paths([names.into_os_string(), own]).map_err(io::Error::other)?,
+            None => names.into_os_string(),
+        };
+        environment.insert("PYTHONPATH".to_owned(), python_path);
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(environment)
+            .current_dir("/")
+            .process_group(0)
+            .stdin(if stdin { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let child = command.spawn()?;
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Ok(Self { child, group })
+    }
+
+    /// Kills whatever is left of the group.
+    pub(super) fn kill(&mut self) {
+        if let Some(group) = self.group.take() {
+            // The group may have ended by itself.
+            let _killed = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    /// The group has ended by itself, and its number may belong to another soon.
+    pub(super) fn forget(&mut self) {
+        self.group = None;
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What the pod's specification says of a container's environment.
+fn environment(kubelet: &Kubelet, pod: &Value, container: &Value) -> BTreeMap<String, OsString> {
+    let mut all = BTreeMap::new();
+    let namespace = meta(pod, "namespace");
+    let entries = container["env"].as_array().into_iter().flatten();
+    for entry in entries {
+        let Some(name) =
+            entry["name"].as_str().filter(|name| !name.is_empty() && !name.contains(['=', '\0']))
+        else {
+            continue;
+        };
+        let source = &entry["valueFrom"];
+        let secret = &source["secretKeyRef"];
+        let map = &source["configMapKeyRef"];
+        let value = if let Some(object) = secret["name"].as_str() {
+            let key = ObjectKey::new(&SECRETS, namespace, object);
+            let secret_object = kubelet.store().get(&key);
+            secret_object
+                .and_then(|object| object["data"][secret["key"].as_str()?].as_str().and_then(from_base64))
+        } else if let Some(object) = map["name"].as_str() {
+            let object = kubelet.store().get(&ObjectKey::new(&CONFIG_MAPS, namespace, object));
+            object.and_then(|object| object["data"][map["key"].as_str()?].as_str().map(str::to_owned))
+        } else if let Some(path) = source["fieldRef"]["fieldPath"].as_str() {
+            let at = path.split('.').fold(pod, |value, step| &value[step]);
+            at.as_str().map(str::to_owned)
+        } else {
+            Some(entry["value"].as_str().unwrap_or_default().to_owned())
+        };
+        if let Some(value) = value.filter(|value| !value.contains('\0')) {
+            all.insert(name.to_owned(), value.into());
+        }
+    }
+    all
+}
+
+/// Reads what a Secret holds; none where it is no base64 of a text.
+fn from_base64(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let (mut bits, mut filled) = (0_u32, 0);
+    for letter in text.bytes().filter(|letter| *letter != b'=') {
+        let value = match letter {
+            b'A'..=b'Z' => letter - b'A',
+            b'a'..=b'z' => letter - b'a' + 26,
+            b'0'..=b'9' => letter - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        filled += 6;
+        if filled >= 8 {
+            filled -= 8;
+            bytes.push(u8::try_from(bits >> filled & 0xff).ok()?);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// How a command ended, as the error channel has it.
+pub(super) fn status(words: &[String], ended: io::Result<ExitStatus>) -> Value {
+    let code = match ended {
+        Ok(ended) => ended.code().or_else(|| ended.signal().map(|signal| 128 + signal)).unwrap_or(255),
+        Err(_) => 255,
+    };
+    if code == 0 {
+        return json!({ "metadata": {}, "status": "Success" });
+    }
+    let told = words.join(" ");
+    json!({
+        "metadata": {},
+        "status": "Failure",
+        "message": format!("command terminated with non-zero exit code: error executing command [{told}], exit code {code}"),
+        "reason": "NonZeroExitCode",
+        "details": { "causes": [{ "reason": "ExitCode", "message": code.to_string() }] },
+    })
+}
+
+/// What the runtime says of a command that it cannot start.
+pub(super) fn not_started(words: &[String], error: &io::Error) -> Value {
+    let program = words.first().map(String::as_str).unwrap_or_default();
+    let why = match error.kind() {
+        io::ErrorKind::NotFound if program.contains('/') => "no such file or directory",
+        io::ErrorKind::NotFound => "executable file not found in $PATH",
+        io::ErrorKind::PermissionDenied => "permission denied",
+        _ => "cannot be started",
+    };
+    json!({
+        "metadata": {},
+        "status": "Failure",
+        "message": format!(
+            "Internal error occurred: error executing command in container: failed to exec in container: \
+             OCI runtime exec failed: exec failed: unable to start container process: exec: {program:?}: {why}: unknown"
+        ),
+        "reason": "InternalError",
+        "details": { "causes": [{ "message": "error executing command in container" }] },
+        "code": 500,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_reads_back_what_is_written() {
+        for text in ["", "a", "ab", "abc", "sk-1234 \u{e4}\u{20ac}"] {
+            assert_eq!(
+                from_base64(&crate::kubernetes::rules::base64(text.as_bytes())).as_deref(),
+                Some(text)
+            );
+        }
+        assert_eq!(from_base64("a b"), None);
+    }
+}

@@ -1,0 +1,37 @@
+//! What enforces NetworkPolicies, and how that feels.
+
+use serde::{Deserialize, Serialize};
+
+use crate::gate::GateMode;
+
+/// Whose manners the enforcement has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cni {
+    /// kube-router, which k3s embeds: new connections are refused, established ones are kept.
+    #[default]
+    #[serde(alias = "kube-router")]
+    K3s,
+    /// Calico: SYNs are dropped, established connections are kept.
+    Calico,
+    /// Cilium: SYNs are dropped and established connections fall silent; an `ipBlock` never stands for a pod.
+    Cilium,
+    /// Nobody: policies are objects without effect.
+    None,
+}
+
+impl Cni {
+    /// What a gate does with connections that a policy forbids; none where nobody enforces it.
+    pub(crate) fn denial(self) -> Option<GateMode> {
+        match self {
+            Self::K3s => Some(GateMode::RefuseNew),
+            Self::Calico => Some(GateMode::DropNew),
+            Self::Cilium => Some(GateMode::Blackhole),
+            Self::None => None,
+        }
+    }
+
+    pub(crate) fn blocks_match_pods(self) -> bool {
+        self != Self::Cilium
+    }
+}
