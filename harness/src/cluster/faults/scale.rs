@@ -242,4 +242,17 @@ mod tests {
             "kubectl --context home -n ml scale deployment/vllm --current-replicas=0 --replicas=2"
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_write_is_made_only_where_nobody_else_has_been(uid in "u[12]", count in 0..4_i32, was in 1..4_i32) {
+            let recorded = Scale { replicas: was, ..recorded() };
+            let spec = if count == 0 { serde_json::json!({}) } else { serde_json::json!({ "replicas": count }) };
+            let now = scale(&uid, spec);
+            let same = uid == "u1";
+            proptest::prop_assert_eq!(recorded.before(&now) == Step::Write, same && count == was);
+            proptest::prop_assert_eq!(recorded.after(&now) == Step::Write, same && count == 0);
+            proptest::prop_assert_eq!(recorded.after(&now) == Step::Nothing, same && count == was);
+        }
+    }
 }
