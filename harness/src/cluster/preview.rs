@@ -75,7 +75,32 @@ pub async fn look(
     needs.sort();
     needs.dedup();
     let answers = permissions::ask(access, needs).await?;
+    // Whoever lacks a right would only hear that again.
+    if permissions::missing(&answers).next().is_none() {
+        for (_, prepared) in &mut faults {
+            let refused = rehearse(access, &prepared.mutations).await?;
+            prepared.refusals.extend(refused);
+        }
+    }
     Ok(Preview { faults, answers, may_do_everything })
+}
+
+/// What the cluster itself would say no to.
+async fn rehearse(access: &Access, mutations: &[Mutation]) -> Result<Vec<Refusal>, CallError> {
+    let mut refused = Vec::new();
+    for mutation in mutations {
+        match mutation.rehearse(access).await {
+            Ok(()) => {}
+            // Anything but a refusal of this very object says nothing about what would become of it.
+            Err(error) if error.is_refusal() => refused.push(Refusal::new(
+                format!("the cluster would not let a run {}: {error}", mutation.words()),
+                "see who checks what is made in this namespace: admission policies, quotas",
+            )),
+            Err(error) if error.is_outcome_unknown() => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(refused)
 }
 
 impl Preview {
@@ -140,25 +165,5 @@ impl Preview {
             }
         }
         text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::{Preview, deadline};
-    use crate::units::Period;
-
-    #[test]
-    fn a_fault_is_ended_after_what_a_run_needs_and_never_later_than_a_day() {
-        let loaded = crate::input::load(&[], None).unwrap();
-        assert_eq!(deadline(Duration::from_secs(100), &loaded.environment), Period::from_secs(530));
-        assert_eq!(deadline(Duration::MAX, &loaded.environment), Period::from_secs(24 * 3600));
-    }
-
-    #[test]
-    fn nothing_found_is_nothing_refused() {
-        assert!(!Preview::default().is_refused());
     }
 }

@@ -58,6 +58,7 @@ pub(super) fn fault_kind(kind: &str) -> Option<&'static str> {
         "slow" => "answers come, but slowly",
         "gone" => "some of its models are missing",
         "scale-to-zero" => "no pod is left running",
+        "isolate" => "its pods run on, but nobody reaches them",
         "http-429" => "it answers that it is over its rate limit",
         "http-500" | "http-502" | "http-503" | "http-504" => "it answers with a server error",
         _ => return None,

@@ -198,6 +198,9 @@ async fn a_preview_names_every_change_and_makes_none() {
     }
     let asked = cluster.audit().entries().split_off(before);
     assert!(!asked.is_empty() && asked.iter().all(|entry| !entry.is_mutation()), "{asked:?}");
+    // What the cluster itself checks is asked about without being made.
+    let rehearsed = |resource| asked.iter().any(|entry| entry.dry_run && entry.resource == resource);
+    assert!(["jobs", "networkpolicies", "deployments/scale"].into_iter().all(rehearsed), "{asked:?}");
     cluster.shutdown().await;
 }
 
@@ -285,6 +288,15 @@ async fn opponents_are_refused_or_paused_and_resumed() {
     }
     assert_eq!(paused(&cluster), Value::Null);
     cluster.shutdown().await;
+}
+
+#[test]
+fn a_fault_is_ended_after_what_a_run_needs_and_never_later_than_a_day() {
+    let environment = environment();
+    // Twice what is demanded, the slowest start (15 min), and five minutes.
+    assert_eq!(preview::deadline(Duration::from_secs(100), &environment), Period::from_secs(1400));
+    assert_eq!(preview::deadline(Duration::MAX, &environment), Period::from_secs(24 * 3600));
+    assert!(!Preview::default().is_refused());
 }
 
 /// The whole program, with a kubeconfig in a file.

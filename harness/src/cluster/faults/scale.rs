@@ -110,6 +110,12 @@ impl Scale {
         scale.metadata.uid.as_deref() == Some(&self.uid)
     }
 
+    pub(in crate::cluster) async fn rehearse(&self, access: &Access) -> Result<(), CallError> {
+        let scale = access.scale(&self.deployment).await?;
+        let version = scale.metadata.resource_version.as_deref().unwrap_or_default();
+        access.rehearse_scale(&self.deployment, 0, version).await.map(|_| ())
+    }
+
     pub(in crate::cluster) async fn apply(&self, access: &Access) -> Result<Applied, MutationError> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
@@ -235,5 +241,18 @@ mod tests {
             recorded().undo_command(&Kubectl::new(Some("home"))),
             "kubectl --context home -n ml scale deployment/vllm --current-replicas=0 --replicas=2"
         );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_write_is_made_only_where_nobody_else_has_been(uid in "u[12]", count in 0..4_i32, was in 1..4_i32) {
+            let recorded = Scale { replicas: was, ..recorded() };
+            let spec = if count == 0 { serde_json::json!({}) } else { serde_json::json!({ "replicas": count }) };
+            let now = scale(&uid, spec);
+            let same = uid == "u1";
+            proptest::prop_assert_eq!(recorded.before(&now) == Step::Write, same && count == was);
+            proptest::prop_assert_eq!(recorded.after(&now) == Step::Write, same && count == 0);
+            proptest::prop_assert_eq!(recorded.after(&now) == Step::Nothing, same && count == was);
+        }
     }
 }

@@ -257,4 +257,23 @@ mod tests {
         assert!(is_private("10.0.0.0/8") && is_private("192.168.1.0/24") && is_private("fd00::/8"));
         assert!(!is_private("0.0.0.0/0") && !is_private("34.0.0.0/8") && !is_private("::/0"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn an_address_is_in_the_ranges_that_it_begins(address: [u8; 16], other: [u8; 16], bits in 0_u8..=128) {
+            let same = (0..bits).all(|bit| {
+                let at = |bytes: [u8; 16]| bytes[usize::from(bit / 8)] >> (7 - bit % 8) & 1;
+                at(address) == at(other)
+            });
+            let v6 = |bytes: [u8; 16]| std::net::IpAddr::from(bytes);
+            let range = Range::parse(&format!("{}/{bits}", v6(address))).unwrap();
+            proptest::prop_assert!(range.has(v6(address)));
+            proptest::prop_assert_eq!(range.has(v6(other)), same);
+            if bits <= 32 {
+                let v4 = |bytes: [u8; 16]| std::net::IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]]);
+                let range = Range::parse(&format!("{}/{bits}", v4(address))).unwrap();
+                proptest::prop_assert_eq!(range.has(v4(other)), same);
+            }
+        }
+    }
 }

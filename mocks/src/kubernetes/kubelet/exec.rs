@@ -195,10 +195,10 @@ async fn listen(mut source: SplitStream<Socket>, mut stdin: Option<ChildStdin>, 
             _ => continue,
         };
         match bytes.split_first() {
-            Some((&STDIN, rest)) if !rest.is_empty() => {
-                if write(&mut stdin, rest).await.is_err() {
-                    stdin = None;
-                }
+            Some((&STDIN, rest)) => {
+                let written = write(&mut stdin, rest).await;
+                // The command reads no more.
+                stdin = stdin.filter(|_| written.is_ok());
             }
             Some((&CLOSE, [STDIN])) if protocol == Protocol::V5 => stdin = None,
             // Sizes of terminals, and what nobody knows.

@@ -1,6 +1,7 @@
 //! What kube-proxy does: a Service's address forwards to its endpoints, and refuses where there are none.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,18 +126,18 @@ impl Reconcile for Proxy {
         }
         let mut again = None;
         for (address, (service, targets)) in wanted {
-            if !self.ports.contains_key(&address) {
-                match Port::start(address, Route::default()).await {
-                    Ok(port) => drop(self.ports.insert(address, port)),
+            let port = match self.ports.entry(address) {
+                Entry::Occupied(port) => port.into_mut(),
+                Entry::Vacant(place) => match Port::start(address, Route::default()).await {
+                    Ok(port) => place.insert(port),
                     Err(error) => {
                         let told = format!("{address} cannot be listened on: {error}");
                         warn(&self.store, &service, "FailedToListen", &told, "kube-proxy");
                         again = Some(BIND_AGAIN_AFTER);
                         continue;
                     }
-                }
-            }
-            let Some(port) = self.ports.get(&address) else { continue };
+                },
+            };
             let has_targets = !targets.is_empty();
             port.route().set(targets);
             let switched = if has_targets { port.open().await } else { port.close_to_new().await };
