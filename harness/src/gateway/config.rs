@@ -5,6 +5,7 @@
 //! removal is a warning that names its path, never its value.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -149,6 +150,8 @@ pub struct LocalConfig {
     pub upstream_models: BTreeMap<String, Vec<String>>,
     /// SHA-256 of the configuration as the person wrote it (its compact JSON), in lower-case hex.
     pub sha256_of_source: String,
+    /// How long the gateway keeps a connection to an upstream that nobody uses; `None`: as long as it does by itself.
+    pub keep_idle: Option<Duration>,
 }
 
 /// Why a configuration cannot be run against an environment.
@@ -238,6 +241,7 @@ pub fn localize(source: &Value, upstreams: &BTreeMap<String, Upstream>) -> Resul
         warnings: cleaner.warnings,
         upstream_models,
         sha256_of_source,
+        keep_idle: None,
     })
 }
 

@@ -235,6 +235,9 @@ impl Gateway {
             GatewayError::Mock(cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")))
         };
         let gateway = mocks::gateway::Gateway::start(options).await.map_err(in_words)?;
+        if let Some(keep_idle) = config.keep_idle {
+            gateway.keep_idle(keep_idle);
+        }
         let (url, unsupported) = (gateway.url(), gateway.unsupported().to_vec());
         let version = super::litellm::LITELLM_VERSION;
         Ok(Self { kind: Kind::Mock(gateway), url, version: format!("{version} (imitated)"), unsupported })

@@ -161,19 +161,20 @@ impl Conductor {
             match self.target.old_connections(fault, effective_us) {
                 None | Some(OldConnections::Dead) => break,
                 // They were gone when they were first counted: nothing is known of any.
-                Some(OldConnections::Gone { .. }) if most == 0 => break,
-                Some(OldConnections::Gone { counted_us }) => {
+                Some(OldConnections::Gone) if most == 0 => break,
+                Some(OldConnections::Gone) => {
                     traffic.resume();
+                    let gone_us = self.journal.clock().now_us();
                     self.journal.append(Event::ConnectionsGone {
                         fault: active.id,
                         last_seen_us,
-                        gone_us: counted_us,
+                        gone_us,
                         saw: format!(
                             "the gateway's connections to {} from before it are closed, {most} at first",
                             fault.component
                         ),
                     });
-                    return Ok(Ok(counted_us));
+                    return Ok(Ok(gone_us));
                 }
                 Some(OldConnections::Open { count, counted_us }) => {
                     (last_seen_us, most) = (counted_us, most.max(count));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures::FutureExt;
 use mocks::gateway::config::{BearsOn, Unsupported};
@@ -27,6 +28,9 @@ use crate::plan::{self, Budget, Plan};
 use crate::probe::Prober;
 use crate::verdict::result::Ended;
 
+/// How long a gateway that is started for a mock cluster keeps connections that nobody uses: LiteLLM's own 120 s would
+/// only make runs longer.
+const KEEP_IDLE: Duration = Duration::from_secs(10);
 /// What one warm-up request may cost.
 const WARM_UP_TOKENS: u64 = plan::PROMPT_TOKENS + MAX_TOKENS;
 
@@ -80,7 +84,10 @@ impl Stage<'_> {
     pub(super) async fn start_gateway(&self, urls: &BTreeMap<String, String>) -> Result<Gateway, Ended> {
         let environment = &self.options.environment;
         let config = match against(&self.options.config, environment, urls) {
-            Ok(config) => config,
+            Ok(config) => {
+                // A policy leaves old connections alone: a run waits until the gateway has closed them.
+                LocalConfig { keep_idle: environment.cluster().map(|_| KEEP_IDLE), ..config }
+            }
             Err(error) => return Err(self.refuse(&error.to_string())),
         };
         let mut progress = |line: &str| self.watcher.progress(line);

@@ -170,5 +170,11 @@ fn for_litellm(mut config: Value) -> LocalConfig {
         let model = text(&entry["litellm_params"]["model"]);
         upstream_models.entry(text(&entry["model_name"])).or_default().push(model);
     }
-    LocalConfig { value: config, warnings: Vec::new(), upstream_models, sha256_of_source: String::new() }
+    LocalConfig {
+        value: config,
+        warnings: Vec::new(),
+        upstream_models,
+        sha256_of_source: String::new(),
+        keep_idle: None,
+    }
 }

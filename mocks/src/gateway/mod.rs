@@ -225,6 +225,11 @@ impl Gateway {
         format!("http://{}", self.address)
     }
 
+    /// Keeps a connection to an upstream that nobody uses for so long; 120 s, as LiteLLM does, unless this is called.
+    pub fn keep_idle(&self, limit: Duration) {
+        self.shared.transport.keep_idle(limit);
+    }
+
     /// Configuration keys that the mock does not act upon, and what each bears on.
     #[must_use]
     pub fn unsupported(&self) -> &[Unsupported] {

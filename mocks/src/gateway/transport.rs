@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::error::Error as _;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,10 @@ use self::tls::{Tls, TlsError};
 
 mod tls;
 
-/// How long an idle connection is kept.
-const IDLE_LIMIT: Duration = Duration::from_secs(120);
+/// How long an idle connection is kept, unless told otherwise (`AIOHTTP_KEEPALIVE_TIMEOUT`).
+const IDLE_LIMIT_MS: u64 = 120_000;
+/// How often idle connections are looked at.
+const IDLE_LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Idle connections kept per upstream.
 const IDLE_CONNECTIONS: usize = 32;
 /// Most bytes of an upstream's reply.
@@ -134,9 +137,16 @@ struct Lease {
     pool: Option<Arc<Pool>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pool {
     idle: Mutex<HashMap<String, VecDeque<IdleConnection>>>,
+    idle_limit_ms: AtomicU64,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self { idle: Mutex::default(), idle_limit_ms: AtomicU64::new(IDLE_LIMIT_MS) }
+    }
 }
 
 #[derive(Debug)]
@@ -166,10 +176,11 @@ struct Peer<'a> {
 
 impl Pool {
     fn take(&self, authority: &str) -> Option<SendRequest<Full<Bytes>>> {
+        let limit = self.idle_limit();
         let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let queue = idle.get_mut(authority)?;
         while let Some(connection) = queue.pop_back() {
-            if connection.since.elapsed() < IDLE_LIMIT && connection.sender.is_ready() {
+            if connection.since.elapsed() < limit && connection.sender.is_ready() {
                 return Some(connection.sender);
             }
         }
@@ -177,12 +188,27 @@ impl Pool {
     }
 
     fn give_back(&self, authority: &str, sender: SendRequest<Full<Bytes>>) {
+        let limit = self.idle_limit();
         let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let queue = idle.entry(authority.to_owned()).or_default();
-        queue.retain(|connection| connection.since.elapsed() < IDLE_LIMIT && !connection.sender.is_closed());
+        queue.retain(|connection| connection.since.elapsed() < limit && !connection.sender.is_closed());
         if queue.len() < IDLE_CONNECTIONS {
             queue.push_back(IdleConnection { sender, since: Instant::now() });
         }
+    }
+
+    fn idle_limit(&self) -> Duration {
+        Duration::from_millis(self.idle_limit_ms.load(Ordering::Relaxed))
+    }
+
+    /// Closes what has been idle for too long.
+    fn prune(&self) {
+        let limit = self.idle_limit();
+        let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        idle.retain(|_, queue| {
+            queue.retain(|connection| connection.since.elapsed() < limit && !connection.sender.is_closed());
+            !queue.is_empty()
+        });
     }
 
     fn clear(&self) {
@@ -194,14 +220,30 @@ impl Transport {
     /// A transport whose connection tasks run in `tasks` and end with `cancel`.
     #[must_use]
     pub fn new(tasks: TaskTracker, cancel: CancellationToken) -> Self {
+        let pool = Arc::<Pool>::default();
+        let (pruned, end) = (Arc::clone(&pool), cancel.clone());
+        tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = end.cancelled() => return,
+                    () = tokio::time::sleep(IDLE_LOOK_EVERY) => pruned.prune(),
+                }
+            }
+        });
         Self {
-            pool: Arc::default(),
+            pool,
             tls: Tls::default(),
             tasks,
             cancel,
             #[cfg(test)]
             connects: Arc::default(),
         }
+    }
+
+    /// Keeps idle connections for so long from now on.
+    pub fn keep_idle(&self, limit: Duration) {
+        let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        self.pool.idle_limit_ms.store(ms, Ordering::Relaxed);
     }
 
     /// Closes every idle connection.

@@ -35,7 +35,8 @@ async fn kubectl_runs_commands_and_reads_logs() {
     let stage = usual().await;
     let home = TempDir::new().unwrap();
     let script = "cat; echo err >&2; exit 3";
-    let ran = kubectl(&stage, &home, &["exec", "-i", "deploy/litellm", "--", "sh", "-c", script], "in\n").await;
+    let ran =
+        kubectl(&stage, &home, &["exec", "-i", "deploy/litellm", "--", "sh", "-c", script], "in\n").await;
     let errors = String::from_utf8_lossy(&ran.stderr).into_owned();
     assert_eq!(String::from_utf8_lossy(&ran.stdout), "in\n", "{errors}");
     assert!(errors.contains("err\n") && errors.contains("exit code 3"), "{errors}");

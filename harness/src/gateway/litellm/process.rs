@@ -399,6 +399,9 @@ fn environment(options: &StartOptions<'_>) -> Vec<(OsString, OsString)> {
         .collect();
     let mut set = |name: &str, value: &str| environment.push((name.into(), value.into()));
     set(MASTER_KEY_VARIABLE, options.key.expose());
+    if let Some(keep_idle) = options.config.keep_idle {
+        set("AIOHTTP_KEEPALIVE_TIMEOUT", &keep_idle.as_secs().max(1).to_string());
+    }
     // Bundled tables instead of downloads.
     set("LITELLM_LOCAL_MODEL_COST_MAP", "True");
     set("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True");

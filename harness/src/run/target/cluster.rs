@@ -327,10 +327,7 @@ impl Cluster {
         let seen = seen.borrow();
         let Some(target) = seen.targets.get(component) else { return OldConnections::Unknown };
         match target.pool(effective_us) {
-            Pool::Drained => {
-                let counted_us = target.sockets.as_ref().map_or(effective_us, |(at_us, _)| *at_us);
-                OldConnections::Gone { counted_us }
-            }
+            Pool::Drained => OldConnections::Gone,
             Pool::Dead(_) => OldConnections::Dead,
             Pool::Open(count) => {
                 let counted_us = target.sockets.as_ref().map_or(effective_us, |(at_us, _)| *at_us);

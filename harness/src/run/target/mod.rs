@@ -45,11 +45,8 @@ pub(super) enum Target {
 /// The gateway's connections from before a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum OldConnections {
-    /// They went with what was taken down, or none was left at this time.
-    Gone {
-        /// When they were counted.
-        counted_us: u64,
-    },
+    /// None was left when they were counted.
+    Gone,
     /// They are there, and nothing gets through on them.
     Dead,
     /// They may still carry requests.
