@@ -11,6 +11,7 @@ mod names;
 mod packet_filter;
 mod port_forward;
 mod process;
+mod spdy;
 mod status;
 mod websocket;
 

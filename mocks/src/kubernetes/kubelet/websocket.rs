@@ -68,7 +68,7 @@ pub(super) fn accept(mut request: Request<Incoming>) -> Result<(Handshake, Respo
 }
 
 /// Whether a header that is a list has this word.
-fn has_word(headers: &HeaderMap, name: &str, word: &str) -> bool {
+pub(super) fn has_word(headers: &HeaderMap, name: &str, word: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|found| found.trim().eq_ignore_ascii_case(word))
 }
