@@ -13,6 +13,8 @@ mod scale;
 mod selector;
 mod strict;
 mod table;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::sync::Arc;
