@@ -13,8 +13,6 @@ mod scale;
 mod selector;
 mod strict;
 mod table;
-#[cfg(test)]
-mod tests;
 mod watch;
 
 use std::sync::Arc;
@@ -246,3 +244,6 @@ async fn read_json(request: Request<Incoming>) -> Result<Value, Refusal> {
     }
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests;
