@@ -1,7 +1,5 @@
 //! `portforward`: connections into a pod over a websocket, a channel for data and one for errors for each port.
 
-use std::net::SocketAddr;
-
 use futures::{SinkExt, StreamExt};
 use http::Response;
 use serde_json::Value;
@@ -64,7 +62,7 @@ async fn session(kubelet: &Kubelet, pod: &Value, uid: &str, ports: &[u16], hands
             }
         }
         let running = kubelet.running().get(uid).cloned();
-        match connect(running.as_ref(), *port).await {
+        match connect(kubelet, running.as_ref(), *port).await {
             Ok(stream) => {
                 let (from, to) = stream.into_split();
                 readers.push(copy(from, channel, frames.clone()));
@@ -106,12 +104,12 @@ async fn session(kubelet: &Kubelet, pod: &Value, uid: &str, ports: &[u16], hands
 }
 
 /// Connects to the process in the pod, past Services and policies.
-async fn connect(running: Option<&Running>, port: u16) -> Result<TcpStream, String> {
+async fn connect(kubelet: &Kubelet, running: Option<&Running>, port: u16) -> Result<TcpStream, String> {
     let refused = || format!("dial tcp4 127.0.0.1:{port}: connect: connection refused");
     let running = running.filter(|running| running.serves).ok_or_else(refused)?;
-    let backing: Option<SocketAddr> =
-        running.ports.iter().find(|(number, _)| *number == port).map(|(_, backing)| *backing);
-    let stream = TcpStream::connect(backing.ok_or_else(refused)?).await.map_err(|_| refused())?;
+    let backing = running.workload.as_ref().and_then(|key| kubelet.backing(key));
+    let backing = backing.filter(|_| running.ports.contains(&port)).ok_or_else(refused)?;
+    let stream = TcpStream::connect(backing).await.map_err(|_| refused())?;
     // Failing to set it costs only time.
     let _set = stream.set_nodelay(true);
     Ok(stream)
