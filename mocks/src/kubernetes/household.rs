@@ -2,14 +2,18 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
 
 use super::cluster::{Cluster, ClusterOptions};
+use super::controllers::reconcile::subscribe;
 use super::controllers::{Opponent, Timing};
 use super::kubelet::Processes;
 use super::network::{Cni, Network};
 use super::plane::{Plane, PlaneOptions};
 use super::pod_io::PodIo;
-use super::resources::CrdGroup;
+use super::resources::{CrdGroup, DEPLOYMENTS, SERVICES};
 use super::stack::{self, StackError, StackOptions};
 
 /// What a [`Household`] is made of.
@@ -79,6 +83,34 @@ impl Household {
     #[must_use]
     pub fn plane(&self) -> &Plane {
         &self.plane
+    }
+
+    /// Waits until every Service of the stack has its address and every Deployment is ready.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` if that takes longer than `within`.
+    pub async fn ready(&self, within: Duration) -> io::Result<()> {
+        let store = self.cluster.store();
+        let ready = async {
+            loop {
+                let mut changes = subscribe(store);
+                let services = store.list(&SERVICES, Some(stack::ML)).items;
+                let deployments = store.list(&DEPLOYMENTS, Some(stack::ML)).items;
+                let have_addresses = services.iter().all(|service| service["spec"]["clusterIP"].is_string());
+                let is_ready = |deployment: &Arc<Value>| {
+                    let ready = deployment["status"]["readyReplicas"].as_u64().unwrap_or(0);
+                    Some(ready) == deployment["spec"]["replicas"].as_u64()
+                };
+                if have_addresses && deployments.iter().all(is_ready) {
+                    return;
+                }
+                // Having missed changes is a reason to look as well.
+                let _change = changes.next().await;
+            }
+        };
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the stack is not ready");
+        tokio::time::timeout(within, ready).await.map_err(late)
     }
 
     /// Ends everything and waits for it. Calling it again does nothing.

@@ -48,7 +48,8 @@ pub struct StackOptions {
     pub vllm: SocketAddr,
     /// The socket behind the pods of `ml/ollama`.
     pub ollama: SocketAddr,
-    /// The socket behind the pods of `ml/litellm`.
+    /// The socket behind the pods of `ml/litellm`; a gateway that starts after the cluster is put there by
+    /// [`super::kubelet::Kubelet::set_backing`].
     pub gateway: SocketAddr,
     /// The gateway's master key, for the Secret `apps/openclaw-secrets`.
     pub master_key: Secret,

@@ -120,6 +120,10 @@ async fn a_user_may_do_what_the_rules_say_and_is_told_what_not() {
         let (_, told) = send(&client, "POST", path, &[("content-type", "application/json")], body).await;
         assert_eq!(told["status"]["allowed"], allowed, "{verb} {name}");
     }
+    let reviews = cluster.audit().entries();
+    let reviews =
+        reviews.iter().filter(|entry| entry.resource == "selfsubjectaccessreviews" && !entry.is_mutation());
+    assert_eq!(reviews.count(), 3);
     assert!(cluster.set_rules("drill", vec![Rule::everything()]));
     assert_eq!(code(&deployments.get_scale("ollama").await.unwrap_err()), 404);
     end(&cluster).await;
@@ -217,6 +221,22 @@ async fn a_watch_can_be_cut_in_the_middle_of_a_line() {
     assert!(matches!(next().await, Some(Ok(WatchEvent::Added(_)))));
     // However kube tells it, the third never arrives whole.
     assert!(!matches!(next().await, Some(Ok(_))));
+    end(&cluster).await;
+}
+
+#[tokio::test]
+async fn a_watch_says_how_far_it_came_before_it_ends() {
+    let cluster = mock().await;
+    let configs: Api<ConfigMap> = Api::namespaced(client_of_mock(&cluster).await, "ml");
+    let version = cluster.store().version();
+    let params = WatchParams::default().timeout(3);
+    let mut events = configs.watch(&params, &version.to_string()).await.unwrap().boxed();
+    // Something that this watch does not tell moves it on all the same.
+    cluster.store().create(&PODS, "ml", pod("p"), WRITER).unwrap();
+    let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("an event in time");
+    let Some(Ok(WatchEvent::Bookmark(bookmark))) = event else { panic!("{event:?}") };
+    assert_eq!(bookmark.metadata.resource_version, (version + 1).to_string());
+    assert!(tokio::time::timeout(PATIENCE, events.next()).await.expect("it ends").is_none());
     end(&cluster).await;
 }
 

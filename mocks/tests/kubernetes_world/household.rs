@@ -69,15 +69,20 @@ pub(crate) async fn options() -> HouseholdOptions {
     }
 }
 
-/// Starts a cluster and waits until all of the stack serves.
-pub(crate) async fn start(options: HouseholdOptions) -> Stage {
+/// Starts a cluster.
+pub(crate) async fn launch(options: HouseholdOptions) -> Stage {
     // An error means that another test of this process has installed it.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let household = Household::start(options).await.unwrap();
     let kubeconfig: Kubeconfig = serde_json::from_value(household.cluster().kubeconfig()).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     let client = Client::try_from(config).unwrap();
-    let stage = Stage { household, client };
+    Stage { household, client }
+}
+
+/// Starts a cluster and waits until all of the stack serves.
+pub(crate) async fn start(options: HouseholdOptions) -> Stage {
+    let stage = launch(options).await;
     for (name, port) in [("litellm", 4000), ("vllm", 8000), ("ollama", 11_434)] {
         stage.eventually(name, async || stage.echoes(name, port).await).await;
     }

@@ -11,7 +11,7 @@ use mocks::profile::Profile;
 use mocks::time::Epoch;
 use mocks::world::{World, WorldOptions};
 
-use crate::household::{Connect, Stage, echo, options, start};
+use crate::household::{Connect, Stage, WITHIN, echo, launch, options, start};
 
 /// `(ready, serving, terminating)` of the endpoints of vLLM.
 async fn endpoints(stage: &Stage) -> Vec<(bool, bool, bool)> {
@@ -106,5 +106,20 @@ async fn a_replaced_pod_is_never_missed_where_there_are_two() {
             pods.len() == 2 && pods.iter().all(|other| other.metadata.name.as_ref() != Some(&pod))
         })
         .await;
+    stage.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_comes_after_the_cluster_is_put_behind_its_pods() {
+    let mut options = options().await;
+    let gateway = std::mem::replace(&mut options.stack.gateway, "127.0.0.1:1".parse().unwrap());
+    let stage = launch(options).await;
+    stage.household.ready(WITHIN).await.unwrap();
+    assert_ne!(stage.connect("litellm", 4000).await, Connect::Served);
+    let kubelet = stage.household.plane().kubelet();
+    assert!(!kubelet.set_backing("ml", "no-such-deployment", gateway));
+    assert!(kubelet.set_backing("ml", "litellm", gateway));
+    // Its Service is programmed a moment after the pod is ready.
+    stage.eventually("the gateway", async || stage.echoes("litellm", 4000).await).await;
     stage.shutdown().await;
 }

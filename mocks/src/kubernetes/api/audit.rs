@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 const ENTRIES_MAX: usize = 20_000;
 
-/// One request for objects.
+/// One request for objects, or one review of access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
     /// When it was answered, in microseconds on the run's clock.

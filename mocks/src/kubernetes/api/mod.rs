@@ -111,7 +111,20 @@ impl Api {
             return Err(Refusal::MethodNotAllowed);
         }
         let answered = user.review(kind, read_json(request).await?)?;
-        Ok(respond::json(http::StatusCode::CREATED, &answered))
+        let code = http::StatusCode::CREATED;
+        self.audit.push(AuditEntry {
+            at_us: self.store.clock().now_us(),
+            user: user.name,
+            verb: "create".to_owned(),
+            group: "authorization.k8s.io".to_owned(),
+            resource: kind.to_owned(),
+            namespace: String::new(),
+            name: String::new(),
+            manager: String::new(),
+            dry_run: false,
+            code: code.as_u16(),
+        });
+        Ok(respond::json(code, &answered))
     }
 
     async fn answer_objects(
@@ -244,3 +257,6 @@ async fn read_json(request: Request<Incoming>) -> Result<Value, Refusal> {
     }
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use super::{Call, read_body, read_json, respond, scale, strict};
 use crate::kubernetes::pod_io::Body;
 use crate::kubernetes::refusal::{Cause, Refusal};
 use crate::kubernetes::resources::{LEASES, NAMESPACES, PODS, Resource, SERVICE_ACCOUNTS, SERVICES};
-use crate::kubernetes::rules::ownership;
+use crate::kubernetes::rules::{ownership, shape};
 use crate::kubernetes::store::{Deleted, Deletion, ObjectKey, Propagation, Store, Writer};
 
 /// Most objects of one page, however many are asked for.
@@ -300,6 +300,7 @@ impl Write<'_> {
                 "metadata": { "name": self.target.name }, "spec": { "replicas": applied["spec"]["replicas"] },
             }));
         }
+        shape::check(resource, applied)?;
         if let Some(field) = strict::unknown(resource, applied).first() {
             return Err(Refusal::Internal(format!(
                 "failed to create typed patch object ({}/{}; {}, Kind={}): .{field}: field not declared in schema",

@@ -131,3 +131,15 @@ fn table(
         "rows": objects.iter().map(row).collect::<Vec<_>>(),
     })
 }
+
+/// How many cells a row has.
+#[cfg(test)]
+pub(super) fn cells_of(resource: &'static Resource, object: &Value, now: jiff::Timestamp) -> usize {
+    cells::cells(resource, object, now).len()
+}
+
+/// How many columns a table has.
+#[cfg(test)]
+pub(super) fn columns_of(resource: &'static Resource) -> usize {
+    cells::columns(resource).len()
+}

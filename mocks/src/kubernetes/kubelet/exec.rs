@@ -1,10 +1,10 @@
-//! `exec`: a command's channels over a websocket.
+//! `exec`: a command's channels over a websocket, or over SPDY for old clients.
 
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
-use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt, StreamExt};
+use futures::{Sink, SinkExt, Stream, StreamExt, TryStreamExt};
 use http::Response;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -14,16 +14,16 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::process::{Process, not_started, status};
-use super::websocket::{Handshake, Protocol, Socket, accept, frame};
-use super::{Kubelet, container_of, is_set};
+use super::websocket::{self, Protocol, accept, end, frame};
+use super::{Kubelet, container_of, is_set, spdy};
 use crate::kubernetes::pod_io::{Body, PodRequest};
 use crate::kubernetes::refusal::Refusal;
 
-const STDIN: u8 = 0;
-const STDOUT: u8 = 1;
-const STDERR: u8 = 2;
-const STATUS: u8 = 3;
-const CLOSE: u8 = 255;
+pub(super) const STDIN: u8 = 0;
+pub(super) const STDOUT: u8 = 1;
+pub(super) const STDERR: u8 = 2;
+pub(super) const STATUS: u8 = 3;
+pub(super) const CLOSE: u8 = 255;
 const READ_BYTES: usize = 16 * 1024;
 /// How long the output of a command that has ended is waited for: something that it started may hold it open.
 const OUTPUT_WITHIN: Duration = Duration::from_secs(2);
@@ -65,16 +65,56 @@ pub(super) fn exec(kubelet: &Kubelet, request: PodRequest) -> Result<Response<Bo
         let told = format!("unable to upgrade connection: container not found (\"{name}\")");
         return Err(Refusal::Internal(told));
     };
-    let (handshake, response) = accept(request)?;
-    let (kubelet, end) = (kubelet.clone(), kubelet.inner.end.clone());
+    let (handshake, response) = if spdy::is_asked(&request) {
+        let (handshake, response) = spdy::accept(request)?;
+        (Handshake::Spdy(handshake), response)
+    } else {
+        let (handshake, response) = accept(request)?;
+        (Handshake::Websocket(handshake), response)
+    };
+    let (kubelet, ended) = (kubelet.clone(), kubelet.inner.end.clone());
     let tasks = kubelet.inner.tasks.clone();
     tasks.spawn(async move {
         tokio::select! {
-            () = end.cancelled() => {}
+            () = ended.cancelled() => {}
             () = session(&kubelet, &pod, &container, asked, handshake, running.life) => {}
         }
     });
     Ok(response)
+}
+
+/// A connection of either kind that the client is about to get.
+enum Handshake {
+    Websocket(websocket::Handshake),
+    Spdy(spdy::Handshake),
+}
+
+type Outgoing = Pin<Box<dyn Sink<Message, Error = io::Error> + Send>>;
+type Incoming = Pin<Box<dyn Stream<Item = io::Result<Message>> + Send>>;
+
+impl Handshake {
+    /// The channels, as messages of a websocket, and whether the client can close one; none if it is gone.
+    async fn finish(self, asked: &Asked) -> Option<(Outgoing, Incoming, bool)> {
+        match self {
+            Self::Websocket(handshake) => {
+                let closes = handshake.protocol == Protocol::V5;
+                let (sink, source) = handshake.finish().await?.split();
+                let sink = sink.sink_map_err(io::Error::other);
+                Some((Box::pin(sink), Box::pin(source.map_err(io::Error::other)), closes))
+            }
+            Self::Spdy(handshake) => {
+                let channels = [
+                    (true, STATUS),
+                    (asked.stdin, STDIN),
+                    (asked.stdout, STDOUT),
+                    (asked.stderr && !asked.tty, STDERR),
+                ];
+                let channels = channels.iter().filter(|(is_asked, _)| *is_asked).map(|(_, channel)| *channel);
+                let (sink, source) = handshake.finish(&channels.collect::<Vec<_>>()).await?;
+                Some((Box::pin(sink), Box::pin(source), true))
+            }
+        }
+    }
 }
 
 async fn session(
@@ -85,9 +125,7 @@ async fn session(
     handshake: Handshake,
     life: CancellationToken,
 ) {
-    let protocol = handshake.protocol;
-    let Some(socket) = handshake.finish().await else { return };
-    let (mut sink, source) = socket.split();
+    let Some((mut sink, mut source, closes)) = handshake.finish(&asked).await else { return };
     // A client learns from these that the channels are there.
     for channel in [(asked.stdout, STDOUT), (asked.stderr, STDERR), (true, STATUS)] {
         if channel.0 && sink.send(frame(channel.1, &[])).await.is_err() {
@@ -97,7 +135,7 @@ async fn session(
     let status = match Process::start(kubelet, pod, container, &asked.words, asked.stdin) {
         Ok(mut process) => {
             let outcome = tokio::select! {
-                outcome = run(&mut process, &asked, protocol, &mut sink, source) => outcome,
+                outcome = run(&mut process, &asked, closes, &mut sink, &mut source) => outcome,
                 () = life.cancelled() => {
                     process.kill();
                     let ended = process.child.wait().await;
@@ -111,8 +149,11 @@ async fn session(
     };
     let Some(status) = status else { return };
     let farewell = async {
-        sink.send(frame(STATUS, status.to_string().as_bytes())).await?;
-        sink.close().await
+        sink.send(frame(STATUS, status.to_string().as_bytes())).await.ok()?;
+        sink.send(end()).await.ok()?;
+        // What the client still sends is taken, or the end of the connection would be a reset.
+        while let Some(Ok(_)) = source.next().await {}
+        Some(())
     };
     // A client that is gone needs no farewell.
     let _told = tokio::time::timeout(FAREWELL_WITHIN, farewell).await;
@@ -122,9 +163,9 @@ async fn session(
 async fn run(
     process: &mut Process,
     asked: &Asked,
-    protocol: Protocol,
-    sink: &mut SplitSink<Socket, Message>,
-    source: SplitStream<Socket>,
+    closes: bool,
+    sink: &mut Outgoing,
+    source: &mut Incoming,
 ) -> Option<Value> {
     let stdin = process.child.stdin.take();
     let (stdout, stderr) = (process.child.stdout.take(), process.child.stderr.take());
@@ -165,7 +206,7 @@ async fn run(
     };
     tokio::select! {
         status = serve => status,
-        () = listen(source, stdin, protocol) => None,
+        () = listen(source, stdin, closes) => None,
     }
 }
 
@@ -187,7 +228,7 @@ async fn copy(from: Option<impl AsyncRead + Unpin>, channel: u8, is_wanted: bool
 }
 
 /// Takes the client's frames until the client leaves.
-async fn listen(mut source: SplitStream<Socket>, mut stdin: Option<ChildStdin>, protocol: Protocol) {
+async fn listen(source: &mut Incoming, mut stdin: Option<ChildStdin>, closes: bool) {
     while let Some(Ok(message)) = source.next().await {
         let bytes = match message {
             Message::Binary(bytes) => bytes,
@@ -200,7 +241,7 @@ async fn listen(mut source: SplitStream<Socket>, mut stdin: Option<ChildStdin>, 
                 // The command reads no more.
                 stdin = stdin.filter(|_| written.is_ok());
             }
-            Some((&CLOSE, [STDIN])) if protocol == Protocol::V5 => stdin = None,
+            Some((&CLOSE, [STDIN])) if closes => stdin = None,
             // Sizes of terminals, and what nobody knows.
             _ => {}
         }

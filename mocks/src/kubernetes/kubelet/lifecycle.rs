@@ -171,13 +171,15 @@ impl Lifecycle {
         life: &CancellationToken,
         started: &str,
     ) -> Option<Ipv4Addr> {
-        let backing = workload.map(|workload| workload.backing);
+        let key = workload.map(Workload::key);
         let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
         let ports = containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());
         let numbers = ports.filter_map(|port| u16::try_from(port["containerPort"].as_u64()?).ok());
-        let ports: Vec<_> = numbers.filter_map(|port| Some((port, backing?))).collect();
+        let numbers: Vec<u16> = numbers.collect();
         let network = self.kubelet.inner.parts.network.clone();
         let ip = loop {
+            let backing = key.as_ref().and_then(|key| self.kubelet.backing(key));
+            let ports: Vec<_> = numbers.iter().filter_map(|port| Some((*port, backing?))).collect();
             let taken = network.range().take(Part::Pods);
             if let Ok(ip) = taken {
                 match network.add_pod(ip, &ports).await {
@@ -193,7 +195,7 @@ impl Lifecycle {
                 return None;
             }
         };
-        let running = Running { life: life.clone(), ports, serves: false };
+        let running = Running { life: life.clone(), ip, workload: key, ports: numbers, serves: false };
         self.kubelet.running().insert(self.uid.clone(), running);
         self.kubelet.log_all(pod, "Started");
         self.update_status(|pod| {

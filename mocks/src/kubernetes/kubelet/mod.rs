@@ -11,12 +11,13 @@ mod names;
 mod packet_filter;
 mod port_forward;
 mod process;
+mod spdy;
 mod status;
 mod websocket;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,12 @@ pub struct Workload {
     pub backing: SocketAddr,
     /// From the running container to its readiness; the cluster's timing where it is none.
     pub ready_after: Option<Duration>,
+}
+
+impl Workload {
+    fn key(&self) -> (String, String) {
+        (self.namespace.clone(), self.deployment.clone())
+    }
 }
 
 /// Whoever wants to know when the processes of a Deployment begin and end: the owner of the backing.
@@ -114,6 +121,8 @@ struct Inner {
     /// Serving processes of each Deployment; held through the calls of [`Processes`].
     serving: tokio::sync::Mutex<BTreeMap<(String, String), usize>>,
     changes: Mutex<Vec<ProcessChange>>,
+    /// The backing of each Deployment at present.
+    backings: Mutex<BTreeMap<(String, String), SocketAddr>>,
     end: CancellationToken,
     tasks: TaskTracker,
 }
@@ -123,8 +132,11 @@ struct Inner {
 struct Running {
     /// Cancelled when its process is gone.
     life: CancellationToken,
+    ip: Ipv4Addr,
+    /// What is behind it, by namespace and Deployment.
+    workload: Option<(String, String)>,
     /// Ports at which its process listens, once it does.
-    ports: Vec<(u16, SocketAddr)>,
+    ports: Vec<u16>,
     serves: bool,
 }
 
@@ -132,6 +144,8 @@ impl Kubelet {
     /// Starts with an empty node. It ends with `end`.
     pub(crate) fn start(parts: KubeletParts, end: CancellationToken, tasks: TaskTracker) -> io::Result<Self> {
         let names = NameFiles::make(parts.names_at)?;
+        let backing = |workload: &Workload| (workload.key(), workload.backing);
+        let backings = Mutex::new(parts.workloads.iter().map(backing).collect());
         let inner = Inner {
             parts,
             names,
@@ -139,6 +153,7 @@ impl Kubelet {
             running: Mutex::default(),
             serving: tokio::sync::Mutex::default(),
             changes: Mutex::default(),
+            backings,
             end,
             tasks,
         };
@@ -154,6 +169,28 @@ impl Kubelet {
     /// The running pod of this object, while its process lives.
     fn running_pod(&self, pod: &Value) -> Option<Running> {
         self.running().get(meta(pod, "uid")).cloned()
+    }
+
+    /// Puts another socket behind the pods of a Deployment, those that run included; present connections stay where
+    /// they are. False for a Deployment that has no socket.
+    pub fn set_backing(&self, namespace: &str, deployment: &str, backing: SocketAddr) -> bool {
+        let key = (namespace.to_owned(), deployment.to_owned());
+        let running: Vec<Ipv4Addr> = {
+            let mut backings = self.inner.backings.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(slot) = backings.get_mut(&key) else { return false };
+            *slot = backing;
+            let running = self.running();
+            let of_key = running.values().filter(|running| running.workload.as_ref() == Some(&key));
+            of_key.map(|running| running.ip).collect()
+        };
+        for port in running.into_iter().flat_map(|ip| self.inner.parts.network.pod_ports(ip)) {
+            port.route().set(vec![backing]);
+        }
+        true
+    }
+
+    fn backing(&self, key: &(String, String)) -> Option<SocketAddr> {
+        self.inner.backings.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
     }
 
     /// Every begin and end of a Deployment's processes so far, in their order.

@@ -1,7 +1,5 @@
 //! `portforward`: connections into a pod over a websocket, a channel for data and one for errors for each port.
 
-use std::net::SocketAddr;
-
 use futures::{SinkExt, StreamExt};
 use http::Response;
 use serde_json::Value;
@@ -11,7 +9,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
-use super::websocket::{Handshake, accept, frame};
+use super::websocket::{Handshake, accept, end, frame};
 use super::{Kubelet, Running};
 use crate::kubernetes::controllers::objects::meta;
 use crate::kubernetes::pod_io::{Body, PodRequest};
@@ -36,13 +34,13 @@ pub(super) fn port_forward(kubelet: &Kubelet, request: PodRequest) -> Result<Res
         return Err(Refusal::BadRequest(told));
     };
     let (handshake, response) = accept(request)?;
-    let end = kubelet.inner.end.clone();
+    let ended = kubelet.inner.end.clone();
     let life = running.life.clone();
     let uid = meta(&pod, "uid").to_owned();
     let kubelet_now = kubelet.clone();
     kubelet.inner.tasks.spawn(async move {
         tokio::select! {
-            () = end.cancelled() => {}
+            () = ended.cancelled() => {}
             () = life.cancelled() => {}
             () = session(&kubelet_now, &pod, &uid, &ports, handshake) => {}
         }
@@ -64,7 +62,7 @@ async fn session(kubelet: &Kubelet, pod: &Value, uid: &str, ports: &[u16], hands
             }
         }
         let running = kubelet.running().get(uid).cloned();
-        match connect(running.as_ref(), *port).await {
+        match connect(kubelet, running.as_ref(), *port).await {
             Ok(stream) => {
                 let (from, to) = stream.into_split();
                 readers.push(copy(from, channel, frames.clone()));
@@ -87,7 +85,7 @@ async fn session(kubelet: &Kubelet, pod: &Value, uid: &str, ports: &[u16], hands
             }
         }
         // The last connection has ended.
-        let _closed = sink.close().await;
+        let _closed = sink.send(end()).await;
     };
     let listen = async {
         while let Some(Ok(message)) = source.next().await {
@@ -106,12 +104,12 @@ async fn session(kubelet: &Kubelet, pod: &Value, uid: &str, ports: &[u16], hands
 }
 
 /// Connects to the process in the pod, past Services and policies.
-async fn connect(running: Option<&Running>, port: u16) -> Result<TcpStream, String> {
+async fn connect(kubelet: &Kubelet, running: Option<&Running>, port: u16) -> Result<TcpStream, String> {
     let refused = || format!("dial tcp4 127.0.0.1:{port}: connect: connection refused");
     let running = running.filter(|running| running.serves).ok_or_else(refused)?;
-    let backing: Option<SocketAddr> =
-        running.ports.iter().find(|(number, _)| *number == port).map(|(_, backing)| *backing);
-    let stream = TcpStream::connect(backing.ok_or_else(refused)?).await.map_err(|_| refused())?;
+    let backing = running.workload.as_ref().and_then(|key| kubelet.backing(key));
+    let backing = backing.filter(|_| running.ports.contains(&port)).ok_or_else(refused)?;
+    let stream = TcpStream::connect(backing).await.map_err(|_| refused())?;
     // Failing to set it costs only time.
     let _set = stream.set_nodelay(true);
     Ok(stream)

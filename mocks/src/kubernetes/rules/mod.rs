@@ -3,6 +3,7 @@
 pub(crate) mod defaults;
 pub(crate) mod ownership;
 pub(crate) mod schema;
+pub(crate) mod shape;
 mod validate;
 
 use jiff::Timestamp;
@@ -55,6 +56,7 @@ pub(crate) fn prepare_create(
     now: Timestamp,
     chance: &mut ChaCha8Rng,
 ) -> Result<String, Refusal> {
+    shape::check(resource, object)?;
     let metadata = metadata_of(object)?;
     for field in OF_THE_SERVER {
         metadata.shift_remove(field);
@@ -97,6 +99,7 @@ pub(crate) fn prepare_update(
     writer: Writer<'_>,
     now: Timestamp,
 ) -> Result<bool, Refusal> {
+    shape::check(resource, new)?;
     let metadata = metadata_of(new)?;
     for field in ["name", "namespace", "generateName"].iter().chain(&OF_THE_SERVER) {
         match old["metadata"].get(*field) {

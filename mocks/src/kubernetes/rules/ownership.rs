@@ -59,7 +59,7 @@ fn write_owners(object: &mut Value, mut owners: Vec<Owner>) {
         entry
     };
     let entries: Vec<Value> = owners.iter().map(one).collect();
-    let Some(metadata) = object["metadata"].as_object_mut() else { return };
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     if entries.is_empty() {
         metadata.shift_remove("managedFields");
     } else {

@@ -145,7 +145,9 @@ fn take_out(value: &mut Value, path: &[String]) {
                 take_out(item, rest);
             }
         }
-        (Some(("v", word)), Value::Array(items)) => items.retain(|item| item.to_string() != word),
+        (Some(("v", word)), Value::Array(items)) => {
+            items.retain(|item| serde_json::from_str(word).ok().as_ref() != Some(item))
+        }
         _ => {}
     }
 }
