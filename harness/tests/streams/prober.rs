@@ -9,7 +9,7 @@ use mocks::gateway::Secret;
 use mocks::kubernetes::api::{Rule, User};
 use mocks::kubernetes::network::Cni;
 
-use super::stage::{CLOUD, Stage, Staging, access, policy_name, see, wait};
+use super::stage::{CLOUD, LIMIT, Stage, Staging, access, policy_name, see, wait};
 
 /// A policy under this CNI: what new connections meet, and what became of the held one.
 async fn under(cni: Cni) -> (Option<Symptom>, Fate) {
@@ -72,6 +72,26 @@ async fn a_policy_that_nobody_enforces_leaves_the_cloud_up() {
     let seen = wait(prober.observed("cloud").unwrap(), |seen| seen.last_sent_us > after_us).await;
     assert_eq!((seen.up, seen.last_down_sent_us), (Some(true), None));
     prober.stop().await;
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn every_replica_has_to_see_a_fault() {
+    let stage = Stage::set(Staging { replicas: 2, ..Staging::default() }).await;
+    let pods = stage.gateway_pods(2).await;
+    let fleet = stage.fleet(&pods).await;
+    fleet.wait_for("cloud", true, LIMIT).await.unwrap();
+    let cloud = see(fleet.lead(), |seen| seen.targets["cloud"].answers > 0).await;
+    stage.blackhole(&cloud.targets["cloud"].addresses).await;
+    fleet.wait_for("cloud", false, LIMIT).await.unwrap();
+    assert_eq!(fleet.unlike("cloud", true), pods);
+    assert_eq!(fleet.wait_for("cloud", true, Duration::from_millis(300)).await, Err(pods));
+    fleet.stop().await;
+    let changes = stage.entries().into_iter().filter_map(|entry| match entry.event {
+        Event::WitnessSaw { component, up, .. } if component == "cloud" => Some(up),
+        _ => None,
+    });
+    assert_eq!(changes.collect::<Vec<_>>(), [true, false], "one of them tells");
     stage.strike().await;
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harness::cluster::access::Access;
-use harness::cluster::prober::{Prober, ProberError, ProberOptions, Seen, Target, in_pod};
+use harness::cluster::prober::{Fleet, Prober, ProberError, ProberOptions, Seen, Target, in_pod};
 use harness::environment::ObjectName;
 use harness::journal::{Clock, Entry, Journal};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -141,17 +141,14 @@ impl Stage {
     /// A prober in the gateway's only pod.
     pub(crate) async fn prober(&self, access: &Access) -> Result<Prober, ProberError> {
         let pod = self.gateway_pods(1).await.remove(0);
-        let targets = vec![
-            Target::endpoint("cloud", &format!("http://{CLOUD}:{CLOUD_PORT}")).unwrap(),
-            Target::service("vllm", &ObjectName::new("ml", "vllm"), 8000),
-        ];
-        let mut options = ProberOptions::new(4000, Duration::from_secs(120));
-        options.look_every = Duration::from_millis(50);
-        options.hang = Duration::from_millis(300);
-        options.ask_every = Duration::from_millis(200);
-        options.resolve_every = Duration::from_millis(200);
         let open = in_pod(access, &pod, Some("litellm"));
-        Prober::start(open, targets, options, Arc::clone(&self.journal)).await
+        Prober::start(open, targets(), quick(), Arc::clone(&self.journal)).await
+    }
+
+    /// A prober in each of these pods.
+    pub(crate) async fn fleet(&self, pods: &[ObjectName]) -> Fleet {
+        let container = Some("litellm");
+        Fleet::start(&self.access, pods, container, &targets(), &quick(), &self.journal).await.unwrap()
     }
 
     /// The cloud is not to be reached any more, as a run would have it.
@@ -184,6 +181,23 @@ impl Stage {
     }
 }
 
+fn targets() -> Vec<Target> {
+    vec![
+        Target::endpoint("cloud", &format!("http://{CLOUD}:{CLOUD_PORT}")).unwrap(),
+        Target::service("vllm", &ObjectName::new("ml", "vllm"), 8000),
+    ]
+}
+
+fn quick() -> ProberOptions {
+    ProberOptions {
+        look_every: Duration::from_millis(50),
+        hang: Duration::from_millis(300),
+        ask_every: Duration::from_millis(200),
+        resolve_every: Duration::from_millis(200),
+        ..ProberOptions::new(4000, Duration::from_secs(120))
+    }
+}
+
 pub(crate) async fn access(kubeconfig: &serde_json::Value) -> Access {
     Access::with_kubeconfig(kubeconfig, "mock", &["ml".to_owned(), "apps".to_owned()]).await.unwrap()
 }
@@ -200,9 +214,8 @@ pub(crate) async fn wait<T: Clone + std::fmt::Debug>(
     mut receiver: watch::Receiver<T>,
     wanted: impl FnMut(&T) -> bool,
 ) -> T {
-    match tokio::time::timeout(LIMIT, receiver.wait_for(wanted)).await {
-        Ok(Ok(value)) => return value.clone(),
-        Ok(Err(_)) | Err(_) => {}
+    if let Ok(Ok(value)) = tokio::time::timeout(LIMIT, receiver.wait_for(wanted)).await {
+        return value.clone();
     }
     panic!("not seen: {:?}", receiver.borrow().clone());
 }

@@ -7,8 +7,6 @@
 mod drift;
 mod reduce;
 mod seen;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -267,3 +265,6 @@ fn words(error: &dyn std::error::Error) -> String {
     }
     words.chars().take(400).collect()
 }
+
+#[cfg(test)]
+mod tests;
