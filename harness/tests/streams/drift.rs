@@ -1,5 +1,6 @@
 //! What somebody else does to a cluster while a fault is held is noticed within a second.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use harness::cluster::watch::{Drift, Watching, What};
@@ -7,7 +8,7 @@ use harness::environment::ObjectName;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use mocks::gateway::Secret;
-use mocks::kubernetes::api::{Rule, User};
+use mocks::kubernetes::api::{ChaosRule, Rule, Trouble, User};
 use mocks::kubernetes::resources::{DEPLOYMENTS, NODES};
 use mocks::kubernetes::store::{ObjectKey, Writer};
 
@@ -106,6 +107,32 @@ async fn a_policy_a_gateway_pod_an_address_and_a_node_that_go_are_drift() {
     let node_drift = drift(&watching, |what| *what == What::NodeNotReady).await;
     assert_eq!(node_drift.object, format!("Node {node}"));
     prober.stop().await;
+    watching.stop().await;
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn what_was_deleted_while_a_watch_was_broken_is_noticed() {
+    let stage = Stage::set(Staging::default()).await;
+    // The policy's making is told whole; in the middle of the next event the connection ends.
+    let rule = |verb: &str, trouble| ChaosRule {
+        verb: verb.to_owned(),
+        resource: "networkpolicies".to_owned(),
+        times: Some(1),
+        trouble,
+    };
+    stage.household.cluster().chaos().add(rule("watch", Trouble::CutMidLine { after: 1 }));
+    let watching = watching(&stage).await;
+    let uid = stage.blackhole(&BTreeSet::new()).await.metadata.uid.unwrap();
+    watching.with(|reducer| reducer.expect_policy(&policy_name(), &uid));
+    stage.household.cluster().chaos().add(rule("list", Trouble::Refused { code: 503, retry_after: None }));
+    stage.access.delete::<NetworkPolicy>(&policy_name(), &uid).await.unwrap();
+    let gone = drift(&watching, |what| *what == What::PolicyGone).await;
+    assert_eq!(gone.object, format!("NetworkPolicy {}", policy_name()));
+    watching.settle(LIMIT).await.unwrap();
+    let audit = stage.household.cluster().audit().entries();
+    let lists = audit.iter().filter(|entry| entry.verb == "list" && entry.resource == "networkpolicies");
+    assert_eq!(lists.map(|entry| entry.code).collect::<Vec<_>>(), [200, 503, 200], "it was broken");
     watching.stop().await;
     stage.strike().await;
 }

@@ -7,6 +7,7 @@ use harness::cluster::forward::{Forward, ForwardError};
 use harness::cluster::others::{LogReader, Others, Ours, judge};
 use harness::cluster::prober::{Prober, ProberOptions, Target, in_pod};
 use k8s_openapi::api::core::v1::Pod;
+use mocks::kubernetes::api::{ChaosRule, Trouble};
 use mocks::kubernetes::resources::PODS;
 use mocks::kubernetes::store::ObjectKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -49,6 +50,33 @@ async fn requests_go_through_and_another_pod_takes_over() {
     let forwarded = forward.forwarded();
     assert_ne!(forwarded.pod.as_ref(), Some(&used));
     assert!(forwarded.connections.len() == 2 && forwarded.trouble_count > 0, "{forwarded:?}");
+    forward.stop().await;
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_opened_once_is_opened_again() {
+    let stage = Stage::set(Staging::default()).await;
+    let forward = Forward::start(&stage.access, "ml", &app("litellm"), 4000, stage.clock()).await.unwrap();
+    let refuse = |times| ChaosRule {
+        verb: String::new(),
+        resource: "pods/portforward".to_owned(),
+        times: Some(times),
+        trouble: Trouble::Refused { code: 503, retry_after: None },
+    };
+    stage.household.cluster().chaos().add(refuse(1));
+    let mut stream = TcpStream::connect(forward.address()).await.unwrap();
+    assert!(ask(&mut stream).await.unwrap().starts_with("HTTP/1.1 204"));
+    let once = forward.forwarded();
+    assert!(once.trouble_count == 1 && once.troubles[0].why.contains("503"), "{once:?}");
+    // For ever, it is told to the client as a connection that breaks, and remembered with its time.
+    stage.household.cluster().chaos().add(refuse(100));
+    let before_us = stage.clock().now_us();
+    let mut stream = TcpStream::connect(forward.address()).await.unwrap();
+    let answer = ask(&mut stream).await;
+    assert!(!answer.is_ok_and(|reply| !reply.is_empty()));
+    let never = forward.forwarded();
+    assert!(never.troubles.last().is_some_and(|trouble| trouble.at_us >= before_us), "{never:?}");
     forward.stop().await;
     stage.strike().await;
 }
