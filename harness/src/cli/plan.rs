@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::args::FileArguments;
 use super::exit::ExitStatus;
 use super::{check, printer};
-use crate::environment::Environment;
+use crate::cluster::access::Access;
+use crate::cluster::preview;
+use crate::environment::{Cluster, Environment, Reach};
 use crate::plan::{Plan, Step, demanded, resolve, undo_words};
 use crate::units::Period;
 
@@ -16,7 +18,37 @@ pub(super) fn plan(files: &FileArguments) -> ExitStatus {
         Err(status) => return status,
     };
     let plan = resolve(&loaded.scenarios, &loaded.environment, crate::run::LEAD, 0);
-    printer::data(&describe(&plan, &loaded.environment))
+    let mut text = describe(&plan, &loaded.environment);
+    let Some(cluster) = loaded.environment.cluster() else { return printer::data(&text) };
+    if let Reach::Embedded { .. } = cluster.reach {
+        text.push_str(
+            "the mock cluster of this environment is made by a run: there is nothing yet to look at\n",
+        );
+        return printer::data(&text);
+    }
+    let looked = super::on_runtime(async { Ok(look(&plan, &loaded.environment, cluster).await) });
+    let failed = match looked {
+        Ok(Ok((words, refused))) => {
+            printer::data(&format!("{text}\n{words}"));
+            return if refused { ExitStatus::Inconclusive } else { ExitStatus::Pass };
+        }
+        Ok(Err(words)) => words,
+        Err(error) => format!("cannot start: {error}"),
+    };
+    printer::data(&text);
+    printer::tell(&format!("error: {failed}"));
+    ExitStatus::Inconclusive
+}
+
+/// What the cluster makes of a plan, and whether a run would be refused; or why that cannot be told.
+async fn look(plan: &Plan, environment: &Environment, cluster: &Cluster) -> Result<(String, bool), String> {
+    let access = Access::open(cluster, None).await.map_err(|error| error.to_string())?;
+    let faults = plan.steps.iter().flat_map(|step| &step.inject);
+    let components: Vec<String> = faults.map(|fault| fault.component.clone()).collect();
+    let deadline = preview::deadline(demanded(plan), environment);
+    let found = preview::look(&access, environment, &components, deadline).await;
+    let found = found.map_err(|error| error.to_string())?;
+    Ok((found.describe(cluster, access.name()), found.is_refused()))
 }
 
 fn describe(plan: &Plan, environment: &Environment) -> String {

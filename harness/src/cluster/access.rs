@@ -232,11 +232,31 @@ impl Access {
         Err(CallError { verb: Verb::List, target, failure: Failure::TooMany(objects.len()) })
     }
 
-    /// Makes an object; the API must know every field of it.
+    /// Makes an object.
     ///
     /// # Errors
     /// Where it was not made, or that is not known ([`CallError::is_outcome_unknown`]).
     pub async fn create<K>(&self, name: &ObjectName, object: &K) -> Result<K, CallError>
+    where
+        K: Resource + Serialize + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        self.post(name, object, false).await
+    }
+
+    /// Asks whether an object would be made, with all that the cluster checks; nothing is kept.
+    ///
+    /// # Errors
+    /// Where it would not be made, or that cannot be told.
+    pub async fn rehearse_create<K>(&self, name: &ObjectName, object: &K) -> Result<K, CallError>
+    where
+        K: Resource + Serialize + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        self.post(name, object, true).await
+    }
+
+    async fn post<K>(&self, name: &ObjectName, object: &K, dry_run: bool) -> Result<K, CallError>
     where
         K: Resource + Serialize + DeserializeOwned,
         K::DynamicType: Default,
@@ -248,8 +268,7 @@ impl Access {
             target: target.clone(),
             failure: Failure::Unreadable(error.to_string()),
         })?;
-        let parameters =
-            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let parameters = PostParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()) };
         let request = requests::<K>(&kind, Some(&name.namespace)).create(&parameters, data);
         self.request(Verb::Create, target, request).await
     }
@@ -314,13 +333,36 @@ impl Access {
         replicas: i32,
         resource_version: &str,
     ) -> Result<Scale, CallError> {
+        self.patch_scale(deployment, replicas, resource_version, false).await
+    }
+
+    /// Asks whether [`Self::set_scale`] would be done, with all that the cluster checks; nothing is kept.
+    ///
+    /// # Errors
+    /// Where it would not be done, or that cannot be told.
+    pub async fn rehearse_scale(
+        &self,
+        deployment: &ObjectName,
+        replicas: i32,
+        resource_version: &str,
+    ) -> Result<Scale, CallError> {
+        self.patch_scale(deployment, replicas, resource_version, true).await
+    }
+
+    async fn patch_scale(
+        &self,
+        deployment: &ObjectName,
+        replicas: i32,
+        resource_version: &str,
+        dry_run: bool,
+    ) -> Result<Scale, CallError> {
         let patch = serde_json::json!({
             "metadata": { "resourceVersion": resource_version }, "spec": { "replicas": replicas }
         });
         let request = deployments(deployment).patch_subresource(
             "scale",
             &deployment.name,
-            &field_manager(),
+            &PatchParams { dry_run, ..field_manager() },
             &Patch::Merge(&patch),
         );
         self.request(Verb::Patch, Target::scale(deployment), request).await

@@ -14,6 +14,7 @@ pub mod mutation;
 pub mod opponents;
 pub mod others;
 pub mod permissions;
+pub mod preview;
 pub mod prober;
 pub mod refusals;
 pub mod watch;

@@ -129,6 +129,20 @@ impl Mutation {
         }
     }
 
+    /// Asks the API to do all that making the change does but to keep it, so that what refuses it (admission, quota,
+    /// policy) is known before. Does not ask about pauses.
+    ///
+    /// # Errors
+    /// Why it would not be made.
+    pub async fn rehearse(&self, access: &Access) -> Result<(), CallError> {
+        match self {
+            Self::Scale(scale) => scale.rehearse(access).await,
+            Self::Anchor(anchor) => anchor.rehearse(access).await,
+            Self::Policy(policy) => policy.rehearse(access).await,
+            Self::Pause(_) => Ok(()),
+        }
+    }
+
     /// Makes the change, if the object is still as it was when this was prepared.
     ///
     /// # Errors

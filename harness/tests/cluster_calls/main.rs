@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
 mod access;
+mod mock;
 mod scale;
 mod undo;
 
@@ -55,7 +56,7 @@ impl Api {
     /// What was asked so far, without the empty first pair that kube writes.
     pub(crate) async fn asked(&self) -> Vec<String> {
         let requests = self.server.received_requests().await.unwrap();
-        requests.iter().map(|request| line(request)).collect()
+        requests.iter().map(line).collect()
     }
 
     pub(crate) async fn asked_with(&self, method: &str) -> Vec<Request> {

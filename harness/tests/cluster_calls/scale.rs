@@ -46,7 +46,8 @@ impl Fake {
             self.version += 1;
         }
         let patch: Value = serde_json::from_slice(&request.body).unwrap();
-        if patch["metadata"]["resourceVersion"] != self.version.to_string() {
+        let version = self.version.to_string();
+        if patch["metadata"]["resourceVersion"] != version.as_str() {
             return refusal(409, "Conflict", "the object has been modified");
         }
         self.replicas = patch["spec"]["replicas"].as_i64().unwrap();

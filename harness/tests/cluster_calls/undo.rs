@@ -144,6 +144,26 @@ async fn what_is_not_of_this_run_is_neither_taken_nor_deleted() {
 }
 
 #[tokio::test]
+async fn what_the_cluster_itself_would_refuse_is_known_before() {
+    let api = Api::start(|request| match request.method.as_str() {
+        "POST" => refusal(403, "Forbidden", "admission webhook said no"),
+        _ => refusal(404, "NotFound", "none"),
+    })
+    .await;
+    let access = api.access().await;
+    for mutation in fault() {
+        let error = mutation.rehearse(&access).await.unwrap_err();
+        assert!(error.is_refusal() && error.to_string().contains("webhook said no"), "{error}");
+    }
+    let asked = api.asked_with("POST").await;
+    assert_eq!(asked.len(), 2);
+    assert!(asked.iter().all(|request| request.url.query().unwrap().contains("dryRun=All")));
+    // The Job is not there yet: the policy cannot belong to it.
+    let policy: Value = serde_json::from_slice(&asked[1].body).unwrap();
+    assert!(policy["metadata"].get("ownerReferences").is_none());
+}
+
+#[tokio::test]
 async fn one_undo_that_fails_keeps_none_of_the_others_from_being_made() {
     let store = shared(Store::default());
     let inner = store.clone();

@@ -55,6 +55,7 @@ const EDGES: [(&str, &[&str]); 17] = [
             "input",
             "scenario",
             "environment",
+            "cluster",
             "plan",
             "journal",
             "gateway",

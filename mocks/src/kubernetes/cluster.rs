@@ -32,6 +32,9 @@ pub struct ClusterOptions {
     pub crds: Vec<CrdGroup>,
     /// Users beside the one that may do everything.
     pub users: Vec<User>,
+    /// Whether a second port takes every request for one of the user that may do everything. kubectl needs it: it
+    /// sends no token over plain HTTP.
+    pub open_port: bool,
 }
 
 impl ClusterOptions {
@@ -39,7 +42,7 @@ impl ClusterOptions {
     #[must_use]
     pub fn new(epoch: Epoch, seed: u64, namespaces: &[&str]) -> Self {
         let namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
-        Self { seed, epoch, namespaces, crds: Vec::new(), users: Vec::new() }
+        Self { seed, epoch, namespaces, crds: Vec::new(), users: Vec::new(), open_port: false }
     }
 }
 
@@ -48,6 +51,7 @@ pub struct Cluster {
     store: Store,
     api: Arc<Api>,
     listener: Listener,
+    open: Option<Listener>,
     admin: User,
     users: Vec<User>,
 }
@@ -91,8 +95,12 @@ impl Cluster {
         users.push(admin.clone());
         let pod_io = pod_io(&store);
         let api = Arc::new(Api::new(store.clone(), options.crds, users.clone(), pod_io));
-        let listener = Listener::start(Arc::clone(&api)).await?;
-        Ok(Self { store, api, listener, admin, users })
+        let listener = Listener::start(Arc::clone(&api), None).await?;
+        let open = match options.open_port {
+            true => Some(Listener::start(Arc::clone(&api), Some(admin.token.clone())).await?),
+            false => None,
+        };
+        Ok(Self { store, api, listener, open, admin, users })
     }
 
     /// The URL of the API server.
@@ -134,6 +142,16 @@ impl Cluster {
         self.kubeconfig_of(&self.admin)
     }
 
+    /// A kubeconfig for kubectl, where the cluster has an open port.
+    #[must_use]
+    pub fn kubectl_config(&self) -> Option<Value> {
+        let open = self.open.as_ref()?;
+        let mut config = self.kubeconfig();
+        config["clusters"][0]["cluster"]["server"] = format!("http://{}", open.address()).into();
+        config["users"][0]["user"] = json!({});
+        Some(config)
+    }
+
     /// A kubeconfig for one of the users.
     #[must_use]
     pub fn kubeconfig_for(&self, user: &str) -> Option<Value> {
@@ -154,5 +172,8 @@ impl Cluster {
     /// Ends the API server and everything that it runs, and waits for it.
     pub async fn shutdown(&self) {
         self.listener.shutdown().await;
+        if let Some(open) = &self.open {
+            open.shutdown().await;
+        }
     }
 }

@@ -98,11 +98,7 @@ pub fn workloads(options: &StackOptions) -> Vec<Workload> {
 /// # Errors
 ///
 /// An object is there already, or the cloud's port cannot be bound.
-pub async fn lay_out(
-    store: &Store,
-    network: &Network,
-    options: &StackOptions,
-) -> Result<(), StackError> {
+pub async fn lay_out(store: &Store, network: &Network, options: &StackOptions) -> Result<(), StackError> {
     network.add_host(&options.cloud_host, options.cloud_port, options.cloud, 1).await?;
     make_base(store, network, options.master_key.expose())?;
     for (name, port, image, replicas) in [

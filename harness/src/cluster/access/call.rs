@@ -184,6 +184,12 @@ impl CallError {
         self.status().is_some_and(|(status, _)| status == 401 || status == 403)
     }
 
+    /// Somebody who checks what is made said no to this object.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.status().is_some_and(|(status, _)| matches!(status, 403 | 422))
+    }
+
     /// What was read before is no longer so.
     #[must_use]
     pub fn is_conflict(&self) -> bool {

@@ -16,7 +16,7 @@ use super::access::{Access, CallError, found};
 use super::mutation::Mutation;
 use super::opponents;
 use super::refusals::{self, Refusal};
-use crate::environment::{Cluster, Component, Environment, FaultKind, ObjectName};
+use crate::environment::{Cluster, Component, Environment, FaultKind, Mechanism, ObjectName};
 use crate::units::Period;
 
 /// A fault that is asked for.
@@ -62,9 +62,16 @@ pub async fn prepare(
             scale_to_zero(access, environment, wanted, deployment).await
         }
         (FaultKind::Isolate, Some(deployment)) => isolated(access, wanted, deployment).await,
-        (FaultKind::BlackholeBy(crate::environment::Mechanism::NetworkPolicy), _) => {
+        (FaultKind::BlackholeBy(Mechanism::NetworkPolicy), _) => {
             blackholed(access, cluster, component, wanted).await
         }
+        (FaultKind::BlackholeBy(mechanism), _) => Ok(Prepared {
+            refusals: vec![Refusal::new(
+                format!("{} cannot be taken down by `{}`", wanted.component, mechanism.word()),
+                "write `down: { blackhole: network-policy }`",
+            )],
+            ..Prepared::default()
+        }),
         _ => Ok(Prepared::default()),
     }
 }

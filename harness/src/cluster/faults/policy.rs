@@ -207,6 +207,10 @@ impl Anchor {
         serde_json::from_value(job).expect("the fields above are those of a Job")
     }
 
+    pub(in crate::cluster) async fn rehearse(&self, access: &Access) -> Result<(), CallError> {
+        access.rehearse_create(&self.job, &self.manifest()).await.map(|_| ())
+    }
+
     pub(in crate::cluster) async fn apply(&self, access: &Access) -> Result<Applied, MutationError> {
         make(access, &self.job, &self.run, &self.manifest(), self.object()).await
     }
@@ -281,6 +285,13 @@ impl Policy {
             metadata: serde_json::from_value(metadata).expect("the fields above are those of metadata"),
             spec: Some(self.spec.clone()),
         }
+    }
+
+    /// The Job is not there yet, so that the policy is asked about without belonging to it.
+    pub(in crate::cluster) async fn rehearse(&self, access: &Access) -> Result<(), CallError> {
+        let mut policy = self.manifest("");
+        policy.metadata.owner_references = None;
+        access.rehearse_create(&self.policy, &policy).await.map(|_| ())
     }
 
     pub(in crate::cluster) async fn apply(&self, access: &Access) -> Result<Applied, MutationError> {

@@ -110,6 +110,12 @@ impl Scale {
         scale.metadata.uid.as_deref() == Some(&self.uid)
     }
 
+    pub(in crate::cluster) async fn rehearse(&self, access: &Access) -> Result<(), CallError> {
+        let scale = access.scale(&self.deployment).await?;
+        let version = scale.metadata.resource_version.as_deref().unwrap_or_default();
+        access.rehearse_scale(&self.deployment, 0, version).await.map(|_| ())
+    }
+
     pub(in crate::cluster) async fn apply(&self, access: &Access) -> Result<Applied, MutationError> {
         let mut last = None;
         for _ in 0..ATTEMPTS {

@@ -5,6 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -13,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::Api;
+use crate::gateway::Secret;
 
 /// Also bounds how long an idle kept-alive connection stays.
 const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(300);
@@ -29,13 +33,15 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Listens on a free port of 127.0.0.1.
-    pub(crate) async fn start(api: Arc<Api>) -> io::Result<Self> {
+    /// Listens on a free port of 127.0.0.1. Where there is a token, it is that of every request, whatever it carries.
+    pub(crate) async fn start(api: Arc<Api>, token: Option<Secret>) -> io::Result<Self> {
+        let token = token.map(|token| HeaderValue::try_from(format!("Bearer {}", token.expose())));
+        let token = token.transpose().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let end = CancellationToken::new();
         let tasks = TaskTracker::new();
-        tasks.spawn(accept_all(listener, api, end.clone(), tasks.clone()));
+        tasks.spawn(accept_all(listener, Served { api, token }, end.clone(), tasks.clone()));
         Ok(Self { address, _ends_with_listener: end.clone().drop_guard(), end, tasks })
     }
 
@@ -51,7 +57,14 @@ impl Listener {
     }
 }
 
-async fn accept_all(listener: TcpListener, api: Arc<Api>, end: CancellationToken, tasks: TaskTracker) {
+/// What connections are served with.
+#[derive(Clone)]
+struct Served {
+    api: Arc<Api>,
+    token: Option<HeaderValue>,
+}
+
+async fn accept_all(listener: TcpListener, served: Served, end: CancellationToken, tasks: TaskTracker) {
     loop {
         let accepted = tokio::select! {
             () = end.cancelled() => return,
@@ -60,7 +73,7 @@ async fn accept_all(listener: TcpListener, api: Arc<Api>, end: CancellationToken
         match accepted {
             // The accept loop itself is one of the tasks.
             Ok((stream, _)) if tasks.len() <= CONNECTIONS_MAX => {
-                tasks.spawn(serve(stream, Arc::clone(&api), end.clone()));
+                tasks.spawn(serve(stream, served.clone(), end.clone()));
             }
             Ok(_) => {}
             Err(_) => tokio::time::sleep(ACCEPT_RETRY_AFTER).await,
@@ -68,10 +81,15 @@ async fn accept_all(listener: TcpListener, api: Arc<Api>, end: CancellationToken
     }
 }
 
-async fn serve(stream: TcpStream, api: Arc<Api>, end: CancellationToken) {
+async fn serve(stream: TcpStream, served: Served, end: CancellationToken) {
     // Events of a watch are small and must not wait for one another. Failing to set it costs only time.
     let _set = stream.set_nodelay(true);
-    let service = service_fn(move |request| Arc::clone(&api).answer(request));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(token) = &served.token {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        Arc::clone(&served.api).answer(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_HEAD_WITHIN)

@@ -231,6 +231,10 @@ async fn read_body(request: Request<Incoming>) -> Result<bytes::Bytes, Refusal> 
 
 /// Reads a body that is JSON.
 async fn read_json(request: Request<Incoming>) -> Result<Value, Refusal> {
+    let kind = request.headers().get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if kind.is_some_and(|kind| kind.contains("protobuf") || kind.contains("cbor")) {
+        return Err(Refusal::UnsupportedMediaType("application/json".to_owned()));
+    }
     let body = read_body(request).await?;
     let value = serde_json::from_slice(&body).map_err(|error| {
         Refusal::BadRequest(format!("couldn't get version/kind; json parse error: {error}"))

@@ -29,6 +29,8 @@ const LASTS_MAX: u64 = 24 * 60 * 60;
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// So long before its end a watch says how far it came.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+/// What was written before a cut gets so much time to be sent.
+const SENT_BEFORE_CUT: Duration = Duration::from_millis(20);
 
 struct Watch {
     store: Store,
@@ -131,7 +133,11 @@ impl Watch {
         let Some(line) = self.next_whole_line().await else { return Ok(None) };
         match &mut self.events_left {
             None => Ok(Some(line)),
-            Some(0) if self.over => Err(Cut),
+            Some(0) if self.over => {
+                // hyper sends what it holds only while it has to wait.
+                tokio::time::sleep(SENT_BEFORE_CUT).await;
+                Err(Cut)
+            }
             Some(0) => {
                 // Half of it; the cut comes when more is asked for, so that the half arrives.
                 self.over = true;

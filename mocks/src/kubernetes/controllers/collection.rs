@@ -53,7 +53,9 @@ fn owners(object: &Value) -> Vec<&str> {
 }
 
 fn has_finalizer(object: &Value, name: &str) -> bool {
-    object["metadata"]["finalizers"].as_array().is_some_and(|all| all.iter().any(|finalizer| finalizer == name))
+    object["metadata"]["finalizers"]
+        .as_array()
+        .is_some_and(|all| all.iter().any(|finalizer| finalizer == name))
 }
 
 impl Collection {

@@ -6,9 +6,7 @@ use jiff::{SignedDuration, Timestamp, Zoned, tz::TimeZone};
 use serde_json::{Value, json};
 
 use super::jobs::{has_finished, of_cron_job};
-use super::objects::{
-    instant, is_ending, is_true, key_of, meta, owner_reference, status_mut,
-};
+use super::objects::{instant, is_ending, is_true, key_of, meta, owner_reference, status_mut};
 use super::reconcile::Reconcile;
 use super::schedule::Schedule;
 use crate::kubernetes::clock::to_seconds;
@@ -73,21 +71,24 @@ impl CronJobs {
             }
         }
         let references: Vec<_> = active.iter().map(|job| reference(job)).collect();
-        let _reported = self.store.update(&key_of(&CRON_JOBS, cron_job), Writer::of_status(MANAGER), |cron_job| {
-            let status = status_mut(cron_job);
-            if references.is_empty() {
-                status.as_object_mut().and_then(|fields| fields.shift_remove("active"));
-            } else {
-                status["active"] = references.into();
-            }
-            if let Some(scheduled) = scheduled {
-                status["lastScheduleTime"] = scheduled.into();
-            }
-            if let Some(last) = last_success.filter(|last| status["lastSuccessfulTime"].as_str() < Some(*last)) {
-                status["lastSuccessfulTime"] = last.into();
-            }
-            Ok(())
-        });
+        let _reported =
+            self.store.update(&key_of(&CRON_JOBS, cron_job), Writer::of_status(MANAGER), |cron_job| {
+                let status = status_mut(cron_job);
+                if references.is_empty() {
+                    status.as_object_mut().and_then(|fields| fields.shift_remove("active"));
+                } else {
+                    status["active"] = references.into();
+                }
+                if let Some(scheduled) = scheduled {
+                    status["lastScheduleTime"] = scheduled.into();
+                }
+                if let Some(last) =
+                    last_success.filter(|last| status["lastSuccessfulTime"].as_str() < Some(*last))
+                {
+                    status["lastSuccessfulTime"] = last.into();
+                }
+                Ok(())
+            });
     }
 
     /// The latest time of the schedule that no Job was started for.
@@ -97,7 +98,8 @@ impl CronJobs {
             return None;
         }
         let schedule = Schedule::read(spec["schedule"].as_str()?)?;
-        let zone = spec["timeZone"].as_str().and_then(|name| TimeZone::get(name).ok()).unwrap_or(TimeZone::UTC);
+        let zone =
+            spec["timeZone"].as_str().and_then(|name| TimeZone::get(name).ok()).unwrap_or(TimeZone::UTC);
         let now = self.store.clock().now();
         let last = instant(&cron_job["status"]["lastScheduleTime"])
             .or_else(|| instant(&cron_job["metadata"]["creationTimestamp"]))?;

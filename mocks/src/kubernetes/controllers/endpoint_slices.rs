@@ -59,7 +59,8 @@ impl EndpointSlices {
         // The first one keeps its name while pods come and go.
         for (number, (ports, endpoints)) in slices.into_values().enumerate() {
             let hash = name_hash(&format!("{} {number}", meta(service, "uid")), 5);
-            let key = ObjectKey::new(&ENDPOINT_SLICES, namespace, &format!("{}-{hash}", meta(service, "name")));
+            let key =
+                ObjectKey::new(&ENDPOINT_SLICES, namespace, &format!("{}-{hash}", meta(service, "name")));
             self.write_slice(service, &key, &ports, &endpoints);
             kept.push(key.name);
         }

@@ -126,8 +126,22 @@ impl Jobs {
                     set_condition(job, "Failed", true, reason, told, now);
                 }
             } else if is_complete {
-                set_condition(job, "SuccessCriteriaMet", true, "CompletionsReached", "Reached expected number of succeeded pods", now);
-                set_condition(job, "Complete", true, "CompletionsReached", "Reached expected number of succeeded pods", now);
+                set_condition(
+                    job,
+                    "SuccessCriteriaMet",
+                    true,
+                    "CompletionsReached",
+                    "Reached expected number of succeeded pods",
+                    now,
+                );
+                set_condition(
+                    job,
+                    "Complete",
+                    true,
+                    "CompletionsReached",
+                    "Reached expected number of succeeded pods",
+                    now,
+                );
                 status_mut(job)["completionTime"] = to_seconds(now).into();
             }
             Ok(())

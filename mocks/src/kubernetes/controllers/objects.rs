@@ -129,7 +129,11 @@ const NAME_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 pub(crate) fn name_hash(text: &str, length: usize) -> String {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(text);
-    digest.iter().take(length).map(|byte| char::from(NAME_LETTERS[usize::from(*byte) % NAME_LETTERS.len()])).collect()
+    digest
+        .iter()
+        .take(length)
+        .map(|byte| char::from(NAME_LETTERS[usize::from(*byte) % NAME_LETTERS.len()]))
+        .collect()
 }
 
 #[cfg(test)]

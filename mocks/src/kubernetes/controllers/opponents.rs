@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::events::note;
 use super::objects::{count, is_true, key_of, meta, set_condition, set_count, status_mut};
 use super::reconcile::Reconcile;
 use crate::kubernetes::resources::{
@@ -99,6 +100,8 @@ impl Opponents {
             let is_active = replicas > 0 || minimum == 0;
             if is_active && wanted != replicas {
                 self.set_replicas(&target, wanted, Writer::of_scale("kube-controller-manager"));
+                let told = format!("New size: {wanted}; reason: outside of the limits");
+                note(&self.store, &scaler, "SuccessfulRescale", &told, "horizontal-pod-autoscaler");
             }
             let now = self.store.clock().now();
             let _told = self.store.update(&key, Writer::of_status("kube-controller-manager"), |scaler| {
@@ -121,8 +124,9 @@ impl Opponents {
             let interval = Duration::from_secs(count(&scaler["spec"]["pollingInterval"], 30));
             let Some((target, replicas)) = self.target(&scaler) else { continue };
             let annotations = &scaler["metadata"]["annotations"];
-            let pinned: Option<u64> =
-                annotations["autoscaling.keda.sh/paused-replicas"].as_str().and_then(|text| text.parse().ok());
+            let pinned: Option<u64> = annotations["autoscaling.keda.sh/paused-replicas"]
+                .as_str()
+                .and_then(|text| text.parse().ok());
             let is_paused = pinned.is_some() || annotations["autoscaling.keda.sh/paused"] == "true";
             let now = self.store.clock().now();
             if is_true(&scaler, "Paused") != is_paused {
@@ -136,7 +140,13 @@ impl Opponents {
                 self.set_replicas(&target, pinned, Writer::of_scale("keda"));
             }
             if self.is_due(&key, interval) && !is_paused && replicas == 0 {
-                self.set_replicas(&target, count(&scaler["spec"]["minReplicaCount"], 1).max(1), Writer::of_scale("keda"));
+                let wanted = count(&scaler["spec"]["minReplicaCount"], 1).max(1);
+                self.set_replicas(&target, wanted, Writer::of_scale("keda"));
+                let told = format!(
+                    "Scaled apps/v1.Deployment {}/{} from 0 to {wanted}",
+                    target.namespace, target.name
+                );
+                note(&self.store, &scaler, "KEDAScaleTargetActivated", &told, "keda-operator");
             }
         }
     }
@@ -200,7 +210,9 @@ impl Opponents {
 fn ignores_replicas(application: &Value) -> bool {
     let mut ignored = application["spec"]["ignoreDifferences"].as_array().into_iter().flatten();
     ignored.any(|entry| {
-        entry["jsonPointers"].as_array().is_some_and(|all| all.iter().any(|pointer| pointer == "/spec/replicas"))
+        entry["jsonPointers"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|pointer| pointer == "/spec/replicas"))
     })
 }
 

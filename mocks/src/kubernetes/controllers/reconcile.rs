@@ -28,7 +28,12 @@ pub(crate) trait Reconcile: Send + 'static {
 }
 
 /// Runs a controller until `end`: first at once, and then `delay` after each change.
-pub(crate) async fn run(store: Store, delay: Duration, end: CancellationToken, mut controller: impl Reconcile) {
+pub(crate) async fn run(
+    store: Store,
+    delay: Duration,
+    end: CancellationToken,
+    mut controller: impl Reconcile,
+) {
     let kinds = controller.kinds();
     let work = async {
         loop {

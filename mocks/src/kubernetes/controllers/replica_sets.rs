@@ -53,7 +53,13 @@ impl ReplicaSets {
         let present = pods.len() as u64;
         for _ in 0..wanted.saturating_sub(present).min(PODS_AT_ONCE) {
             let Some(name) = make_pod(&self.store, &REPLICA_SETS, set) else { return };
-            note(&self.store, set, "SuccessfulCreate", &format!("Created pod: {name}"), "replicaset-controller");
+            note(
+                &self.store,
+                set,
+                "SuccessfulCreate",
+                &format!("Created pod: {name}"),
+                "replicaset-controller",
+            );
         }
         // Those that serve stay longest, and among them the oldest.
         pods.sort_by_key(|pod| (is_true(pod, "Ready"), Reverse(meta(pod, "creationTimestamp").to_owned())));

@@ -45,7 +45,9 @@ impl Schedule {
 
     /// Whether a Job starts at this minute.
     pub(crate) fn holds(&self, at: &Zoned) -> bool {
-        let is_in = |field: usize, value: i8| u32::try_from(value).is_ok_and(|value| self.fields[field] >> value & 1 == 1);
+        let is_in = |field: usize, value: i8| {
+            u32::try_from(value).is_ok_and(|value| self.fields[field] >> value & 1 == 1)
+        };
         let (day, weekday) = (is_in(2, at.day()), is_in(4, at.weekday().to_sunday_zero_offset()));
         let on_day = if self.either_day { day || weekday } else { day && weekday };
         is_in(0, at.minute()) && is_in(1, at.hour()) && is_in(3, at.month()) && on_day
@@ -90,10 +92,18 @@ mod tests {
     fn times_are_those_of_cron() {
         // A Thursday.
         let at = "2026-01-01T03:30:00[UTC]";
-        for right in ["* * * * *", "30 3 * * *", "*/15 * * * thu", "0-40/10 1-4 1 jan *", "30 3 1 * mon", "5/25 * * * *"] {
+        for right in [
+            "* * * * *",
+            "30 3 * * *",
+            "*/15 * * * thu",
+            "0-40/10 1-4 1 jan *",
+            "30 3 1 * mon",
+            "5/25 * * * *",
+        ] {
             assert!(holds(right, at), "{right}");
         }
-        for wrong in ["31 * * * *", "* 4 * * *", "* * * feb *", "* * * * 0,7", "*/20 * * * *", "30 3 2 * mon"] {
+        for wrong in ["31 * * * *", "* 4 * * *", "* * * feb *", "* * * * 0,7", "*/20 * * * *", "30 3 2 * mon"]
+        {
             assert!(!holds(wrong, at), "{wrong}");
         }
         assert!(holds("@daily", "2026-01-01T00:00:00[UTC]") && !holds("@hourly", at));
@@ -101,7 +111,17 @@ mod tests {
 
     #[test]
     fn what_is_no_schedule_is_none() {
-        for wrong in ["", "* * * *", "60 * * * *", "* * 0 * *", "*/0 * * * *", "5-1 * * * *", "@never", "x * * * *", "-1 * * * *"] {
+        for wrong in [
+            "",
+            "* * * *",
+            "60 * * * *",
+            "* * 0 * *",
+            "*/0 * * * *",
+            "5-1 * * * *",
+            "@never",
+            "x * * * *",
+            "-1 * * * *",
+        ] {
             assert_eq!(Schedule::read(wrong), None, "{wrong}");
         }
     }

@@ -52,7 +52,9 @@ pub(super) fn exec(kubelet: &Kubelet, request: PodRequest) -> Result<Response<Bo
         tty: is_set(&query, "tty"),
     };
     if asked.words.is_empty() {
-        return Err(Refusal::BadRequest("you must specify at least one command for the container".to_owned()));
+        return Err(Refusal::BadRequest(
+            "you must specify at least one command for the container".to_owned(),
+        ));
     }
     if !asked.stdin && !asked.stdout && !asked.stderr {
         let told = "you must specify at least one of stdin, stdout, stderr";
@@ -168,12 +170,7 @@ async fn run(
 }
 
 /// Passes what a process writes on as frames.
-async fn copy(
-    from: Option<impl AsyncRead + Unpin>,
-    channel: u8,
-    is_wanted: bool,
-    to: mpsc::Sender<Message>,
-) {
+async fn copy(from: Option<impl AsyncRead + Unpin>, channel: u8, is_wanted: bool, to: mpsc::Sender<Message>) {
     let Some(mut from) = from else { return };
     let mut buffer = vec![0; READ_BYTES];
     loop {
@@ -198,10 +195,10 @@ async fn listen(mut source: SplitStream<Socket>, mut stdin: Option<ChildStdin>, 
             _ => continue,
         };
         match bytes.split_first() {
-            Some((&STDIN, rest)) if !rest.is_empty() => {
-                if write(&mut stdin, rest).await.is_err() {
-                    stdin = None;
-                }
+            Some((&STDIN, rest)) => {
+                let written = write(&mut stdin, rest).await;
+                // The command reads no more.
+                stdin = stdin.filter(|_| written.is_ok());
             }
             Some((&CLOSE, [STDIN])) if protocol == Protocol::V5 => stdin = None,
             // Sizes of terminals, and what nobody knows.

@@ -118,7 +118,13 @@ impl Lifecycle {
     }
 
     /// Opens the pod's ports and does what comes up until it is asked to end.
-    async fn serve(&mut self, pod: &Value, ip: Ipv4Addr, workload: Option<&Workload>, started: &str) -> Asked {
+    async fn serve(
+        &mut self,
+        pod: &Value,
+        ip: Ipv4Addr,
+        workload: Option<&Workload>,
+        started: &str,
+    ) -> Asked {
         if let Some(workload) = workload {
             self.kubelet.count(workload, true).await;
         }

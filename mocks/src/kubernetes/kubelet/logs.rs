@@ -98,12 +98,13 @@ pub(super) fn log(kubelet: &Kubelet, request: &PodRequest) -> Result<Response<Bo
     let (pod, query) = (&request.pod, &request.query);
     let name = container_of(pod, query)?["name"].as_str().unwrap_or_default();
     if is_set(query, "previous") {
-        let told = format!("previous terminated container \"{name}\" in pod \"{}\" not found", meta(pod, "name"));
+        let told =
+            format!("previous terminated container \"{name}\" in pod \"{}\" not found", meta(pod, "name"));
         return Err(Refusal::BadRequest(told));
     }
-    let has_started = pod["status"]["containerStatuses"].as_array().is_some_and(|all| {
-        all.iter().any(|status| status["state"]["waiting"].is_null())
-    });
+    let has_started = pod["status"]["containerStatuses"]
+        .as_array()
+        .is_some_and(|all| all.iter().any(|status| status["state"]["waiting"].is_null()));
     if !has_started {
         let told = format!(
             "container \"{name}\" in pod \"{}\" is waiting to start: ContainerCreating",

@@ -31,7 +31,8 @@ impl NameFiles {
         if !file.exists() {
             fs::create_dir_all(&folder)?;
             let (ip, port) = (self.names_at.ip(), self.names_at.port());
-            let text = format!("{SITECUSTOMIZE}_install((\"{ip}\", {port}), \"{namespace}\")\ndel _install\n");
+            let text =
+                format!("{SITECUSTOMIZE}_install((\"{ip}\", {port}), \"{namespace}\")\ndel _install\n");
             // Renamed into its place, so that nobody ever reads half of it.
             let draft = folder.join(format!("draft-{:016x}", rand::random::<u64>()));
             fs::write(&draft, text)?;

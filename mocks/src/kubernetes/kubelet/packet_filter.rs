@@ -28,7 +28,9 @@ pub(super) fn read(container: &Value) -> Option<Drops> {
     let addresses: Vec<Ipv4Addr> =
         tokens.iter().filter_map(|token| token.trim_end_matches("/32").parse().ok()).collect();
     let timeouts = tokens.windows(2).filter(|pair| pair[0] == "timeout");
-    let within = timeouts.filter_map(|pair| pair[1].trim_end_matches('s').parse().ok().map(Duration::from_secs)).max()?;
+    let within = timeouts
+        .filter_map(|pair| pair[1].trim_end_matches('s').parse().ok().map(Duration::from_secs))
+        .max()?;
     (!addresses.is_empty()).then(|| Drops { addresses, within: within.min(DROP_MAX) })
 }
 
@@ -44,6 +46,10 @@ mod tests {
         assert_eq!(drops.addresses, [Ipv4Addr::new(127, 9, 192, 1), Ipv4Addr::new(127, 9, 192, 2)]);
         assert_eq!(drops.within, Duration::from_secs(600));
         assert_eq!(read(&json!({ "command": ["sleep", "1"] })), None);
-        assert_eq!(read(&json!({ "command": ["nft", "add element x y { 127.9.192.1 }"] })), None, "no timeout");
+        assert_eq!(
+            read(&json!({ "command": ["nft", "add element x y { 127.9.192.1 }"] })),
+            None,
+            "no timeout"
+        );
     }
 }

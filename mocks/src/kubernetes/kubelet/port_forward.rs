@@ -26,8 +26,10 @@ pub(super) fn port_forward(kubelet: &Kubelet, request: PodRequest) -> Result<Res
     let PodRequest { pod, query, request } = request;
     let asked = query.iter().filter(|(key, _)| key == "ports").flat_map(|(_, ports)| ports.split(','));
     let ports: Result<Vec<u16>, _> = asked.map(|port| port.trim().parse::<u16>()).collect();
-    let ports = ports.ok().filter(|ports| !ports.is_empty() && ports.len() <= PORTS_MAX && !ports.contains(&0));
-    let ports = ports.ok_or_else(|| Refusal::BadRequest("you must specify ports from 1 to 65535".to_owned()))?;
+    let ports =
+        ports.ok().filter(|ports| !ports.is_empty() && ports.len() <= PORTS_MAX && !ports.contains(&0));
+    let ports =
+        ports.ok_or_else(|| Refusal::BadRequest("you must specify ports from 1 to 65535".to_owned()))?;
     let Some(running) = kubelet.running_pod(&pod) else {
         let phase = pod["status"]["phase"].as_str().unwrap_or_default();
         let told = format!("unable to forward port because pod is not running. Current status={phase}");

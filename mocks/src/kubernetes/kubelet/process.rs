@@ -89,7 +89,9 @@ fn environment(kubelet: &Kubelet, pod: &Value, container: &Value) -> BTreeMap<St
     let namespace = meta(pod, "namespace");
     let entries = container["env"].as_array().into_iter().flatten();
     for entry in entries {
-        let Some(name) = entry["name"].as_str().filter(|name| !name.is_empty() && !name.contains(['=', '\0'])) else {
+        let Some(name) =
+            entry["name"].as_str().filter(|name| !name.is_empty() && !name.contains(['=', '\0']))
+        else {
             continue;
         };
         let source = &entry["valueFrom"];
@@ -98,7 +100,8 @@ fn environment(kubelet: &Kubelet, pod: &Value, container: &Value) -> BTreeMap<St
         let value = if let Some(object) = secret["name"].as_str() {
             let key = ObjectKey::new(&SECRETS, namespace, object);
             let secret_object = kubelet.store().get(&key);
-            secret_object.and_then(|object| object["data"][secret["key"].as_str()?].as_str().and_then(from_base64))
+            secret_object
+                .and_then(|object| object["data"][secret["key"].as_str()?].as_str().and_then(from_base64))
         } else if let Some(object) = map["name"].as_str() {
             let object = kubelet.store().get(&ObjectKey::new(&CONFIG_MAPS, namespace, object));
             object.and_then(|object| object["data"][map["key"].as_str()?].as_str().map(str::to_owned))
@@ -186,7 +189,10 @@ mod tests {
     #[test]
     fn base64_reads_back_what_is_written() {
         for text in ["", "a", "ab", "abc", "sk-1234 \u{e4}\u{20ac}"] {
-            assert_eq!(from_base64(&crate::kubernetes::rules::base64(text.as_bytes())).as_deref(), Some(text));
+            assert_eq!(
+                from_base64(&crate::kubernetes::rules::base64(text.as_bytes())).as_deref(),
+                Some(text)
+            );
         }
         assert_eq!(from_base64("a b"), None);
     }

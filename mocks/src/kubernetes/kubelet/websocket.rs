@@ -42,14 +42,16 @@ pub(super) fn accept(mut request: Request<Incoming>) -> Result<(Handshake, Respo
     let upgrade = hyper::upgrade::on(&mut request);
     let headers = request.headers();
     let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| has_word(headers, UPGRADE.as_str(), "websocket"));
-    let Some(key) = key.filter(|_| headers.get("sec-websocket-version").is_some_and(|version| version == "13"))
+    let Some(key) =
+        key.filter(|_| headers.get("sec-websocket-version").is_some_and(|version| version == "13"))
     else {
         let told = "unable to upgrade: you must specify a websocket with version 13";
         return Err(Refusal::BadRequest(told.to_owned()));
     };
     let offers = |name: &str| has_word(headers, SEC_WEBSOCKET_PROTOCOL.as_str(), name);
     let Some((protocol, name)) = Protocol::ALL.into_iter().find(|(_, name)| offers(name)) else {
-        let told = "unable to upgrade: none of the subprotocols is known: v5.channel.k8s.io, v4.channel.k8s.io";
+        let told =
+            "unable to upgrade: none of the subprotocols is known: v5.channel.k8s.io, v4.channel.k8s.io";
         return Err(Refusal::BadRequest(told.to_owned()));
     };
     let accepted = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));

@@ -108,7 +108,13 @@ impl Network {
     /// # Errors
     ///
     /// The port cannot be bound there.
-    pub async fn add_host(&self, name: &str, port: u16, backing: SocketAddr, addresses: usize) -> io::Result<()> {
+    pub async fn add_host(
+        &self,
+        name: &str,
+        port: u16,
+        backing: SocketAddr,
+        addresses: usize,
+    ) -> io::Result<()> {
         let host = Host { backing, port, answers: Vec::new(), ports: Vec::new() };
         self.tables().hosts.insert(name.to_owned(), host);
         self.move_host(name, addresses).await.map(drop)

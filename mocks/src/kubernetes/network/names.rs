@@ -67,7 +67,8 @@ impl Names {
 
     fn ready_pods(&self, namespace: &str, name: &str) -> Vec<Ipv4Addr> {
         let slices = self.store.list(&ENDPOINT_SLICES, Some(namespace)).items;
-        let of_service = |slice: &&Arc<Value>| slice["metadata"]["labels"]["kubernetes.io/service-name"] == name;
+        let of_service =
+            |slice: &&Arc<Value>| slice["metadata"]["labels"]["kubernetes.io/service-name"] == name;
         let endpoints = slices.iter().filter(of_service).flat_map(|slice| slice["endpoints"].as_array());
         let ready = endpoints.flatten().filter(|endpoint| endpoint["conditions"]["ready"] == true);
         ready.filter_map(|endpoint| endpoint["addresses"][0].as_str()?.parse().ok()).collect()

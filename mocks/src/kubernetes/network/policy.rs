@@ -80,7 +80,8 @@ impl Policies {
 
     fn peer_matches(&self, peer: &Value, namespace: &str, other: Peer<'_>) -> bool {
         if peer["ipBlock"].is_object() {
-            return (self.blocks_match_pods || other.pod.is_none()) && block_matches(&peer["ipBlock"], other.ip);
+            return (self.blocks_match_pods || other.pod.is_none())
+                && block_matches(&peer["ipBlock"], other.ip);
         }
         let Some(pod) = other.pod else { return false };
         let pod_namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
@@ -113,7 +114,8 @@ fn port_matches(entry: &Value, server: Peer<'_>, port: u16) -> bool {
         Value::Null => true,
         Value::String(name) => server.pod.is_some_and(|pod| {
             let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
-            let mut ports = containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());
+            let mut ports =
+                containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());
             ports.any(|entry| {
                 entry["name"].as_str() == Some(name) && entry["containerPort"].as_u64() == Some(port)
             })
@@ -159,7 +161,8 @@ mod tests {
 
     fn policies(specs: Vec<Value>, blocks_match_pods: bool) -> Policies {
         let policy = |spec| Arc::new(json!({ "metadata": { "namespace": "ml" }, "spec": spec }));
-        let namespace = |name: &str| Arc::new(json!({ "metadata": { "name": name, "labels": { "name": name } } }));
+        let namespace =
+            |name: &str| Arc::new(json!({ "metadata": { "name": name, "labels": { "name": name } } }));
         Policies {
             policies: specs.into_iter().map(policy).collect(),
             namespaces: vec![namespace("ml"), namespace("apps")],
@@ -209,7 +212,8 @@ mod tests {
 
     #[test]
     fn an_ingress_policy_isolates_the_pods_that_it_selects() {
-        let isolate = json!({ "podSelector": { "matchLabels": { "app": "vllm" } }, "policyTypes": ["Ingress"] });
+        let isolate =
+            json!({ "podSelector": { "matchLabels": { "app": "vllm" } }, "policyTypes": ["Ingress"] });
         assert_eq!(reach(&policies(vec![isolate.clone()], true)), (true, false));
         let mut from_gateway = isolate;
         from_gateway["ingress"] = json!([{

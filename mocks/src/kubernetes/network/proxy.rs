@@ -1,6 +1,7 @@
 //! What kube-proxy does: a Service's address forwards to its endpoints, and refuses where there are none.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +63,9 @@ impl Proxy {
             let Some(ip) = self.allocate(&service) else { continue };
             for entry in service["spec"]["ports"].as_array().into_iter().flatten() {
                 let port = entry["port"].as_u64().and_then(|port| u16::try_from(port).ok());
-                let (Some(port), "TCP") = (port, entry["protocol"].as_str().unwrap_or("TCP")) else { continue };
+                let (Some(port), "TCP") = (port, entry["protocol"].as_str().unwrap_or("TCP")) else {
+                    continue;
+                };
                 let targets = endpoints(&slices, &service, entry["name"].as_str().unwrap_or_default());
                 wanted.insert((ip, port).into(), (Arc::clone(&service), targets));
             }
@@ -90,7 +93,8 @@ fn endpoints(slices: &[Arc<Value>], service: &Value, port_name: &str) -> Vec<Soc
         let Some(port) = numbers.next() else { continue };
         for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
             let conditions = &endpoint["conditions"];
-            let Some(ip) = endpoint["addresses"][0].as_str().and_then(|ip| ip.parse::<Ipv4Addr>().ok()) else {
+            let Some(ip) = endpoint["addresses"][0].as_str().and_then(|ip| ip.parse::<Ipv4Addr>().ok())
+            else {
                 continue;
             };
             if conditions["ready"].as_bool().unwrap_or(true) {
@@ -110,7 +114,8 @@ impl Reconcile for Proxy {
 
     async fn reconcile(&mut self) -> Option<Duration> {
         let wanted = self.wanted();
-        let gone: Vec<_> = self.ports.keys().filter(|address| !wanted.contains_key(address)).copied().collect();
+        let gone: Vec<_> =
+            self.ports.keys().filter(|address| !wanted.contains_key(address)).copied().collect();
         for address in gone {
             if let Some(port) = self.ports.remove(&address) {
                 port.shutdown().await;
@@ -121,18 +126,18 @@ impl Reconcile for Proxy {
         }
         let mut again = None;
         for (address, (service, targets)) in wanted {
-            if !self.ports.contains_key(&address) {
-                match Port::start(address, Route::default()).await {
-                    Ok(port) => drop(self.ports.insert(address, port)),
+            let port = match self.ports.entry(address) {
+                Entry::Occupied(port) => port.into_mut(),
+                Entry::Vacant(place) => match Port::start(address, Route::default()).await {
+                    Ok(port) => place.insert(port),
                     Err(error) => {
                         let told = format!("{address} cannot be listened on: {error}");
                         warn(&self.store, &service, "FailedToListen", &told, "kube-proxy");
                         again = Some(BIND_AGAIN_AFTER);
                         continue;
                     }
-                }
-            }
-            let Some(port) = self.ports.get(&address) else { continue };
+                },
+            };
             let has_targets = !targets.is_empty();
             port.route().set(targets);
             let switched = if has_targets { port.open().await } else { port.close_to_new().await };

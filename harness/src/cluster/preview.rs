@@ -1,0 +1,169 @@
+//! What a run would change, ask and run into, found without changing anything.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::access::{Access, CallError};
+use super::faults::{Prepared, Wanted, prepare};
+use super::mutation::{Kubectl, Mutation};
+use super::permissions::{self, Answer};
+use super::refusals::Refusal;
+use crate::environment::{Cluster, Environment};
+use crate::units::Period;
+
+/// What stands for the run's id in names.
+const RUN: &str = "RUN";
+/// On top of what a run needs, before the control plane ends a fault by itself.
+const SLACK: Duration = Duration::from_secs(300);
+/// No fault is left to the control plane for longer.
+const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// After what time the control plane ends a fault by itself, in a run whose leads and judged times are `demanded`:
+/// after twice that and the slowest start.
+#[must_use]
+pub fn deadline(demanded: Duration, environment: &Environment) -> Period {
+    let slowest = environment.components.values().map(|component| component.ready_within.0).max();
+    let all = demanded.saturating_mul(2).saturating_add(slowest.unwrap_or_default()).saturating_add(SLACK);
+    Period(all.min(DEADLINE_MAX))
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Preview {
+    /// By component, in the order in which they are taken down first.
+    pub faults: Vec<(String, Prepared)>,
+    /// What the API says of each verb that a run needs.
+    pub answers: Vec<Answer>,
+    /// This user may do everything, which is more than a run needs.
+    pub may_do_everything: bool,
+}
+
+/// Looks at all that these components' faults depend on.
+///
+/// # Errors
+/// Where the API does not answer.
+pub async fn look(
+    access: &Access,
+    environment: &Environment,
+    components: &[String],
+    deadline: Period,
+) -> Result<Preview, CallError> {
+    let may_do_everything = permissions::may_do_everything(access).await?;
+    let mut faults: Vec<(String, Prepared)> = Vec::new();
+    for component in components {
+        if faults.iter().any(|(known, _)| known == component) {
+            continue;
+        }
+        let wanted = Wanted { component, run: RUN, deadline, targets: BTreeSet::new() };
+        let prepared = match prepare(access, environment, &wanted).await {
+            Err(error) if error.is_forbidden() => Prepared {
+                refusals: vec![Refusal::new(
+                    format!("what taking {component} down depends on may not be read: {error}"),
+                    "give the right to read it",
+                )],
+                ..Prepared::default()
+            },
+            prepared => prepared?,
+        };
+        faults.push((component.clone(), prepared));
+    }
+    let mut needs = permissions::needed(environment);
+    let mutations: Vec<Mutation> =
+        faults.iter().flat_map(|(_, prepared)| prepared.mutations.iter().cloned()).collect();
+    needs.extend(permissions::of_mutations(&mutations));
+    needs.sort();
+    needs.dedup();
+    let answers = permissions::ask(access, needs).await?;
+    // Whoever lacks a right would only hear that again.
+    if permissions::missing(&answers).next().is_none() {
+        for (_, prepared) in &mut faults {
+            let refused = rehearse(access, &prepared.mutations).await?;
+            prepared.refusals.extend(refused);
+        }
+    }
+    Ok(Preview { faults, answers, may_do_everything })
+}
+
+/// What the cluster itself would say no to.
+async fn rehearse(access: &Access, mutations: &[Mutation]) -> Result<Vec<Refusal>, CallError> {
+    let mut refused = Vec::new();
+    for mutation in mutations {
+        match mutation.rehearse(access).await {
+            Ok(()) => {}
+            // Anything but a refusal of this very object says nothing about what would become of it.
+            Err(error) if error.is_refusal() => refused.push(Refusal::new(
+                format!("the cluster would not let a run {}: {error}", mutation.words()),
+                "see who checks what is made in this namespace: admission policies, quotas",
+            )),
+            Err(error) if error.is_outcome_unknown() => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(refused)
+}
+
+impl Preview {
+    /// Why a run would be refused, each once.
+    #[must_use]
+    pub fn refusals(&self) -> BTreeSet<Refusal> {
+        self.faults.iter().flat_map(|(_, prepared)| prepared.refusals.iter().cloned()).collect()
+    }
+
+    /// Whether a run would be refused.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.faults.iter().any(|(_, prepared)| !prepared.refusals.is_empty())
+            || permissions::missing(&self.answers).next().is_some()
+    }
+
+    /// All of it in words.
+    #[must_use]
+    pub fn describe(&self, cluster: &Cluster, name: &str) -> String {
+        let kubectl = Kubectl::of(cluster);
+        let mut text = format!("changes in the cluster {name}, in this order; undone in the other\n");
+        for (component, prepared) in &self.faults {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "   {component}");
+            for mutation in &prepared.mutations {
+                let _ = writeln!(text, "      {}", mutation.words());
+                let _ = writeln!(text, "         undo: {}", mutation.undo_words());
+                let _ = writeln!(text, "         by hand: {}", mutation.undo_command(&kubectl));
+            }
+            if prepared.mutations.is_empty() {
+                text.push_str("      nothing\n");
+            }
+        }
+        let granted = self.answers.iter().filter(|answer| answer.allowed).count();
+        let _ = writeln!(text, "\npermissions: {granted} of {} granted", self.answers.len());
+        let patch = permissions::patch(&self.answers, &kubectl);
+        if !patch.is_empty() {
+            let _ = write!(text, "add the others to the Role that this user has:\n{patch}");
+        }
+        for loss in permissions::losses(&self.answers) {
+            let _ = writeln!(text, "note: {loss}");
+        }
+        if self.may_do_everything {
+            text.push_str(
+                "note: this user may do everything in the cluster, which is more than a run needs\n",
+            );
+        }
+        let warnings: BTreeSet<&String> =
+            self.faults.iter().flat_map(|(_, prepared)| &prepared.warnings).collect();
+        for warning in warnings {
+            let _ = writeln!(text, "note: {warning}");
+        }
+        if self.is_refused() {
+            text.push_str("\na run would be refused\n");
+            for need in permissions::missing(&self.answers) {
+                let place =
+                    need.namespace.as_ref().map_or(String::new(), |namespace| format!(" in {namespace}"));
+                let _ = writeln!(text, "   this user may not {} {}{place}", need.verb, need.resource);
+            }
+            for refusal in self.refusals() {
+                let _ = writeln!(text, "   {}\n      {}", refusal.reason, refusal.hint);
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,6 @@
+//! What any cluster does.
+
+mod metadata;
+mod objects;
+mod ownership;
+mod watches;
