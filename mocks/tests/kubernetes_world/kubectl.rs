@@ -7,11 +7,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::household::{Stage, WITHIN, usual};
+use crate::household::{Stage, WITHIN, options, start};
 
 async fn kubectl(stage: &Stage, home: &TempDir, words: &[&str], input: &str) -> Output {
     let config = home.path().join("config");
-    std::fs::write(&config, stage.household.cluster().kubeconfig().to_string()).unwrap();
+    std::fs::write(&config, stage.household.cluster().kubectl_config().unwrap().to_string()).unwrap();
     let program = std::env::var("FAILOVER_TEST_KUBECTL").unwrap_or_else(|_| "kubectl".to_owned());
     let mut child = Command::new(&program)
         .args(["--namespace", "ml"])
@@ -32,10 +32,13 @@ async fn kubectl(stage: &Stage, home: &TempDir, words: &[&str], input: &str) -> 
 
 #[tokio::test]
 async fn kubectl_runs_commands_and_reads_logs() {
-    let stage = usual().await;
+    let mut options = options().await;
+    options.cluster.open_port = true;
+    let stage = start(options).await;
     let home = TempDir::new().unwrap();
     let script = "cat; echo err >&2; exit 3";
-    let ran = kubectl(&stage, &home, &["exec", "-i", "deploy/litellm", "--", "sh", "-c", script], "in\n").await;
+    let ran =
+        kubectl(&stage, &home, &["exec", "-i", "deploy/litellm", "--", "sh", "-c", script], "in\n").await;
     let errors = String::from_utf8_lossy(&ran.stderr).into_owned();
     assert_eq!(String::from_utf8_lossy(&ran.stdout), "in\n", "{errors}");
     assert!(errors.contains("err\n") && errors.contains("exit code 3"), "{errors}");

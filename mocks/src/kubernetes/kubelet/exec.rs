@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::process::{Process, not_started, status};
-use super::websocket::{Handshake, Protocol, Socket, accept, frame};
+use super::websocket::{Handshake, Protocol, Socket, accept, end, frame};
 use super::{Kubelet, container_of, is_set};
 use crate::kubernetes::pod_io::{Body, PodRequest};
 use crate::kubernetes::refusal::Refusal;
@@ -66,11 +66,11 @@ pub(super) fn exec(kubelet: &Kubelet, request: PodRequest) -> Result<Response<Bo
         return Err(Refusal::Internal(told));
     };
     let (handshake, response) = accept(request)?;
-    let (kubelet, end) = (kubelet.clone(), kubelet.inner.end.clone());
+    let (kubelet, ended) = (kubelet.clone(), kubelet.inner.end.clone());
     let tasks = kubelet.inner.tasks.clone();
     tasks.spawn(async move {
         tokio::select! {
-            () = end.cancelled() => {}
+            () = ended.cancelled() => {}
             () = session(&kubelet, &pod, &container, asked, handshake, running.life) => {}
         }
     });
@@ -87,7 +87,7 @@ async fn session(
 ) {
     let protocol = handshake.protocol;
     let Some(socket) = handshake.finish().await else { return };
-    let (mut sink, source) = socket.split();
+    let (mut sink, mut source) = socket.split();
     // A client learns from these that the channels are there.
     for channel in [(asked.stdout, STDOUT), (asked.stderr, STDERR), (true, STATUS)] {
         if channel.0 && sink.send(frame(channel.1, &[])).await.is_err() {
@@ -97,7 +97,7 @@ async fn session(
     let status = match Process::start(kubelet, pod, container, &asked.words, asked.stdin) {
         Ok(mut process) => {
             let outcome = tokio::select! {
-                outcome = run(&mut process, &asked, protocol, &mut sink, source) => outcome,
+                outcome = run(&mut process, &asked, protocol, &mut sink, &mut source) => outcome,
                 () = life.cancelled() => {
                     process.kill();
                     let ended = process.child.wait().await;
@@ -111,8 +111,11 @@ async fn session(
     };
     let Some(status) = status else { return };
     let farewell = async {
-        sink.send(frame(STATUS, status.to_string().as_bytes())).await?;
-        sink.close().await
+        sink.send(frame(STATUS, status.to_string().as_bytes())).await.ok()?;
+        sink.send(end()).await.ok()?;
+        // What the client still sends is taken, or the end of the connection would be a reset.
+        while let Some(Ok(_)) = source.next().await {}
+        Some(())
     };
     // A client that is gone needs no farewell.
     let _told = tokio::time::timeout(FAREWELL_WITHIN, farewell).await;
@@ -124,7 +127,7 @@ async fn run(
     asked: &Asked,
     protocol: Protocol,
     sink: &mut SplitSink<Socket, Message>,
-    source: SplitStream<Socket>,
+    source: &mut SplitStream<Socket>,
 ) -> Option<Value> {
     let stdin = process.child.stdin.take();
     let (stdout, stderr) = (process.child.stdout.take(), process.child.stderr.take());
@@ -187,7 +190,7 @@ async fn copy(from: Option<impl AsyncRead + Unpin>, channel: u8, is_wanted: bool
 }
 
 /// Takes the client's frames until the client leaves.
-async fn listen(mut source: SplitStream<Socket>, mut stdin: Option<ChildStdin>, protocol: Protocol) {
+async fn listen(source: &mut SplitStream<Socket>, mut stdin: Option<ChildStdin>, protocol: Protocol) {
     while let Some(Ok(message)) = source.next().await {
         let bytes = match message {
             Message::Binary(bytes) => bytes,

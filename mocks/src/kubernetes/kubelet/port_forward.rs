@@ -11,7 +11,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
-use super::websocket::{Handshake, accept, frame};
+use super::websocket::{Handshake, accept, end, frame};
 use super::{Kubelet, Running};
 use crate::kubernetes::controllers::objects::meta;
 use crate::kubernetes::pod_io::{Body, PodRequest};
@@ -36,13 +36,13 @@ pub(super) fn port_forward(kubelet: &Kubelet, request: PodRequest) -> Result<Res
         return Err(Refusal::BadRequest(told));
     };
     let (handshake, response) = accept(request)?;
-    let end = kubelet.inner.end.clone();
+    let ended = kubelet.inner.end.clone();
     let life = running.life.clone();
     let uid = meta(&pod, "uid").to_owned();
     let kubelet_now = kubelet.clone();
     kubelet.inner.tasks.spawn(async move {
         tokio::select! {
-            () = end.cancelled() => {}
+            () = ended.cancelled() => {}
             () = life.cancelled() => {}
             () = session(&kubelet_now, &pod, &uid, &ports, handshake) => {}
         }
@@ -87,7 +87,7 @@ async fn session(kubelet: &Kubelet, pod: &Value, uid: &str, ports: &[u16], hands
             }
         }
         // The last connection has ended.
-        let _closed = sink.close().await;
+        let _closed = sink.send(end()).await;
     };
     let listen = async {
         while let Some(Ok(message)) = source.next().await {

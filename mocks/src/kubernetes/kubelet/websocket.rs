@@ -9,7 +9,8 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
 use crate::kubernetes::pod_io::Body;
 use crate::kubernetes::refusal::Refusal;
@@ -81,6 +82,11 @@ impl Handshake {
         config.max_frame_size = Some(MESSAGE_MAX);
         Some(WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(config)).await)
     }
+}
+
+/// The end of a session in which nothing went wrong.
+pub(super) fn end() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))
 }
 
 /// Bytes of a channel, as a frame.
