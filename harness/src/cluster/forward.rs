@@ -34,8 +34,10 @@ use crate::journal::Clock;
 const CONNECTIONS_MAX: usize = 512;
 /// A stream must be open by then.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
-/// Pods that are tried for one connection.
+/// Streams that are tried for one connection.
 const TRIES_MAX: usize = 3;
+/// Before the next one.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// What the other side may still send after one side has closed.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// Troubles that are remembered one by one.
@@ -204,36 +206,36 @@ impl Shared {
         }
     }
 
-    /// A stream to the pod that is used, or else to another ready one.
+    /// A stream to the pod that is used, or else to another ready one, or else to the same once more.
     async fn open(&self) -> Result<(ObjectName, Portforwarder), ForwardError> {
-        let mut failed: Option<CallError> = None;
-        let mut tried = Vec::new();
-        for _ in 0..TRIES_MAX {
+        let mut failed: Vec<ObjectName> = Vec::new();
+        loop {
             let used = self.lock().pod.clone();
-            let pod = match used.filter(|pod| !tried.contains(pod)) {
+            let pod = match used {
                 Some(pod) => pod,
                 None => {
                     let ready = ready_pods(&self.access, &self.namespace, &self.selector).await?;
-                    let Some(pod) = ready.into_iter().find(|pod| !tried.contains(pod)) else { break };
-                    pod
+                    let other = ready.iter().find(|pod| !failed.contains(pod)).or(ready.first());
+                    other.cloned().ok_or_else(|| ForwardError::NoPod(self.namespace.clone()))?
                 }
             };
             let api = self.access.streaming::<Pod>(&pod.namespace);
             let opened = api.portforward(&pod.name, std::slice::from_ref(&self.port));
             match self.access.bounded(Verb::Create, Target::new("pods/portforward", &pod), opened).await {
                 Ok(forwarder) => {
-                    let mut state = self.lock();
-                    state.pod = Some(pod.clone());
+                    self.lock().pod = Some(pod.clone());
                     return Ok((pod, forwarder));
                 }
                 Err(error) => {
                     self.trouble(Some(&pod), error.to_string());
-                    tried.push(pod);
-                    failed = Some(error);
+                    failed.push(pod);
+                    if failed.len() == TRIES_MAX || error.is_forbidden() {
+                        return Err(error.into());
+                    }
+                    tokio::time::sleep(RETRY_AFTER).await;
                 }
             }
         }
-        Err(failed.map_or_else(|| ForwardError::NoPod(self.namespace.clone()), ForwardError::Call))
     }
 
     async fn serve(&self, client: TcpStream) {
@@ -241,9 +243,7 @@ impl Shared {
         let (pod, mut forwarder) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                if !matches!(error, ForwardError::Call(_)) {
-                    self.trouble(None, error.to_string());
-                }
+                self.trouble(None, error.to_string());
                 let _ = client.set_zero_linger();
                 return;
             }

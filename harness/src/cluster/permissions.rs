@@ -117,6 +117,7 @@ fn watched(needs: &mut Needs, namespace: &str) {
     needs.add(namespace, "", "pods", &READ);
     needs.add(namespace, "", "services", &READ);
     needs.add(namespace, "discovery.k8s.io", "endpointslices", &READ);
+    needs.add(namespace, "networking.k8s.io", "networkpolicies", &READ);
     needs.insert(Some(namespace), "", "events", None, &READ, Some(UNNAMED));
 }
 

@@ -213,7 +213,7 @@ fn poor() -> User {
             rule("apps", "deployments", &["get", "list", "watch"]),
             rule("apps", "deployments/scale", &["get"]),
             rule("", "pods", &["get", "list", "watch"]),
-            rule("networking.k8s.io", "networkpolicies", &["get", "list"]),
+            rule("networking.k8s.io", "networkpolicies", &["get", "list", "watch"]),
             rule("autoscaling", "horizontalpodautoscalers", &["list"]),
         ],
     }

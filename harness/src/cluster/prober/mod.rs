@@ -19,14 +19,13 @@
 mod clock;
 mod digest;
 mod exec;
+mod fleet;
 mod held;
 mod line;
 mod session;
 mod state;
 mod symptom;
 mod target;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::digest::{Inbound, Pool, Seen, TargetSeen};
 pub use self::exec::in_pod;
+pub use self::fleet::{FLEET_MAX, Fleet};
 pub use self::held::{Fate, HeldSeen, Lost};
 pub use self::line::SocketState;
 pub use self::session::{COMMAND, CannotOpen, Opener, Pipes};
@@ -76,6 +76,9 @@ pub struct ProberOptions {
     pub gateway_port: u16,
     /// The script ends by then, whatever happens.
     pub ends_after: Duration,
+    /// Whether the journal is told what it observes. Of several probers one alone may tell: two that see different
+    /// things would contradict each other about the same component.
+    pub tells: bool,
 }
 
 impl ProberOptions {
@@ -90,6 +93,7 @@ impl ProberOptions {
             sockets_every: Duration::from_millis(500),
             gateway_port,
             ends_after,
+            tells: true,
         }
     }
 }
@@ -130,7 +134,7 @@ impl Prober {
         let (senders, observed): (Vec<_>, Vec<_>) =
             components.iter().map(|_| watch::channel(Observed::default())).unzip();
         let stop = CancellationToken::new();
-        let teller = Teller { digest, journal, seen: sender, observed: senders };
+        let teller = Teller { digest, journal, tells: options.tells, seen: sender, observed: senders };
         let task = tokio::spawn(keep_looking(open, targets, options, teller, stop.clone()));
         let observed = components.into_iter().zip(observed).collect();
         let prober = Self { seen, observed, stop, task: Some(task) };
@@ -220,6 +224,7 @@ async fn keep_looking(
 struct Teller {
     digest: Digest,
     journal: Arc<Journal>,
+    tells: bool,
     seen: watch::Sender<Seen>,
     observed: Vec<watch::Sender<Observed>>,
 }
@@ -232,7 +237,7 @@ impl Teller {
     }
 
     fn append(&self, events: Vec<Event>) {
-        for event in events {
+        for event in events.into_iter().filter(|_| self.tells) {
             self.journal.append(event);
         }
     }
@@ -276,3 +281,6 @@ impl Reader for Teller {
         self.digest.ask_echo(self.journal.clock().now_us())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -119,9 +119,17 @@ pub(super) async fn follow(
 ) -> End {
     let mut last_words = Vec::new();
     let end = exchange(&mut pipes, &preamble(targets, options), reader, &mut last_words, stop).await;
-    let Pipes { input, output, errors, ended, connection } = pipes;
+    let Pipes { mut input, mut output, errors, ended, connection } = pipes;
+    // Only this ends the input of an exec; a half of its stream that is dropped does not.
+    let _ = timeout(LEAVE_LIMIT, input.shutdown()).await;
     drop(input);
-    let said = timeout(LEAVE_LIMIT, ended).await.ok().flatten();
+    let said = timeout(LEAVE_LIMIT, async {
+        // What nobody reads would keep the end from coming.
+        let (mut nowhere, mut rest) = (tokio::io::sink(), output.as_mut());
+        let (said, _) = tokio::join!(ended, tokio::io::copy(&mut rest, &mut nowhere));
+        said
+    });
+    let said = said.await.ok().flatten();
     drop((output, errors, connection));
     match end {
         End::Stopped => End::Stopped,

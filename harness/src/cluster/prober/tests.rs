@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use mocks::gate::{Gate, GateMode};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::sync::watch;
@@ -25,6 +25,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs a command as a pod's container would.
 fn child(command: &'static [&'static str]) -> Opener {
+    child_with(command, &[])
+}
+
+fn child_with(
+    command: &'static [&'static str],
+    variables: &'static [(&'static str, &'static str)],
+) -> Opener {
     Box::new(move || {
         async move {
             let started = Command::new(command[0])
@@ -34,6 +41,7 @@ fn child(command: &'static [&'static str]) -> Opener {
                 .stderr(Stdio::piped())
                 .env_clear()
                 .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+                .envs(variables.iter().copied())
                 .kill_on_drop(true)
                 .spawn();
             let mut child = started.map_err(|error| CannotOpen {
@@ -114,6 +122,7 @@ fn options(gateway_port: u16) -> ProberOptions {
         sockets_every: Duration::from_millis(100),
         gateway_port,
         ends_after: Duration::from_secs(60),
+        tells: true,
     }
 }
 
@@ -165,9 +174,8 @@ async fn wait<T: Clone + std::fmt::Debug>(
     receiver: &mut watch::Receiver<T>,
     wanted: impl FnMut(&T) -> bool,
 ) -> T {
-    match tokio::time::timeout(LIMIT, receiver.wait_for(wanted)).await {
-        Ok(Ok(value)) => return value.clone(),
-        Ok(Err(_)) | Err(_) => {}
+    if let Ok(Ok(value)) = tokio::time::timeout(LIMIT, receiver.wait_for(wanted)).await {
+        return value.clone();
     }
     panic!("not seen: {:?}", receiver.borrow().clone());
 }
@@ -284,6 +292,61 @@ async fn a_stream_that_breaks_is_opened_again_and_leaves_a_gap() {
     assert!(!seen.breaks.is_empty() && seen.ended.is_none(), "{seen:?}");
     wait(&mut prober.observed("cloud").unwrap(), |seen| seen.up == Some(true)).await;
     prober.stop().await;
+}
+
+/// Answers HEAD over TLS as `localhost`, and prints its port.
+const TLS_SERVER: &str = "
+import http.server, ssl, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+    def do_HEAD(self):
+        self.send_response(200)
+        self.end_headers()
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1], sys.argv[2])
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    def finish_request(self, request, address):
+        Handler(context.wrap_socket(request, server_side=True), address, self)
+    def handle_error(self, request, address):
+        pass
+server = Server(('127.0.0.1', 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+";
+const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../mocks/tests/data/loopback-cert.pem");
+const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../mocks/tests/data/loopback-key.pem");
+
+#[tokio::test]
+async fn a_held_connection_speaks_tls_with_whom_the_container_trusts_alone() {
+    let mut server = Command::new("python3")
+        .args(["-c", TLS_SERVER, CERTIFICATE, KEY])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut port = String::new();
+    tokio::io::BufReader::new(server.stdout.take().unwrap()).read_line(&mut port).await.unwrap();
+    let port = port.trim().parse().unwrap();
+    let target = Target { tls: true, ..target("cloud", "localhost", port) };
+    for (variables, is_trusted) in [(&[("SSL_CERT_FILE", CERTIFICATE)][..], true), (&[][..], false)] {
+        let (journal, _dir) = journal();
+        let open = child_with(&COMMAND, variables);
+        let prober = Prober::start(open, vec![target.clone()], options(port), journal).await.unwrap();
+        let known = |seen: &Seen| {
+            let held = &seen.targets["cloud"].held;
+            held.answered_us.is_some() || held.not_opened.is_some()
+        };
+        let seen = wait(&mut prober.seen(), known).await;
+        let held = &seen.targets["cloud"].held;
+        assert_eq!(held.answered_us.is_some(), is_trusted, "{held:?}");
+        assert_eq!(matches!(held.not_opened, Some(Symptom::Untrusted(_))), !is_trusted, "{held:?}");
+        // New connections are seen either way.
+        wait(&mut prober.observed("cloud").unwrap(), |seen| seen.up == Some(true)).await;
+        prober.stop().await;
+    }
+    server.kill().await.unwrap();
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Follows what happens to the objects of the allowed namespaces, and notices what is not our doing.
+//! Follows what happens to the objects of some namespaces, and notices what is not our doing.
 //!
 //! [`Reducer`] is pure: what was seen and what we did go in, drift and evidence come out. [`Watching`] feeds it from
 //! one watch a kind and namespace. Invariants: a broken watch is "not known" until everything has been listed again,
@@ -7,8 +7,6 @@
 mod drift;
 mod reduce;
 mod seen;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -77,14 +75,20 @@ impl Shared {
 }
 
 impl Watching {
-    /// Watch the allowed namespaces; nodes only where that is allowed.
+    /// Watch the namespaces of the gateway and the backends; nodes only where that is allowed.
     #[must_use]
-    pub fn start(access: &Access, run: &str, nodes: bool, clock: Clock) -> Self {
+    pub fn start(
+        access: &Access,
+        run: &str,
+        namespaces: &BTreeSet<String>,
+        nodes: bool,
+        clock: Clock,
+    ) -> Self {
         let (sender, changed) = watch::channel(0);
         let reducer = Arc::new(Mutex::new(Reducer::new(run)));
         let shared = Shared { reducer, changes: Arc::new(sender), clock };
         let mut watching = Self { shared, changed, stop: CancellationToken::new(), tasks: JoinSet::new() };
-        for namespace in access.namespaces() {
+        for namespace in namespaces {
             watching.follow::<Deployment>(access.streaming(namespace), namespace);
             watching.follow::<Pod>(access.streaming(namespace), namespace);
             watching.follow::<EndpointSlice>(access.streaming(namespace), namespace);
@@ -147,12 +151,16 @@ impl Watching {
         }
     }
 
-    /// Wait until everything is known that may be watched.
+    /// Wait until everything is known that drift and evidence need; events and nodes are tried, and may be forbidden
+    /// ([`Reducer::blind`] says so).
     ///
     /// # Errors
     /// When `limit` is over: what is not known, and why, in words.
     pub async fn settle(&self, limit: Duration) -> Result<(), Vec<String>> {
-        if self.wait_until(limit, |reducer| reducer.blind().next().is_none()).await {
+        let is_settled = |reducer: &Reducer| {
+            reducer.blind().all(|(kind, _, why)| !kind.is_needed() && why != reduce::NOT_YET)
+        };
+        if self.wait_until(limit, is_settled).await {
             return Ok(());
         }
         let words = |(kind, namespace, why): (Kind, &str, &str)| match namespace {
@@ -267,3 +275,6 @@ fn words(error: &dyn std::error::Error) -> String {
     }
     words.chars().take(400).collect()
 }
+
+#[cfg(test)]
+mod tests;

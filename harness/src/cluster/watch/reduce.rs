@@ -9,6 +9,8 @@ use super::drift::{Drift, What};
 use super::seen::{Actor, DeploymentSeen, Kind, PodSeen, PolicySeen, Seen, ServiceSeen, SliceSeen};
 use crate::environment::ObjectName;
 
+/// Why nothing is known of a kind at first.
+pub(super) const NOT_YET: &str = "not listed yet";
 /// Objects that are remembered of a kind; a home cluster has far fewer.
 const OBJECTS_MAX: usize = 20_000;
 /// Drifts that are told of a run.
@@ -142,7 +144,7 @@ impl Reducer {
 
     /// This kind is going to be watched there: nothing of it is known before the first list.
     pub fn will_watch(&mut self, kind: Kind, namespace: &str) {
-        self.known.insert((kind, namespace.to_owned()), Err("not listed yet".to_owned()));
+        self.known.insert((kind, namespace.to_owned()), Err(NOT_YET.to_owned()));
     }
 
     /// A count is changed by us: both are right until the new one was seen, then only that. To be stated before the

@@ -53,6 +53,14 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Without it drift is not seen; events only say more of it, and nodes are not everybody's to see.
+    #[must_use]
+    pub fn is_needed(self) -> bool {
+        !matches!(self, Self::Event | Self::Node)
+    }
+}
+
 /// Who changed an object last, as far as its managed fields say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {

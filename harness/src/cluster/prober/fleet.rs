@@ -1,0 +1,98 @@
+//! A prober in each pod of the gateway. Every replica has connections of its own, and a policy may reach one later than
+//! another: a fault is in effect once it is so for all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{Prober, ProberError, ProberOptions, Target, in_pod};
+use crate::cluster::access::Access;
+use crate::environment::ObjectName;
+use crate::journal::Journal;
+use crate::witness::Observed;
+
+/// Pods that have a prober; a home gateway has one or two replicas.
+pub const FLEET_MAX: usize = 8;
+
+/// One prober a pod. The first tells the journal; the others are asked.
+pub struct Fleet {
+    members: Vec<(ObjectName, Prober)>,
+    /// Pods without a prober, beyond [`FLEET_MAX`].
+    unprobed: Vec<ObjectName>,
+}
+
+impl Fleet {
+    /// Start in each of these pods; all or none.
+    ///
+    /// # Errors
+    /// When it cannot be started in one of them, or there is none.
+    pub async fn start(
+        access: &Access,
+        pods: &[ObjectName],
+        container: Option<&str>,
+        targets: &[Target],
+        options: &ProberOptions,
+        journal: &Arc<Journal>,
+    ) -> Result<Self, ProberError> {
+        let (probed, unprobed) = pods.split_at(pods.len().min(FLEET_MAX));
+        let starts = probed.iter().enumerate().map(|(index, pod)| {
+            let options = ProberOptions { tells: options.tells && index == 0, ..options.clone() };
+            let open = in_pod(access, pod, container);
+            let started = Prober::start(open, targets.to_vec(), options, Arc::clone(journal));
+            async move { started.await.map(|prober| (pod.clone(), prober)) }
+        });
+        let members = futures::future::try_join_all(starts).await?;
+        if members.is_empty() {
+            return Err(ProberError::NotStarted("the gateway has no pod".to_owned()));
+        }
+        Ok(Self { members, unprobed: unprobed.to_vec() })
+    }
+
+    /// The prober that tells the journal.
+    #[must_use]
+    pub fn lead(&self) -> &Prober {
+        &self.members[0].1
+    }
+
+    /// Every prober, with its pod.
+    pub fn members(&self) -> impl Iterator<Item = (&ObjectName, &Prober)> {
+        self.members.iter().map(|(pod, prober)| (pod, prober))
+    }
+
+    /// Pods of the gateway that nobody looks from.
+    #[must_use]
+    pub fn unprobed(&self) -> &[ObjectName] {
+        &self.unprobed
+    }
+
+    /// Pods that do not see a component up (or down) now: they see the contrary, or nothing.
+    #[must_use]
+    pub fn unlike(&self, component: &str, up: bool) -> Vec<ObjectName> {
+        let differs = |prober: &Prober| {
+            prober.observed(component).is_none_or(|observed| observed.borrow().up != Some(up))
+        };
+        self.members().filter(|(_, prober)| differs(prober)).map(|(pod, _)| pod.clone()).collect()
+    }
+
+    /// Wait until every pod sees a component up (or down).
+    ///
+    /// # Errors
+    /// When `limit` is over: the pods that do not.
+    pub async fn wait_for(&self, component: &str, up: bool, limit: Duration) -> Result<(), Vec<ObjectName>> {
+        let waits = self.members.iter().filter_map(|(_, prober)| prober.observed(component)).map(
+            |mut observed: watch::Receiver<Observed>| async move {
+                observed.wait_for(|observed| observed.up == Some(up)).await.is_ok()
+            },
+        );
+        // Whoever was right for a moment and is not any more is named here, too.
+        let _ = tokio::time::timeout(limit, futures::future::join_all(waits)).await;
+        let unlike = self.unlike(component, up);
+        if unlike.is_empty() { Ok(()) } else { Err(unlike) }
+    }
+
+    /// Stop all, each whatever becomes of the others.
+    pub async fn stop(self) {
+        futures::future::join_all(self.members.into_iter().map(|(_, prober)| prober.stop())).await;
+    }
+}
