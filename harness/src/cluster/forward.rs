@@ -300,6 +300,8 @@ async fn relay(
     let joined = timeout(CLOSE_LIMIT, forwarder.join()).await;
     let why = match (told, joined) {
         (Some(told), _) => Some(told),
+        // The pod closed in good order while the client still had something to say, as with any kept connection.
+        (None, Ok(Err(error))) if error.to_string().contains("Sending after closing") => None,
         (None, Ok(Err(error))) => Some(error.to_string()),
         (None, Ok(Ok(())) | Err(_)) => None,
     };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Container, Pod, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::Selector;
 use serde_json::Value;
@@ -35,6 +35,8 @@ pub(super) struct GatewayInCluster {
     pub(super) pods: Vec<ObjectName>,
     /// The port in a pod.
     pub(super) pod_port: u16,
+    /// The container that has it, where a pod says so.
+    pub(super) container: Option<String>,
     /// As it told.
     pub(super) version: String,
     /// Deployment ids by alias; the first of each.
@@ -71,7 +73,13 @@ impl GatewayInCluster {
                 access.secret(secret, field).await.map_err(|error| error.to_string())?
             }
         };
-        let pod_port = pod_port(access, &gateway.service, gateway.port, first).await?;
+        let pod: Pod = access.get(first).await.map_err(|error| error.to_string())?;
+        let containers = pod.spec.map(|spec| spec.containers).unwrap_or_default();
+        let pod_port = pod_port(access, &gateway.service, gateway.port, &containers).await?;
+        let has_port = |container: &&Container| {
+            container.ports.iter().flatten().any(|port| port.container_port == i32::from(pod_port))
+        };
+        let container = containers.iter().find(has_port).map(|container| container.name.clone());
         let mut notes = Vec::new();
         let (url, forward) = match cluster.reach {
             Reach::InCluster => {
@@ -101,7 +109,7 @@ impl GatewayInCluster {
                 BTreeMap::new()
             }
         };
-        Ok(Self { url, key, selector, pods, pod_port, version, ids, notes, forward })
+        Ok(Self { url, key, selector, pods, pod_port, container, version, ids, notes, forward })
     }
 
     /// Closes the way to it; says what a person should know of how it went.
@@ -135,7 +143,12 @@ fn replicas(pods: &[ObjectName], forwarded: bool) -> String {
 }
 
 /// The port of a pod that a port of a Service leads to.
-async fn pod_port(access: &Access, service: &ObjectName, port: u16, pod: &ObjectName) -> Result<u16, String> {
+async fn pod_port(
+    access: &Access,
+    service: &ObjectName,
+    port: u16,
+    containers: &[Container],
+) -> Result<u16, String> {
     let object: Service = access.get(service).await.map_err(|error| error.to_string())?;
     let ports = object.spec.and_then(|spec| spec.ports).unwrap_or_default();
     let Some(found) = ports.iter().find(|one| one.port == i32::from(port)) else {
@@ -146,13 +159,9 @@ async fn pod_port(access: &Access, service: &ObjectName, port: u16, pod: &Object
         None => Ok(port),
         Some(IntOrString::Int(target)) => number(*target),
         Some(IntOrString::String(name)) => {
-            let pod: Pod = access.get(pod).await.map_err(|error| error.to_string())?;
-            let containers = pod.spec.map(|spec| spec.containers).unwrap_or_default();
-            let ports = containers.iter().flat_map(|container| container.ports.iter().flatten());
-            let named = ports.filter(|port| port.name.as_ref() == Some(name)).map(|port| port.container_port);
-            number(
-                named.last().ok_or_else(|| format!("no container of the gateway has a port named {name}"))?,
-            )
+            let mut ports = containers.iter().flat_map(|container| container.ports.iter().flatten());
+            let named = ports.find(|port| port.name.as_ref() == Some(name)).map(|port| port.container_port);
+            number(named.ok_or_else(|| format!("no container of the gateway has a port named {name}"))?)
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::cluster::access::Access;
 use crate::cluster::others::{self, LogReader, Others, Ours};
 use crate::cluster::permissions;
 use crate::cluster::preview::{self, Preview};
-use crate::cluster::prober::{self, ProberOptions, Target as Looked};
+use crate::cluster::prober::{Fleet, ProberOptions, Target as Looked};
 use crate::cluster::watch::{Kind, Watching};
 use crate::environment::{Cluster, Environment, Reach};
 use crate::gateway::config::LocalConfig;
@@ -221,14 +221,20 @@ impl Stage<'_> {
             Ok(prober) => prober,
             Err(error) => return self.refuse(&error.to_string()),
         };
-        let mut watching = Watching::start(access, &self.run_id, true, self.journal.clock());
+        let mut watching = Watching::start(
+            access,
+            &self.run_id,
+            &namespaces(cluster, environment),
+            true,
+            self.journal.clock(),
+        );
         if let Err(why) = self.settle(&watching).await {
             watching.stop().await;
             return self.refuse(&why);
         }
-        let in_pod = self.look_from_pod(access, gateway, &places, deadline).await;
-        if let Ok(in_pod) = &in_pod {
-            watching.mind_addresses(in_pod.seen());
+        let probers = self.look_from_pods(access, gateway, &places, deadline).await;
+        for (_, prober) in probers.iter().flat_map(Fleet::members) {
+            watching.mind_addresses(prober.seen());
         }
         let namespace = &cluster.gateway.deployment.namespace;
         watching.with(|watch| {
@@ -247,7 +253,7 @@ impl Stage<'_> {
             run: self.run_id.clone(),
             deadline,
             journal: Arc::clone(&self.journal),
-            prober: in_pod,
+            probers,
             watching,
             gateway: prober.clone(),
             ids: gateway.ids.clone(),
@@ -282,20 +288,19 @@ impl Stage<'_> {
         if needed.is_empty() { Ok(()) } else { Err(format!("cannot watch {}", needed.join("; "))) }
     }
 
-    async fn look_from_pod(
+    async fn look_from_pods(
         &self,
         access: &Access,
         gateway: &GatewayInCluster,
         places: &Places,
         ends_after: Period,
-    ) -> Result<prober::Prober, String> {
-        let Some(pod) = gateway.pods.first() else { return Err("the gateway has no pod".to_owned()) };
+    ) -> Result<Fleet, String> {
         let options = ProberOptions::new(gateway.pod_port, ends_after.0);
-        let open = prober::in_pod(access, pod, None);
+        let container = gateway.container.as_deref();
         let started =
-            prober::Prober::start(open, places.looked_at.clone(), options, Arc::clone(&self.journal)).await;
+            Fleet::start(access, &gateway.pods, container, &places.looked_at, &options, &self.journal).await;
         match started {
-            Ok(started) => Ok(started),
+            Ok(fleet) => Ok(fleet),
             Err(error) => {
                 let why = error.to_string();
                 self.found(format!("the evidence is weak: {why}"));
@@ -303,6 +308,14 @@ impl Stage<'_> {
             }
         }
     }
+}
+
+/// Where gateway and backends are.
+fn namespaces(cluster: &Cluster, environment: &Environment) -> BTreeSet<String> {
+    let components = environment.components.values();
+    let backends = components.flat_map(|component| component.deployment.iter().chain(&component.service));
+    let gateway = [&cluster.gateway.service, &cluster.gateway.deployment];
+    gateway.into_iter().chain(backends).map(|object| object.namespace.clone()).collect()
 }
 
 fn refusal(found: &Preview) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use mocks::kubernetes::cluster::ClusterOptions;
 use mocks::kubernetes::controllers::Timing;
 use mocks::kubernetes::household::{Household, HouseholdOptions};
 use mocks::kubernetes::network;
-use mocks::kubernetes::resources::{DEPLOYMENTS, SERVICES};
-use mocks::kubernetes::stack::{StackOptions, WorldProcesses};
+use mocks::kubernetes::resources::SERVICES;
+use mocks::kubernetes::stack::{ML, StackOptions, WorldProcesses};
 use mocks::kubernetes::store::ObjectKey;
 use mocks::time::Epoch;
 use mocks::world::World;
@@ -24,8 +24,8 @@ use crate::journal::Clock;
 
 /// The stock content must be up by then.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// Between two looks at it.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Where nobody listens: what is behind pods that have no process yet.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
 /// What a mock cluster is made for.
 pub(super) struct MockClusterOptions<'a> {
@@ -41,18 +41,16 @@ pub(super) struct MockClusterOptions<'a> {
 /// The cluster, with a way in for a gateway that is started after it.
 pub(super) struct MockCluster {
     household: Household,
-    door: Gate,
 }
 
 impl MockCluster {
     /// Starts it, with everything but the gateway behind its pods.
     pub(super) async fn start(options: MockClusterOptions<'_>) -> io::Result<Self> {
         let MockClusterOptions { environment, profile, cni, world, key, clock, seed } = options;
-        let door = Gate::start_vacant().await?;
         let backing = |component: &str| {
             let gate = world.gate(component).map(Gate::address);
             // A component that the environment does not have is a Deployment that nobody uses.
-            gate.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9)))
+            gate.unwrap_or(NOBODY)
         };
         let endpoint = environment.components.values().find_map(|component| component.endpoint.as_deref());
         let endpoint = endpoint.and_then(|endpoint| reqwest::Url::parse(endpoint).ok());
@@ -64,7 +62,7 @@ impl MockCluster {
             cloud_port: port,
             vllm: backing("vllm"),
             ollama: backing("ollama"),
-            gateway: door.address(),
+            gateway: NOBODY,
             master_key: mocks::gateway::Secret::new(key.expose().to_owned()),
             gateway_replicas: 1,
             vllm_ready_after: None,
@@ -87,28 +85,11 @@ impl MockCluster {
             processes: Arc::new(WorldProcesses::new(world)),
         });
         let household = household.await?;
-        let cluster = Self { household, door };
-        match tokio::time::timeout(READY_WITHIN, cluster.is_up()).await {
-            Ok(()) => Ok(cluster),
-            Err(_) => {
-                cluster.shutdown().await;
-                Err(io::Error::new(io::ErrorKind::TimedOut, "its pods were not ready in time"))
-            }
+        if let Err(error) = household.ready(READY_WITHIN).await {
+            household.shutdown().await;
+            return Err(error);
         }
-    }
-
-    /// Waits until each Deployment has all of its pods.
-    async fn is_up(&self) {
-        let ready = || {
-            let all = self.household.cluster().store().list(&DEPLOYMENTS, None);
-            all.items.iter().all(|one| {
-                one["status"]["readyReplicas"].as_u64().unwrap_or(0)
-                    >= one["spec"]["replicas"].as_u64().unwrap_or(0)
-            })
-        };
-        while !ready() {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        Ok(Self { household })
     }
 
     /// Where a gateway in the cluster reaches each component.
@@ -134,7 +115,7 @@ impl MockCluster {
 
     /// From now on the gateway's pods are this gateway.
     pub(super) fn lead_to(&self, gateway: SocketAddr) {
-        self.door.lead_to(gateway);
+        self.household.plane().kubelet().set_backing(ML, "litellm", gateway);
     }
 
     /// How its API is reached.
@@ -145,6 +126,5 @@ impl MockCluster {
     /// Ends it and waits for that.
     pub(super) async fn shutdown(&self) {
         self.household.shutdown().await;
-        self.door.shutdown().await;
     }
 }

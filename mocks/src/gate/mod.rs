@@ -87,7 +87,6 @@ impl GateMode {
 #[derive(Debug)]
 pub struct Gate {
     address: SocketAddr,
-    route: Route,
     flow: Flow,
     orders: mpsc::Sender<Order>,
     keeper: Mutex<Option<JoinHandle<()>>>,
@@ -104,21 +103,6 @@ impl Gate {
     /// Whatever the operating system says when no port can be bound or listened on.
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
         Self::open(Route::to(upstream), CONNECTIONS_MAX)
-    }
-
-    /// Opens a gate before an upstream that is named later, by [`Gate::lead_to`]; until then it resets all
-    /// connections.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the operating system says when no port can be bound or listened on.
-    pub async fn start_vacant() -> io::Result<Self> {
-        Self::open(Route::default(), CONNECTIONS_MAX)
-    }
-
-    /// New connections go to this upstream from now on.
-    pub fn lead_to(&self, upstream: SocketAddr) {
-        self.route.set(vec![upstream]);
     }
 
     /// Opens a gate that refuses, at exactly this address, before the upstreams of `route`.
@@ -141,11 +125,10 @@ impl Gate {
         let flow = Flow::new(mode);
         let life = CancellationToken::new();
         let (orders, inbox) = mpsc::channel(16);
-        let door = Door::new(listening, route.clone(), flow.clone(), life.clone(), connections_max);
+        let door = Door::new(listening, route, flow.clone(), life.clone(), connections_max);
         let keeper = tokio::spawn(door.keep(inbox));
         Self {
             address,
-            route,
             flow,
             orders,
             keeper: Mutex::new(Some(keeper)),

@@ -13,7 +13,7 @@ use crate::attribution;
 use crate::cluster::access::Access;
 use crate::cluster::faults::{self, Wanted};
 use crate::cluster::mutation::{Kubectl, Mutation, ReadBack, Undone};
-use crate::cluster::prober::{Pool, Prober as PodProber};
+use crate::cluster::prober::{Fleet, Pool, Prober as PodProber};
 use crate::cluster::watch::Watching;
 use crate::environment::{Environment, FaultKind, ObjectName};
 use crate::journal::{ClaimSource, Event, Journal, Outcome, Purpose};
@@ -41,8 +41,8 @@ pub(in crate::run) struct ClusterParts {
     pub(in crate::run) deadline: Period,
     /// Mutations are on disk before they are made.
     pub(in crate::run) journal: Arc<Journal>,
-    /// Looks from inside the gateway's pod; or why there is none.
-    pub(in crate::run) prober: Result<PodProber, String>,
+    /// Looks from inside the gateway's pods; or why nobody does.
+    pub(in crate::run) probers: Result<Fleet, String>,
     /// Follows what others do.
     pub(in crate::run) watching: Arc<Watching>,
     /// Asks the gateway.
@@ -76,7 +76,7 @@ impl Cluster {
 
     pub(super) async fn inject(&self, active: &ActiveFault) -> Result<(), String> {
         let component = &active.fault.component;
-        if let Err(why) = &self.parts.prober {
+        if let Err(why) = &self.parts.probers {
             let weak = Event::EvidenceWeak { component: component.clone(), why: why.clone() };
             self.parts.journal.append(weak);
         }
@@ -148,9 +148,14 @@ impl Cluster {
         let Some(FaultKind::BlackholeBy(_)) = known.map(|known| known.down) else {
             return Ok(BTreeSet::new());
         };
-        let seen = match &self.parts.prober {
-            Ok(prober) => {
-                prober.seen().borrow().targets.get(component).map(|target| target.addresses.clone())
+        let seen = match &self.parts.probers {
+            Ok(fleet) => {
+                let of_pod = |prober: &PodProber| {
+                    let seen = prober.seen();
+                    let target = seen.borrow().targets.get(component).cloned();
+                    target.map(|target| target.addresses).unwrap_or_default()
+                };
+                Some(fleet.members().flat_map(|(_, prober)| of_pod(prober)).collect::<BTreeSet<IpAddr>>())
             }
             // From here, as far as that is the same: the evidence is weak without a prober anyhow.
             Err(_) => {
@@ -230,8 +235,8 @@ impl Cluster {
     }
 
     pub(super) fn witness(&self, fault: &PlannedFault, journal: &Arc<Journal>) -> Option<Witness> {
-        if let Ok(prober) = &self.parts.prober {
-            return prober.observed(&fault.component).map(Witness::following);
+        if let Ok(fleet) = &self.parts.probers {
+            return fleet.lead().observed(&fault.component).map(Witness::following);
         }
         let client = crate::http::loopback_client().build().ok()?;
         let target = Target::Objects(self.objects(fault)?);
@@ -320,27 +325,39 @@ impl Cluster {
         }
     }
 
-    /// What has become of the gateway's connections to a component since a fault took effect.
+    /// What has become of the connections of the gateway's pods to a component since a fault took effect; the worst of
+    /// all pods, since each has connections of its own.
     pub(super) fn old_connections(&self, component: &str, effective_us: u64) -> OldConnections {
-        let Ok(prober) = &self.parts.prober else { return OldConnections::Unknown };
-        let seen = prober.seen();
-        let seen = seen.borrow();
-        let Some(target) = seen.targets.get(component) else { return OldConnections::Unknown };
-        match target.pool(effective_us) {
-            Pool::Drained => OldConnections::Gone,
-            Pool::Dead(_) => OldConnections::Dead,
-            Pool::Open(count) => {
-                let counted_us = target.sockets.as_ref().map_or(effective_us, |(at_us, _)| *at_us);
-                OldConnections::Open { count, counted_us }
+        let Ok(fleet) = &self.parts.probers else { return OldConnections::Unknown };
+        if !fleet.unprobed().is_empty() || !fleet.unlike(component, false).is_empty() {
+            return OldConnections::Unknown;
+        }
+        let (mut open, mut counted_us, mut dead) = (0, effective_us, false);
+        for (_, prober) in fleet.members() {
+            let seen = prober.seen();
+            let seen = seen.borrow();
+            let Some(target) = seen.targets.get(component) else { return OldConnections::Unknown };
+            match target.pool(effective_us) {
+                Pool::Drained => {}
+                Pool::Dead(_) => dead = true,
+                Pool::Open(count) => {
+                    open += count;
+                    counted_us = counted_us.max(target.sockets.as_ref().map_or(0, |(at_us, _)| *at_us));
+                }
+                Pool::Unknown => return OldConnections::Unknown,
             }
-            Pool::Unknown => OldConnections::Unknown,
+        }
+        match (open, dead) {
+            (1.., _) => OldConnections::Open { count: open, counted_us },
+            (0, true) => OldConnections::Dead,
+            (0, false) => OldConnections::Gone,
         }
     }
 
     /// Ends what looks; the cluster is left as it is.
     pub(in crate::run) async fn close(self) {
-        if let Ok(prober) = self.parts.prober {
-            prober.stop().await;
+        if let Ok(fleet) = self.parts.probers {
+            fleet.stop().await;
         }
         // The task that tells of drift has ended by now, and nobody else holds it.
         if let Some(watching) = Arc::into_inner(self.parts.watching) {
