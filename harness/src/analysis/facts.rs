@@ -228,7 +228,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
             last_us: entries.last().map_or(0, |entry| entry.at_us),
             found: Vec::new(),
         },
-        names: Names { by_upstream_model: start.upstream_models.clone() },
+        names: names(start),
         faults: BTreeMap::new(),
         home: BTreeMap::new(),
         calls: BTreeMap::new(),
@@ -238,6 +238,15 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         gatherer.take(entry.at_us, &entry.event);
     }
     Some(gatherer.finish())
+}
+
+/// Upstream models by name where they are known, and in any case the aliases themselves.
+fn names(start: &RunStarted) -> Names {
+    let mut by_upstream_model = start.upstream_models.clone();
+    for alias in start.environment.components.values().flat_map(|component| &component.aliases) {
+        by_upstream_model.entry(alias.clone()).or_insert_with(|| alias.clone());
+    }
+    Names { by_upstream_model }
 }
 
 fn primary_components(environment: &Environment) -> BTreeMap<String, String> {
@@ -273,7 +282,10 @@ impl Gatherer {
             | Event::WarmedUp { .. }
             | Event::HealIntended { .. }
             | Event::MutationIntended { .. } => {}
-            Event::GatewayStarted(gateway) => self.run.gateway = Some(gateway.clone()),
+            Event::GatewayStarted(gateway) => {
+                self.names.by_upstream_model.extend(gateway.names.clone());
+                self.run.gateway = Some(gateway.clone());
+            }
             Event::Refused { reason } => self.run.refused = Some(reason.clone()),
             Event::Interrupted { cause } => self.run.interrupted = Some(cause.clone()),
             Event::Aborted { cause } => self.run.aborted = Some(cause.clone()),

@@ -314,6 +314,9 @@ pub struct GatewayStarted {
     pub unsupported: Vec<Unimitated>,
     /// What was changed in the configuration so that the run stays on this machine.
     pub adapted: Vec<String>,
+    /// Alias by upstream model and by deployment id, as a gateway told that the run did not start.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub names: std::collections::BTreeMap<String, String>,
 }
 
 /// A setting that the mock gateway does not act upon, and whose answers it would change if it did.

@@ -41,6 +41,8 @@ pub(super) struct GatewayInCluster {
     pub(super) version: String,
     /// Deployment ids by alias; the first of each.
     pub(super) ids: BTreeMap<String, String>,
+    /// Alias by upstream model and by deployment id.
+    pub(super) names: BTreeMap<String, String>,
     /// What a person should know of the way to it.
     pub(super) notes: Vec<String>,
     forward: Option<Forward>,
@@ -100,16 +102,16 @@ impl GatewayInCluster {
         let pages = Pages { url: &url, key: &key };
         let readiness = pages.get("/health/readiness").await?;
         let version = readiness["litellm_version"].as_str().unwrap_or("unknown").to_owned();
-        let ids = match pages.get("/v1/model/info").await {
-            Ok(info) => ids(&info),
+        let (ids, names) = match pages.get("/v1/model/info").await {
+            Ok(info) => (ids(&info), names(&info)),
             Err(error) => {
                 notes.push(format!(
                     "the gateway does not list its models ({error}): a healed model is asked for by its alias"
                 ));
-                BTreeMap::new()
+                (BTreeMap::new(), BTreeMap::new())
             }
         };
-        Ok(Self { url, key, selector, pods, pod_port, container, version, ids, notes, forward })
+        Ok(Self { url, key, selector, pods, pod_port, container, version, ids, names, notes, forward })
     }
 
     /// Closes the way to it; says what a person should know of how it went.
@@ -204,11 +206,34 @@ fn ids(info: &Value) -> BTreeMap<String, String> {
     ids
 }
 
+/// The alias of each deployment id, and of each upstream model that stands for one alias only.
+fn names(info: &Value) -> BTreeMap<String, String> {
+    let mut names: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for model in info["data"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        let Some(alias) = model["model_name"].as_str() else { continue };
+        if let Some(id) = model["model_info"]["id"].as_str() {
+            names.insert(id.to_owned(), Some(alias.to_owned()));
+        }
+        let Some(upstream) = model["litellm_params"]["model"].as_str() else { continue };
+        let upstream = upstream.split_once('/').map_or(upstream, |(_, model)| model);
+        names
+            .entry(upstream.to_owned())
+            .and_modify(|known| {
+                // Two aliases of one model: its name tells neither.
+                if known.as_deref() != Some(alias) {
+                    *known = None;
+                }
+            })
+            .or_insert_with(|| Some(alias.to_owned()));
+    }
+    names.into_iter().filter_map(|(name, alias)| Some((name, alias?))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::ids;
+    use super::{ids, names};
 
     #[test]
     fn the_first_deployment_stands_for_its_alias() {
@@ -218,5 +243,16 @@ mod tests {
         let found: Vec<_> = ids(&info).into_iter().collect();
         assert_eq!(found, [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "3".to_owned())]);
         assert!(ids(&json!({ "data": "x" })).is_empty());
+    }
+
+    #[test]
+    fn a_model_of_two_aliases_names_neither() {
+        let model = |name: &str, id: &str, model: &str| json!({ "model_name": name, "model_info": { "id": id }, "litellm_params": { "model": model } });
+        let info = json!({ "data": [
+            model("a", "1", "ollama_chat/x"), model("b", "2", "ollama_chat/x"), model("c", "3", "hosted_vllm/org/y"),
+        ] });
+        let found: Vec<_> = names(&info).into_iter().collect();
+        let wanted = [("1", "a"), ("2", "b"), ("3", "c"), ("org/y", "c")];
+        assert_eq!(found, wanted.map(|(name, alias)| (name.to_owned(), alias.to_owned())));
     }
 }

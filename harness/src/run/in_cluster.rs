@@ -131,6 +131,7 @@ impl Stage<'_> {
                 version: gateway.version.clone(),
                 unsupported: Vec::new(),
                 adapted: Vec::new(),
+                names: gateway.names.clone(),
             }));
         }
         let ended = tokio::select! {

@@ -115,6 +115,7 @@ impl Stage<'_> {
             version: gateway.version.clone(),
             unsupported,
             adapted: config.warnings.clone(),
+            names: BTreeMap::new(),
         }));
         Ok(gateway)
     }

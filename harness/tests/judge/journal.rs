@@ -172,7 +172,15 @@ impl Story {
             })),
         );
         let (unsupported, adapted) = (vec![], vec![]);
-        lines.push(10, Event::GatewayStarted(GatewayStarted { version: "1".into(), unsupported, adapted }));
+        lines.push(
+            10,
+            Event::GatewayStarted(GatewayStarted {
+                version: "1".into(),
+                unsupported,
+                adapted,
+                names: Default::default(),
+            }),
+        );
         let mut world = World::default();
         let mut now = 100_000;
         for step in &self.plan.steps {

@@ -1,0 +1,8 @@
+//! The whole program against a mock cluster that is not its own: as an operator runs it, with a kubeconfig.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
+
+mod drift;
+mod evidence;
+mod refused;
+mod stack;
