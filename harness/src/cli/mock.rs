@@ -32,6 +32,7 @@ pub(super) fn mock(arguments: &MockArguments) -> ExitStatus {
                 "master_key": serving.key.expose(),
                 "upstreams": upstreams,
                 "control": serving.control,
+                "kubeconfig": serving.kubeconfig,
             });
             printer::data(&format!("{urls}\n"));
         })

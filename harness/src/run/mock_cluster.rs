@@ -24,6 +24,8 @@ use crate::journal::Clock;
 
 /// The stock content must be up by then.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// The cloud's port where no environment names it; below 1024 it would need rights.
+const CLOUD_PORT: u16 = 8443;
 /// Where nobody listens: what is behind pods that have no process yet.
 const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
@@ -55,7 +57,7 @@ impl MockCluster {
         let endpoint = environment.components.values().find_map(|component| component.endpoint.as_deref());
         let endpoint = endpoint.and_then(|endpoint| reqwest::Url::parse(endpoint).ok());
         let host = endpoint.as_ref().and_then(reqwest::Url::host_str).unwrap_or("ollama.com").to_owned();
-        let port = endpoint.as_ref().and_then(reqwest::Url::port_or_known_default).unwrap_or(443);
+        let port = endpoint.as_ref().and_then(reqwest::Url::port_or_known_default).unwrap_or(CLOUD_PORT);
         let stack = StackOptions {
             cloud: backing("cloud"),
             cloud_host: host,
@@ -70,7 +72,7 @@ impl MockCluster {
         };
         let epoch = Epoch::from_instant(clock.zero());
         let household = Household::start(HouseholdOptions {
-            cluster: ClusterOptions::new(epoch, seed, &[]),
+            cluster: ClusterOptions { open_port: true, ..ClusterOptions::new(epoch, seed, &[]) },
             cni: match cni {
                 Cni::K3s => network::Cni::K3s,
                 Cni::Calico => network::Cni::Calico,
@@ -116,6 +118,11 @@ impl MockCluster {
     /// From now on the gateway's pods are this gateway.
     pub(super) fn lead_to(&self, gateway: SocketAddr) {
         self.household.plane().kubelet().set_backing(ML, "litellm", gateway);
+    }
+
+    /// The same for kubectl, which sends no token without TLS.
+    pub(super) fn kubectl_config(&self) -> Option<serde_json::Value> {
+        self.household.cluster().kubectl_config()
     }
 
     /// How its API is reached.

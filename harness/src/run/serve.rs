@@ -7,8 +7,9 @@ use mocks::control::Control;
 use mocks::world::World;
 
 use super::Stop;
+use super::mock_cluster::{MockCluster, MockClusterOptions};
 use super::stage::{Keys, placeholder_urls, world_options};
-use crate::environment::Environment;
+use crate::environment::{Cni, Environment, Kind, Profile, Reach};
 use crate::gateway::local::{Choice, ConfigSource, Gateway, against};
 use crate::gateway::secret::Secret;
 use crate::journal::Clock;
@@ -35,6 +36,8 @@ pub struct Serving {
     pub upstreams: BTreeMap<String, String>,
     /// The control API of gates and records.
     pub control: String,
+    /// How the mock cluster around them is reached; `None` where this machine cannot have one.
+    pub kubeconfig: Option<serde_json::Value>,
 }
 
 /// Serve until stopped; `ready` is told where.
@@ -48,15 +51,31 @@ pub async fn serve(options: ServeOptions, ready: impl FnOnce(&Serving)) -> Resul
     let seed = 0;
     let world = World::start(world_options(&draft, &options.environment, Clock::starting_now(), seed)).await;
     let world = Arc::new(world.map_err(|error| format!("the mock world did not start: {error}"))?);
+    let cluster = start_cluster(&options.environment, &world, &keys.master, seed).await;
+    let cluster = match (cluster, options.environment.cluster()) {
+        (Ok(cluster), _) => Some(cluster),
+        (Err(error), Some(_)) => return Err(format!("the mock cluster did not start: {error}")),
+        (Err(error), None) => {
+            tracing::warn!("there is no mock cluster around the mock world here: {error}");
+            None
+        }
+    };
     let names = options.environment.components.keys();
     let upstreams: BTreeMap<String, String> =
         names.filter_map(|name| Some((name.clone(), world.base_url(name)?))).collect();
-    let config =
-        against(&options.config, &options.environment, &upstreams).map_err(|error| error.to_string())?;
+    // In an environment that is a cluster the gateway reaches them as a pod of it.
+    let urls = match (&cluster, options.environment.cluster()) {
+        (Some(cluster), Some(_)) => cluster.urls(&options.environment),
+        _ => upstreams.clone(),
+    };
+    let config = against(&options.config, &options.environment, &urls).map_err(|error| error.to_string())?;
     let here = std::env::temp_dir();
     let mut silent = |_: &str| ();
     let gateway = Gateway::start(&options.gateway, &config, &keys.master, &here, seed, &mut silent);
     let gateway = gateway.await.map_err(|error| error.to_string())?;
+    if let (Some(cluster), Ok(address)) = (&cluster, gateway.url.trim_start_matches("http://").parse()) {
+        cluster.lead_to(address);
+    }
     let control =
         Control::start(Arc::clone(&world), 0).await.map_err(|error| format!("no control API: {error}"))?;
     for setting in &gateway.unsupported {
@@ -67,10 +86,31 @@ pub async fn serve(options: ServeOptions, ready: impl FnOnce(&Serving)) -> Resul
         key: keys.master.clone(),
         upstreams,
         control: control.url(),
+        kubeconfig: cluster.as_ref().and_then(MockCluster::kubectl_config),
     });
     options.stop.token().cancelled().await;
     control.shutdown().await;
     let stopped = gateway.stop().await.map_err(|error| error.to_string());
+    if let Some(cluster) = cluster {
+        cluster.shutdown().await;
+    }
     world.shutdown().await;
     stopped
+}
+
+/// The mock cluster of an environment, or the stock one around the world of another.
+async fn start_cluster(
+    environment: &Environment,
+    world: &Arc<World>,
+    key: &Secret,
+    seed: u64,
+) -> std::io::Result<MockCluster> {
+    let reach = environment.cluster().map(|cluster| &cluster.reach);
+    let (profile, cni) = match (reach, &environment.kind) {
+        (Some(Reach::Embedded { profile, cni, .. }), _) => (*profile, *cni),
+        (_, Kind::Embedded { profile }) => (*profile, Cni::default()),
+        _ => (Profile::Realistic, Cni::default()),
+    };
+    let (world, clock) = (Arc::clone(world), Clock::starting_now());
+    MockCluster::start(MockClusterOptions { environment, profile, cni, world, key, clock, seed }).await
 }
