@@ -29,8 +29,10 @@ pub fn reachable(config: &Value, model: &str) -> BTreeSet<String> {
     let mut reached = BTreeSet::from([model.to_owned()]);
     let mut open = vec![model.to_owned()];
     while let Some(name) = open.pop() {
-        let targets =
-            hops.iter().filter(|(of, _)| of.is_none_or(|of| of == name)).flat_map(|(_, to)| to.clone());
+        // A model string has the list of its bare name, too.
+        let bare = name.split_once('/').map(|(_, model)| model);
+        let is_its = |of: &str| of == name || Some(of) == bare;
+        let targets = hops.iter().filter(|(of, _)| of.is_none_or(is_its)).flat_map(|(_, to)| to.clone());
         for next in targets.chain(groups_of(config, &name)) {
             if reached.insert(next.to_owned()) {
                 open.push(next.to_owned());
@@ -105,6 +107,13 @@ mod tests {
         assert_eq!(reach(&with("2"), "a"), ["2", "a", "b", "c"]);
         assert_eq!(reach(&with("ollama_chat/d-model"), "a"), ["a", "d", "ollama_chat/d-model"]);
         assert_eq!(reach(&with("who-knows"), "a"), ["a", "b", "c", "d", "who-knows"]);
+    }
+
+    #[test]
+    fn a_model_string_has_the_list_of_its_bare_name() {
+        let config = json!({ "router_settings": { "fallbacks": [
+            { "a": ["ollama_chat/m"] }, { "m": ["b"] }, { "ollama_chat": ["c"] } ] } });
+        assert_eq!(reach(&config, "a"), ["a", "b", "ollama_chat/m"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::ask::{End, Reply};
-use crate::compare::{Difference, differences, same_latency};
+use crate::compare::{Difference, differences, same_latency, same_total};
 use crate::facts::{Labels, facts};
 
 fn reply(body: &str, port: u16) -> Reply {
@@ -69,4 +69,19 @@ fn latencies_are_the_same_within_their_jitter() {
     assert!(same_latency(ms(50), ms(340), 0) && !same_latency(ms(50), ms(360), 0));
     assert!(same_latency(ms(10_000), ms(8_600), 0) && !same_latency(ms(10_000), ms(8_400), 0));
     assert!(same_latency(ms(50), ms(1_700), 2) && !same_latency(ms(50), ms(1_900), 2));
+}
+
+#[test]
+fn a_sleep_that_is_missing_shows_over_five_requests() {
+    // Two groups, each with sleeps of 0.5, 1 and 2 s before jitter of 0.375 s on average.
+    let five = |bases: &[f64]| {
+        let of_a_group: f64 = bases.iter().map(|base| base + 0.375).sum();
+        Duration::from_secs_f64(5.0 * 2.0 * of_a_group)
+    };
+    let whole = five(&[0.5, 1.0, 2.0]);
+    assert!(same_total(whole, whole + Duration::from_secs(5), 5, 30));
+    assert!(!same_total(whole, five(&[0.5, 1.0]), 5, 30), "N sleeps instead of N + 1");
+    let with_one_retry = five(&[0.5, 1.0]);
+    assert!(!same_total(with_one_retry, five(&[0.5]), 5, 20));
+    assert!(same_total(Duration::ZERO, Duration::from_millis(1400), 5, 0));
 }

@@ -172,7 +172,8 @@ fn document(name: &str, text: &str, labels: &Labels, ids: &mut BTreeMap<String, 
     facts.insert(format!("{name} (order)"), labels.normal(&[order, unordered].concat().join(" ")));
 }
 
-fn leaves(value: &Value, path: String, visit: &mut dyn FnMut(&str, &Value)) {
+/// Visits each leaf of a value with its JSON pointer.
+pub(crate) fn leaves(value: &Value, path: String, visit: &mut dyn FnMut(&str, &Value)) {
     match value {
         Value::Object(entries) if !entries.is_empty() => {
             entries.iter().for_each(|(name, entry)| leaves(entry, format!("{path}/{name}"), visit));

@@ -18,6 +18,10 @@ pub(crate) enum Fault {
     Reset,
     /// Closes the connection without an answer.
     Close,
+    /// Answers the first request of a connection, and resets it once the second was read.
+    ResetUsed,
+    /// Answers the first request of a connection, and closes it once the second was read.
+    CloseUsed,
     /// Accepts and never answers.
     Stall,
     /// Drops each SYN.
@@ -67,7 +71,7 @@ impl Fault {
         Self::ErrorLater,
     ];
     /// Faults that are looked at once, under the tuned settings.
-    pub(crate) const RARE: [Self; 14] = [
+    pub(crate) const RARE: [Self; 16] = [
         Self::status(400),
         Self::status(402),
         Self::status(403),
@@ -82,6 +86,8 @@ impl Fault {
         Self::status(529),
         Self::EmptyEnd,
         Self::NotJson,
+        Self::ResetUsed,
+        Self::CloseUsed,
     ];
 
     /// An answer with this status and no `Retry-After`.
@@ -98,6 +104,8 @@ impl Fault {
             Self::Refuse => "refuse".into(),
             Self::Reset => "reset".into(),
             Self::Close => "close".into(),
+            Self::ResetUsed => "reset-when-used".into(),
+            Self::CloseUsed => "close-when-used".into(),
             Self::Stall => "stall".into(),
             Self::Blackhole => "blackhole".into(),
             Self::Slow => "slow".into(),

@@ -19,7 +19,7 @@ pub(crate) struct Known {
 }
 
 /// All of them.
-pub(crate) const KNOWN: [Known; 3] = [TOKEN_COUNTS, PRICES, STRAY_COUNT];
+pub(crate) const KNOWN: [Known; 2] = [TOKEN_COUNTS, STRAY_COUNT];
 
 const TOKEN_COUNTS: Known = Known {
     what: "token counts of a stream whose upstream gives none",
@@ -29,7 +29,7 @@ const TOKEN_COUNTS: Known = Known {
     matches: |outcome, difference| {
         let counts_none = |fault| matches!(fault, Fault::EarlyEnd | Fault::EmptyEnd | Fault::NotJson);
         outcome.cell.streaming
-            && outcome.cell.deployments.iter().any(|deployment| counts_none(deployment.fault))
+            && was_reached(outcome, difference.request, |deployment| counts_none(deployment.fault))
             && difference.fact.starts_with("event ")
             && difference.fact.contains(" /usage/")
             && difference.real.is_some()
@@ -37,25 +37,8 @@ const TOKEN_COUNTS: Known = Known {
     },
 };
 
-const PRICES: Known = Known {
-    what: "headers with the parts of a price, where a chain has both providers",
-    reason: "LiteLLM sends them, all zero, where it finds a price. The mock sends them for the models of \
-             OpenAI-compatible servers and their namesakes. LiteLLM does so for some replies of `ollama_chat` models \
-             after a failure of the other provider, too; by which rule is not known. Nothing reads them.",
-    by_chance: false,
-    matches: |outcome, difference| {
-        let has =
-            |provider| outcome.cell.deployments.iter().any(|deployment| deployment.provider == provider);
-        has(Provider::OllamaChat)
-            && has(Provider::HostedVllm)
-            && difference.fact.starts_with("header x-litellm-response-cost-")
-            && difference.real.as_deref() == Some("0.0")
-            && difference.mock.is_none()
-    },
-};
-
 const STRAY_COUNT: Known = Known {
-    what: "from the second request on, where a `hosted_vllm` stream begins with an error",
+    what: "who is asked in a later request, after a `hosted_vllm` stream that began with an error",
     reason: "LiteLLM counts such a failure from another thread, against the deployment that the request is at by then: \
              most often the next one, which is what the mock does, sometimes the one that failed.",
     by_chance: true,
@@ -65,12 +48,28 @@ const STRAY_COUNT: Known = Known {
         };
         // Where nothing is counted nothing can race.
         let counts = !["stock", "retry-policy", "two-deployments"].contains(&outcome.settings.as_str());
+        // What differs is who is in cooldown, and that shows in who is asked: where both ask the same, nothing is
+        // excused.
+        let asked_apart = || {
+            let exchange = &outcome.exchanges[difference.request - 1];
+            let attempts = exchange.real.iter().filter(|(name, _)| name.starts_with("attempts at "));
+            attempts.into_iter().any(|(name, count)| exchange.mock.get(name) != Some(count))
+        };
         counts
             && outcome.cell.streaming
-            && outcome.cell.deployments.iter().any(errs)
-            && difference.request > 1
+            && (1..difference.request).any(|earlier| was_reached(outcome, earlier, errs))
+            && asked_apart()
     },
 };
+
+/// Whether a deployment of some kind got an attempt of a request of LiteLLM's, numbered from 1.
+fn was_reached(outcome: &Outcome, request: usize, is_meant: impl Fn(&Deployment) -> bool) -> bool {
+    let facts = &outcome.exchanges[request - 1].real;
+    outcome.cell.deployments.iter().enumerate().any(|(index, deployment)| {
+        let attempts = facts.get(&format!("attempts at {}", outcome.cell.counted_as(index)));
+        is_meant(deployment) && attempts.is_some_and(|count| count != "0")
+    })
+}
 
 /// Whether something else differs.
 pub(crate) fn differs_otherwise(outcome: &Outcome) -> bool {

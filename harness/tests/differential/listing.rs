@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::compare::Difference;
 use crate::run::Outcome;
 use crate::table::counts;
 
@@ -13,9 +14,18 @@ type Key<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
 
 /// All differences of `outcomes`; empty without any.
 pub(crate) fn listing(outcomes: &[Outcome]) -> String {
+    list(outcomes, |outcome| outcome.differences.iter().collect())
+}
+
+/// What differed in one run of a cell and not in another, latencies aside: those are noise.
+pub(crate) fn unconfirmed(outcomes: &[Outcome]) -> String {
+    list(outcomes, |outcome| outcome.unconfirmed.iter().filter(|d| !d.fact.starts_with("latency")).collect())
+}
+
+fn list(outcomes: &[Outcome], of: impl Fn(&Outcome) -> Vec<&Difference>) -> String {
     let mut groups: BTreeMap<Key<'_>, Vec<String>> = BTreeMap::new();
     for outcome in outcomes {
-        for difference in &outcome.differences {
+        for difference in of(outcome) {
             let key = (difference.fact.as_str(), difference.real.as_deref(), difference.mock.as_deref());
             let place = format!("{}/{} #{}", outcome.settings, outcome.cell.name, difference.request);
             groups.entry(key).or_default().push(place);

@@ -33,7 +33,7 @@ use tokio::task::JoinSet;
 
 use crate::fault::Fault;
 use crate::known::{KNOWN, take_known};
-use crate::listing::{listing, transcript};
+use crate::listing::{listing, transcript, unconfirmed};
 use crate::matrix::Chain;
 use crate::plan::Plan;
 use crate::table::Summary;
@@ -69,6 +69,7 @@ fn pairs() -> Arc<Semaphore> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mock_cannot_be_told_from_litellm() {
     let plan = Plan::from_environment();
+    assert!(plan.unmatched().is_empty(), "no cell's name holds {:?}", plan.unmatched());
     let found = litellm().await;
     let started = Instant::now();
     let mut running = JoinSet::new();
@@ -86,6 +87,7 @@ async fn the_mock_cannot_be_told_from_litellm() {
     groups.sort_by_key(|(number, _, _)| *number);
     let settings: Vec<_> = groups.iter().map(|(_, settings, _)| settings.clone()).collect();
     let mut outcomes: Vec<_> = groups.into_iter().flat_map(|(_, _, outcomes)| outcomes).collect();
+    assert!(!outcomes.is_empty(), "nothing was compared");
     let met = take_known(&mut outcomes);
     if plan.show {
         outcomes.iter().for_each(|outcome| println!("{}", transcript(outcome)));
@@ -98,6 +100,10 @@ async fn the_mock_cannot_be_told_from_litellm() {
         met: &met,
     };
     println!("{} ({} s)", summary.headline(), started.elapsed().as_secs());
+    let unconfirmed = unconfirmed(&outcomes);
+    if !unconfirmed.is_empty() {
+        println!("In one run and not in another:\n{unconfirmed}");
+    }
     if plan.write {
         table::write(&summary);
     }

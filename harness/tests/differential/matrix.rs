@@ -27,12 +27,13 @@ const QUICK: [Fault; 6] = [
     Fault::CutBefore,
 ];
 
-/// The configurations.
+/// The configurations. Those with retries have cooldowns that outlast a cell: with the 5 s of the default the jitter of
+/// the sleeps would decide whether one has ended.
 pub(crate) fn settings() -> Vec<Settings> {
     let named =
         |name: &str, router| Settings { name: name.into(), router, litellm: json!({}), group_size: 1 };
     vec![
-        named("stock", json!({ "timeout": 1 })),
+        named("stock", json!({ "timeout": 1, "cooldown_time": 300 })),
         named("tuned", json!({ "timeout": 1.6, "num_retries": 0, "allowed_fails": 0, "max_fallbacks": 1 })),
         named(
             "tuned-nested",
@@ -41,7 +42,7 @@ pub(crate) fn settings() -> Vec<Settings> {
         named("allowed-fails-0", json!({ "timeout": 1, "allowed_fails": 0, "cooldown_time": 300 })),
         named(
             "retry-policy",
-            json!({ "timeout": 1, "retry_policy": { "TimeoutErrorRetries": 0,
+            json!({ "timeout": 1, "cooldown_time": 300, "retry_policy": { "TimeoutErrorRetries": 0,
             "InternalServerErrorRetries": 1, "RateLimitErrorRetries": 1, "AuthenticationErrorRetries": 1 } }),
         ),
         Settings { group_size: 2, ..named("two-deployments", json!({ "timeout": 1, "cooldown_time": 300 })) },

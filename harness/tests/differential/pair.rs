@@ -44,7 +44,7 @@ pub(crate) struct Pair {
 
 /// The guard of a LiteLLM: the harness itself. (This test binary could not be it: after a minute the test framework
 /// writes to its standard output that a test is still running, which nobody reads, and ends.)
-pub(crate) fn guard() -> Vec<OsString> {
+fn guard() -> Vec<OsString> {
     vec![env!("CARGO_BIN_EXE_harness").into(), "supervise".into(), "--".into()]
 }
 
@@ -81,25 +81,8 @@ impl Pair {
             router["fallbacks"] = lists.into();
             json!({ "model_list": models, "router_settings": router, "litellm_settings": settings.litellm })
         };
-        let options = GatewayOptions {
-            config: config(mock_settings, 1),
-            seed,
-            master_key: Some(MockSecret::new(key.expose().to_owned())),
-            port: 0,
-        };
-        let mock = Gateway::start(options).await.expect("the mock gateway");
-        let run_dir = tempfile::tempdir().expect("directory");
-        let config = for_litellm(config(settings, 0));
-        let options = StartOptions {
-            bin,
-            config: &config,
-            key: &key,
-            run_dir: run_dir.path(),
-            guard: guard(),
-            ready_within: READY_WITHIN * 2,
-            log_level: LogLevel::Normal,
-        };
-        let real = LiteLlm::start(options).await.expect("LiteLLM");
+        let (real, mock, run_dir) =
+            start(bin, config(settings, 0), config(mock_settings, 1), &key, seed).await;
         Self { real, mock, key, client: client(), worlds, _run_dir: run_dir }
     }
 
@@ -153,8 +136,34 @@ async fn world(cell: &Cell) -> World {
     World { labels: cell.labels(&ports), upstreams }
 }
 
+/// Starts a real LiteLLM and the mock gateway, each on its configuration, with one key. The directory is LiteLLM's.
+pub(crate) async fn start(
+    bin: &Path,
+    for_real: Value,
+    for_mock: Value,
+    key: &Secret,
+    seed: u64,
+) -> (LiteLlm, Gateway, tempfile::TempDir) {
+    let master_key = Some(MockSecret::new(key.expose().to_owned()));
+    let options = GatewayOptions { config: for_mock, seed, master_key, port: 0 };
+    let mock = Gateway::start(options).await.expect("the mock gateway");
+    let run_dir = tempfile::tempdir().expect("directory");
+    let config = for_litellm(for_real);
+    let options = StartOptions {
+        bin,
+        config: &config,
+        key,
+        run_dir: run_dir.path(),
+        guard: guard(),
+        ready_within: READY_WITHIN * 2,
+        log_level: LogLevel::Normal,
+    };
+    let real = LiteLlm::start(options).await.expect("LiteLLM");
+    (real, mock, run_dir)
+}
+
 fn for_litellm(mut config: Value) -> LocalConfig {
-    config["general_settings"] = json!({ "master_key": "os.environ/LITELLM_MASTER_KEY" });
+    config["general_settings"]["master_key"] = "os.environ/LITELLM_MASTER_KEY".into();
     let mut upstream_models: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for entry in config["model_list"].as_array().expect("a list") {
         let text = |value: &Value| value.as_str().expect("a text").to_owned();

@@ -46,6 +46,15 @@ impl Plan {
         }
     }
 
+    /// Parts of names that [`Self::only`] asks for and no cell's name holds.
+    pub(crate) fn unmatched(&self) -> Vec<&str> {
+        let groups = self.groups();
+        let names: Vec<String> =
+            groups.iter().flat_map(|(s, cells)| cells.iter().map(|c| full_name(s, c))).collect();
+        let is_unmatched = |part: &&str| !names.iter().any(|name| name.contains(part));
+        self.only.iter().map(String::as_str).filter(is_unmatched).collect()
+    }
+
     /// The configurations with their cells.
     pub(crate) fn groups(&self) -> Vec<(Settings, Vec<Cell>)> {
         let mut groups: Vec<(Settings, Vec<Cell>)> = Vec::new();
@@ -58,7 +67,7 @@ impl Plan {
         groups.extend(draw(self.seed, self.cases));
         for (settings, cells) in &mut groups {
             let is_wanted = |cell: &Cell| {
-                let name = format!("{}/{}", settings.name, cell.name);
+                let name = full_name(settings, cell);
                 self.only.is_empty() || self.only.iter().any(|part| name.contains(part))
             };
             cells.retain(is_wanted);
@@ -68,6 +77,10 @@ impl Plan {
         groups.sort_by_key(|(settings, _)| settings.router["num_retries"] == 0);
         groups
     }
+}
+
+fn full_name(settings: &Settings, cell: &Cell) -> String {
+    format!("{}/{}", settings.name, cell.name)
 }
 
 /// Every second fault of the matrix, each in one of its eight forms: turned by `number`, so that over the
@@ -118,6 +131,13 @@ mod tests {
             let names: BTreeSet<&str> = cells.iter().map(|cell| cell.name.as_str()).collect();
             assert_eq!(names.len(), cells.len(), "{}", settings.name);
         }
+    }
+
+    #[test]
+    fn a_part_that_names_nothing_is_told() {
+        let only = ["tuned/500-", "tuned/5000", "nothing"].map(str::to_owned).to_vec();
+        let plan = Plan { full: false, seed: 1, cases: 2, only, show: false, write: false };
+        assert_eq!(plan.unmatched(), ["tuned/5000", "nothing"]);
     }
 
     #[test]

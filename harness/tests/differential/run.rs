@@ -1,6 +1,6 @@
 //! All cells of one configuration at the same time, each five times at both gateways.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::ask::Ask;
 use crate::cell::{Cell, Deployment, Settings};
-use crate::compare::{Difference, differences, same_latency};
+use crate::compare::{Difference, differences, same_latency, same_total};
 use crate::facts::{Facts, facts};
 use crate::fault::Fault;
 use crate::known::differs_otherwise;
@@ -29,8 +29,6 @@ const STAGGER: Duration = Duration::from_millis(100);
 const BUSY_SLOTS: u32 = 8;
 /// Slots for cells that are repeated because they differed, the first and the second time.
 const REPEATS: [usize; 2] = [8, 8];
-/// More cells than that do not differ by noise, and are not repeated.
-const REPEATED_MAX: usize = 60;
 
 /// One request at both gateways.
 #[derive(Debug, Clone)]
@@ -50,6 +48,8 @@ pub(crate) struct Outcome {
     pub(crate) differences: Vec<Difference>,
     /// It differed when it ran among others, and was run again.
     pub(crate) repeated: bool,
+    /// Differences that one of its runs showed and another did not: noise, or a bug that comes and goes.
+    pub(crate) unconfirmed: Vec<Difference>,
 }
 
 /// Runs `cells` under `settings`, in `slots` slots, and those that differ once more in a fresh pair.
@@ -74,17 +74,22 @@ pub(crate) async fn run(
 /// Runs those that differ once more in a fresh pair; only what differs again counts.
 async fn repeat(bin: &Path, settings: &Settings, outcomes: &mut [Outcome], slots: usize, seed: u64) {
     let apart: Vec<Cell> = outcomes.iter().filter(|o| differs_otherwise(o)).map(|o| o.cell.clone()).collect();
-    if !apart.is_empty() && apart.len() <= REPEATED_MAX {
-        for mut again in run_once(bin, settings, apart, slots, seed).await {
-            again.repeated = true;
-            let first = outcomes.iter_mut().find(|first| first.cell.name == again.cell.name);
-            let first = first.expect("it ran before");
-            // Only what both say counts.
-            let facts = |o: &Outcome| o.differences.iter().map(|d| d.fact.clone()).collect::<Vec<_>>();
-            let before = facts(first);
-            again.differences.retain(|difference| before.contains(&difference.fact));
-            *first = again;
-        }
+    if apart.is_empty() {
+        return;
+    }
+    for mut again in run_once(bin, settings, apart, slots, seed).await {
+        let first = outcomes.iter_mut().find(|first| first.cell.name == again.cell.name);
+        let first = first.expect("it ran before");
+        again.repeated = true;
+        again.unconfirmed = std::mem::take(&mut first.unconfirmed);
+        // The same fact, in whichever request and with whatever value: chance differs between runs.
+        let facts = |all: &[Difference]| all.iter().map(|d| d.fact.clone()).collect::<BTreeSet<String>>();
+        let (before, now) = (facts(&first.differences), facts(&again.differences));
+        let gone = std::mem::take(&mut first.differences).into_iter().filter(|d| !now.contains(&d.fact));
+        again.unconfirmed.extend(gone);
+        let new = again.differences.extract_if(.., |difference| !before.contains(&difference.fact));
+        again.unconfirmed.extend(new);
+        *first = again;
     }
 }
 
@@ -166,10 +171,13 @@ pub(crate) async fn one(pair: &Pair, settings: String, cell: Cell) -> Outcome {
     let (real, mock) = tokio::join!(series(pair, Side::Real, &cell), series(pair, Side::Mock, &cell));
     let mut exchanges = Vec::new();
     let mut apart = Vec::new();
+    let (mut real_total, mut mock_total, mut all_sleeps) = (Duration::ZERO, Duration::ZERO, 0);
     for (index, (real, mock)) in real.into_iter().zip(mock).enumerate() {
         let request = index + 1;
         apart.extend(differences(request, &real.facts, &mock.facts));
         let sleeps = real.sleeps.max(mock.sleeps);
+        (real_total, mock_total) = (real_total + real.took, mock_total + mock.took);
+        all_sleeps += sleeps;
         if TIMED.contains(&request) && !same_latency(real.took, mock.took, sleeps) {
             apart.push(Difference {
                 request,
@@ -185,7 +193,16 @@ pub(crate) async fn one(pair: &Pair, settings: String, cell: Cell) -> Outcome {
             mock_took: mock.took,
         });
     }
-    Outcome { settings, cell, exchanges, differences: apart, repeated: false }
+    let requests = u32::try_from(exchanges.len()).expect("a small number");
+    if all_sleeps > 0 && !same_total(real_total, mock_total, requests, all_sleeps) {
+        apart.push(Difference {
+            request: exchanges.len(),
+            fact: "latency of all".into(),
+            real: Some(format!("{:.2} s", real_total.as_secs_f64())),
+            mock: Some(format!("{:.2} s (up to {all_sleeps} sleeps)", mock_total.as_secs_f64())),
+        });
+    }
+    Outcome { settings, cell, exchanges, differences: apart, repeated: false, unconfirmed: Vec::new() }
 }
 
 /// One request at one gateway.

@@ -1,41 +1,64 @@
 //! What is not routing: pages, keys, refusals, addressing, and the fields and settings that change where a failure
 //! leads. One pair of gateways for each configuration, one request after the other at both.
 
-use harness::gateway::config::LocalConfig;
-use harness::gateway::litellm::process::{LiteLlm, LogLevel, READY_WITHIN, StartOptions};
 use harness::gateway::secret::Secret;
 use mocks::gateway::config::Provider;
-use mocks::gateway::{Gateway, GatewayOptions, Secret as MockSecret};
 use serde_json::{Map, Value, json};
 
 use crate::ask::{Ask, client};
 use crate::compare::{Difference, differences};
-use crate::facts::{Labels, facts};
+use crate::facts::{Facts, Labels, facts, leaves};
 use crate::fault::Fault;
-use crate::pair::guard;
+use crate::pair::start;
 use crate::upstream::{Script, Upstream};
 use crate::{litellm, pairs};
 
-/// Groups and their deployments: name, provider, fault.
-const GROUPS: [(&str, Provider, Fault); 7] = [
-    ("good", Provider::OllamaChat, Fault::Healthy),
-    ("vllm", Provider::HostedVllm, Fault::Healthy),
-    ("bad", Provider::OllamaChat, Fault::status(500)),
-    ("vbad", Provider::HostedVllm, Fault::status(500)),
-    ("denied", Provider::OllamaChat, Fault::status(400)),
-    ("duo", Provider::OllamaChat, Fault::status(400)),
-    ("duo", Provider::OllamaChat, Fault::Healthy),
+/// A deployment: its group, provider, model and fault.
+type Member = (&'static str, Provider, &'static str, Fault);
+
+/// What all pairs have.
+const GROUPS: [Member; 7] = [
+    ("good", Provider::OllamaChat, "model-0", Fault::Healthy),
+    ("vllm", Provider::HostedVllm, "model-1", Fault::Healthy),
+    ("bad", Provider::OllamaChat, "model-2", Fault::status(500)),
+    ("vbad", Provider::HostedVllm, "model-3", Fault::status(500)),
+    ("denied", Provider::OllamaChat, "model-4", Fault::status(400)),
+    ("duo", Provider::OllamaChat, "model-5", Fault::status(400)),
+    ("duo", Provider::OllamaChat, "model-6", Fault::Healthy),
 ];
 
-/// Facts that are not imitated: path (with `*` at its end: all that begin so), fact, reason.
-const NOT_IMITATED: [(&str, &str, &str); 11] = [
-    ("/router/*", "body /fields/", "texts for people"),
+/// What only the pair has in which failures lead to cooldowns.
+const BREAKING: [Member; 2] = [
+    ("breaking", Provider::HostedVllm, "model-7", Fault::ErrorLater),
+    ("breaking", Provider::HostedVllm, "model-8", Fault::Healthy),
+];
+
+/// What only the pair has that is asked about prices: pages tell more of those than is imitated.
+const PRICED: [Member; 7] = [
+    ("cut", Provider::OllamaChat, "model-7", Fault::CutBefore),
+    ("vcut", Provider::HostedVllm, "model-8", Fault::CutBefore),
+    ("namesake", Provider::OllamaChat, "same", Fault::Healthy),
+    ("vnamesake", Provider::HostedVllm, "same", Fault::Healthy),
+    ("twin", Provider::OllamaChat, "twin", Fault::Healthy),
+    ("big-twin", Provider::OllamaChat, "Twin", Fault::Healthy),
+    ("listed", Provider::OllamaChat, "llama3.1", Fault::Healthy),
+];
+
+/// Facts that are not imitated: path, beginning of the fact, reason. A `*` stands for anything.
+const NOT_IMITATED: [(&str, &str, &str); 17] = [
+    ("/router/*", "body /fields/*/field_description", "texts for people"),
+    ("/router/*", "body (order)", "has the texts"),
+    ("/model/info", "body (order)", "has what is unknown of a model"),
+    ("/get/config/callbacks", "body /alerts", "alerts that could be set up"),
+    ("/get/config/callbacks", "body /available_callbacks", "callbacks that could be set up"),
+    ("/get/config/callbacks", "body (order)", "has alerts and callbacks"),
+    ("/health/readiness/details", "body (order)", "has the callbacks"),
     ("/router/*", "body /routing_strategy_descriptions", "texts for people"),
-    ("/get/config/callbacks", "body /a", "alerts and callbacks that could be set up"),
     ("/health/readiness/details", "body /success_callbacks", "LiteLLM's own callbacks"),
     ("/health/readiness/details", "header vary", "follows from the length of the body"),
     ("/health?*", "body /unhealthy_endpoints/0/error", "ends in a stack trace"),
     ("/health?*", "body /unhealthy_endpoints/0/raw_request_typed_dict", "one of two questions, at random"),
+    ("/health?*", "sent to", "one of two questions, at random"),
     ("/routes", "body", "hundreds of routes"),
     ("/openapi.json", "body", "two megabytes"),
     ("/", "body", "a page for people"),
@@ -43,17 +66,19 @@ const NOT_IMITATED: [(&str, &str, &str); 11] = [
 ];
 
 fn is_imitated(path: &str, fact: &str) -> bool {
-    let covers = |pattern: &str| match pattern.strip_suffix('*') {
-        Some(start) => path.starts_with(start),
-        None => path == pattern,
+    let covers = |pattern: &str, text: &str, whole: bool| match pattern.split_once('*') {
+        Some((start, end)) => text.strip_prefix(start).is_some_and(|rest| rest.ends_with(end)),
+        None if whole => text == pattern,
+        None => text.starts_with(pattern),
     };
-    !NOT_IMITATED.iter().any(|(pattern, start, _)| covers(pattern) && fact.starts_with(start))
+    !NOT_IMITATED.iter().any(|(pattern, start, _)| covers(pattern, path, true) && covers(start, fact, false))
 }
 
-fn config(settings: &Value, upstreams: &[Upstream]) -> Value {
-    let models = GROUPS.iter().zip(upstreams).enumerate().map(|(number, ((group, provider, _), upstream))| {
-        let model = format!("{}/model-{number}", provider.prefix());
-        let weight = if number == 5 { 1_000_000_000 } else { 1 };
+fn config(members: &[Member], settings: &Value, upstreams: &[Upstream]) -> Value {
+    let models = members.iter().zip(upstreams).enumerate().map(|(number, ((group, provider, model, _), upstream))| {
+        let model = format!("{}/{model}", provider.prefix());
+        let is_first = members[..number].iter().all(|(other, ..)| other != group);
+        let weight = if is_first { 1_000_000_000_000_i64 } else { 1 };
         json!({
             "model_name": group, "model_info": { "id": format!("id-{number}") },
             "litellm_params": { "model": model, "api_base": upstream.api_base(*provider), "weight": weight },
@@ -66,9 +91,9 @@ fn config(settings: &Value, upstreams: &[Upstream]) -> Value {
     config
 }
 
-async fn world() -> (Vec<Upstream>, Labels) {
+async fn world(members: &[Member]) -> (Vec<Upstream>, Labels) {
     let (mut upstreams, mut labels) = (Vec::new(), Labels::default());
-    for (number, (_, provider, fault)) in GROUPS.into_iter().enumerate() {
+    for (number, (_, provider, _, fault)) in members.iter().copied().enumerate() {
         let script = Script { provider, fault, marker: format!("served by {number}") };
         let upstream = Upstream::start(script).await.expect("an upstream");
         labels.port(upstream.port(), &format!("{number}"));
@@ -78,51 +103,31 @@ async fn world() -> (Vec<Upstream>, Labels) {
 }
 
 /// Asks both all of `asks`; what they say differently, by request.
-async fn apart(name: &str, settings: Value, asks: Vec<Ask>) -> Vec<String> {
+async fn apart(name: &str, members: &[Member], settings: Value, asks: Vec<Ask>) -> Vec<String> {
     let found = litellm().await;
     let _pair = pairs().acquire_owned().await.expect("never closed");
-    let (real_upstreams, mut real_labels) = world().await;
-    let (mock_upstreams, mut mock_labels) = world().await;
+    let (real_upstreams, mut real_labels) = world(members).await;
+    let (mock_upstreams, mut mock_labels) = world(members).await;
     let key = Secret::random();
-    let options = GatewayOptions {
-        config: config(&settings, &mock_upstreams),
-        seed: 1,
-        master_key: Some(MockSecret::new(key.expose().to_owned())),
-        port: 0,
-    };
-    let mock = Gateway::start(options).await.expect("the mock gateway");
+    let configs = [&real_upstreams, &mock_upstreams].map(|upstreams| config(members, &settings, upstreams));
+    let [for_real, for_mock] = configs;
+    let (real, mock, _run_dir) = start(&found.bin, for_real, for_mock, &key, 1).await;
     assert!(mock.unsupported().is_empty(), "{:?}", mock.unsupported());
-    let mut value = config(&settings, &real_upstreams);
-    value["general_settings"]["master_key"] = "os.environ/LITELLM_MASTER_KEY".into();
-    let config = LocalConfig {
-        value,
-        warnings: Vec::new(),
-        upstream_models: [].into(),
-        sha256_of_source: String::new(),
-    };
-    let run_dir = tempfile::tempdir().expect("directory");
-    let options = StartOptions {
-        bin: &found.bin,
-        config: &config,
-        key: &key,
-        run_dir: run_dir.path(),
-        guard: guard(),
-        ready_within: READY_WITHIN * 2,
-        log_level: LogLevel::Normal,
-    };
-    let real = LiteLlm::start(options).await.expect("LiteLLM");
     let client = client();
     for (url, labels) in [(real.url(), &mut real_labels), (mock.url(), &mut mock_labels)] {
         labels.name(url.rsplit(':').next().expect("a port"), "<port of the gateway>");
     }
     let mut told = Vec::new();
     for (number, ask) in asks.iter().enumerate() {
-        let real = facts(&ask.send(&client, &real.url(), &key).await, &real_labels);
-        let mock = facts(&ask.send(&client, &mock.url(), &key).await, &mock_labels);
+        let mut real = facts(&ask.send(&client, &real.url(), &key).await, &real_labels);
+        add_bodies(&real_upstreams, &mut real);
+        let mut mock = facts(&ask.send(&client, &mock.url(), &key).await, &mock_labels);
+        add_bodies(&mock_upstreams, &mut mock);
         let is_compared = |d: &Difference| {
-            let empty_in_the_real_one = d.mock.is_none() && d.real.as_deref() == Some("null");
-            let in_no_order = d.fact.ends_with("(order)");
-            !in_no_order && !empty_in_the_real_one && is_imitated(&ask.path, &d.fact)
+            // What LiteLLM lists as unknown of a model.
+            let is_unknown =
+                d.fact.contains("/model_info/") && d.real.as_deref() == Some("null") && d.mock.is_none();
+            !(is_unknown && ask.path == "/model/info") && is_imitated(&ask.path, &d.fact)
         };
         for d in differences(number + 1, &real, &mock).into_iter().filter(is_compared) {
             told.push(format!(
@@ -134,6 +139,19 @@ async fn apart(name: &str, settings: Value, asks: Vec<Ask>) -> Vec<String> {
     mock.shutdown().await;
     real.stop().await.expect("LiteLLM is gone");
     told
+}
+
+/// Adds what each upstream was sent.
+fn add_bodies(upstreams: &[Upstream], facts: &mut Facts) {
+    for (number, upstream) in upstreams.iter().enumerate() {
+        let bodies = upstream.take_bodies();
+        facts.insert(format!("requests to {number}"), bodies.len().to_string());
+        for (at, body) in bodies.iter().enumerate() {
+            leaves(body, String::new(), &mut |path, leaf| {
+                facts.insert(format!("sent to {number}: {at} {path}"), leaf.to_string());
+            });
+        }
+    }
 }
 
 fn chat(model: &str, more: Value) -> Ask {
@@ -368,6 +386,45 @@ fn overrides() -> Vec<Ask> {
     asks
 }
 
+/// Fields of a request: which of them go upstream.
+fn passed_on() -> Vec<Ask> {
+    let fields = [
+        json!({ "max_fallbacks": 1 }),
+        json!({ "fallbacks": ["bad"], "disable_fallbacks": false, "include_fallback_errors": true }),
+        json!({ "context_window_fallbacks": [{ "good": ["vllm"] }] }),
+        json!({ "content_policy_fallbacks": [{ "good": ["vllm"] }] }),
+        json!({ "request_timeout": 20 }),
+        json!({ "timeout": 20, "stream_timeout": 20 }),
+        json!({ "num_retries": 1, "max_retries": 1 }),
+        json!({ "drop_params": true, "n": 2, "verbosity": "low" }),
+        json!({ "allowed_openai_params": ["n", "verbosity"], "n": 2, "verbosity": "low" }),
+        json!({ "metadata": { "a": "b" }, "user": "me", "tags": ["x"] }),
+        json!({ "temperature": 0, "top_p": 0.5, "seed": 7, "stop": ["x"], "max_tokens": 9 }),
+        json!({ "max_completion_tokens": 9, "stop": "x", "unknown": { "a": 1 } }),
+    ];
+    let models = ["good", "vllm"];
+    models.into_iter().flat_map(|model| fields.iter().map(move |more| chat(model, more.clone()))).collect()
+}
+
+/// The parts of a price depend on who accepted an attempt.
+fn prices() -> Vec<Ask> {
+    let mut asks = Vec::new();
+    for model in ["namesake", "vnamesake", "twin", "big-twin", "listed"] {
+        asks.push(chat(model, json!({})));
+        asks.push(Ask::chat(model, true));
+    }
+    for model in ["cut", "vcut"] {
+        for fallbacks in
+            [json!(["good"]), json!(["vllm"]), json!(["bad", "good"]), json!(["vcut", "good"]), json!([])]
+        {
+            for stream in [true, false] {
+                asks.push(chat(model, json!({ "fallbacks": fallbacks, "stream": stream })));
+            }
+        }
+    }
+    asks
+}
+
 fn rich() -> Value {
     json!({
         "router_settings": {
@@ -383,7 +440,11 @@ fn rich() -> Value {
 }
 
 async fn same(name: &str, settings: Value, asks: Vec<Ask>) {
-    let told = apart(name, settings, asks).await;
+    same_with(name, &GROUPS, settings, asks).await;
+}
+
+async fn same_with(name: &str, members: &[Member], settings: Value, asks: Vec<Ask>) {
+    let told = apart(name, members, settings, asks).await;
     assert!(told.is_empty(), "{} differences:\n{}", told.len(), told.join("\n"));
 }
 
@@ -394,7 +455,13 @@ async fn pages_and_keys_are_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_and_addresses_are_the_same() {
-    same("refusals", rich(), [refusals(), addresses()].concat()).await;
+    same_with(
+        "refusals",
+        &[GROUPS, PRICED].concat(),
+        rich(),
+        [refusals(), addresses(), prices(), passed_on()].concat(),
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -405,9 +472,13 @@ async fn what_a_request_overrides_leads_to_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cap_on_repeats_leads_to_the_same() {
+async fn a_cap_on_repeats_and_broken_streams_lead_to_the_same() {
     let mut settings = rich();
     settings["litellm_settings"] = json!({ "num_retries_per_request": 1, "drop_params": true });
-    let asks = vec![chat("vbad", json!({})), chat("bad", json!({})), chat("good", json!({ "n": 2 }))];
-    same("cap", settings, asks).await;
+    settings["router_settings"]["disable_cooldowns"] = false.into();
+    settings["router_settings"]["cooldown_time"] = 300.into();
+    let mut asks = vec![chat("vbad", json!({})), chat("bad", json!({})), chat("good", json!({ "n": 2 }))];
+    // Of five streams that break the fifth puts their deployment into cooldown.
+    asks.extend((0..7).map(|_| Ask::chat("breaking", true)));
+    same_with("cap", &[&GROUPS[..], &BREAKING].concat(), settings, asks).await;
 }

@@ -26,10 +26,11 @@ impl Summary<'_> {
     pub(crate) fn headline(&self) -> String {
         let apart = self.outcomes.iter().filter(|outcome| !outcome.differences.is_empty()).count();
         let repeated = self.outcomes.iter().filter(|outcome| outcome.repeated).count();
+        let unconfirmed: usize = self.outcomes.iter().map(|outcome| outcome.unconfirmed.len()).sum();
         let requests: usize = self.outcomes.iter().map(|outcome| outcome.exchanges.len()).sum();
         format!(
             "LiteLLM {}, seed {}: {} cells, {requests} requests to each gateway, {} facts compared; {apart} cells \
-             differ, {repeated} were repeated",
+             differ, {repeated} were repeated, {unconfirmed} facts differed in one run and not in another",
             self.version,
             self.seed,
             self.outcomes.len(),

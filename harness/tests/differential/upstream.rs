@@ -4,8 +4,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mocks::gate::{Gate, GateMode};
@@ -42,8 +42,16 @@ pub(crate) struct Script {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     address: SocketAddr,
-    attempts: Arc<AtomicU32>,
+    seen: Arc<Seen>,
     door: Door,
+}
+
+/// What has reached an upstream.
+#[derive(Debug, Default)]
+struct Seen {
+    attempts: AtomicU32,
+    /// Bodies of chat requests that nobody has taken yet.
+    bodies: Mutex<Vec<Value>>,
 }
 
 #[derive(Debug)]
@@ -66,7 +74,7 @@ impl Drop for Upstream {
 impl Upstream {
     /// Starts one on a free port of 127.0.0.1.
     pub(crate) async fn start(script: Script) -> io::Result<Self> {
-        let attempts = Arc::new(AtomicU32::new(0));
+        let seen = Arc::new(Seen::default());
         let mode = match script.fault {
             Fault::Refuse => Some(GateMode::Refuse),
             Fault::Blackhole => Some(GateMode::Blackhole),
@@ -75,12 +83,12 @@ impl Upstream {
         if let Some(mode) = mode {
             let gate = Gate::start(([127, 0, 0, 1], 1).into()).await?;
             gate.set(mode).await?;
-            return Ok(Self { address: gate.address(), attempts, door: Door::Shut { _gate: gate } });
+            return Ok(Self { address: gate.address(), seen, door: Door::Shut { _gate: gate } });
         }
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let serving = tokio::spawn(serve(listener, Arc::new(script), Arc::clone(&attempts)));
-        Ok(Self { address, attempts, door: Door::Open(serving) })
+        let serving = tokio::spawn(serve(listener, Arc::new(script), Arc::clone(&seen)));
+        Ok(Self { address, seen, door: Door::Open(serving) })
     }
 
     /// Its port.
@@ -98,21 +106,26 @@ impl Upstream {
 
     /// Chat requests that have reached it whole.
     pub(crate) fn attempts(&self) -> u32 {
-        self.attempts.load(Ordering::Acquire)
+        self.seen.attempts.load(Ordering::Acquire)
+    }
+
+    /// Bodies of the chat requests since the last call.
+    pub(crate) fn take_bodies(&self) -> Vec<Value> {
+        std::mem::take(&mut self.seen.bodies.lock().expect("not poisoned"))
     }
 }
 
-async fn serve(listener: TcpListener, script: Arc<Script>, attempts: Arc<AtomicU32>) {
+async fn serve(listener: TcpListener, script: Arc<Script>, seen: Arc<Seen>) {
     // Aborted with the listener's task.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
-                let (script, attempts) = (Arc::clone(&script), Arc::clone(&attempts));
+                let (script, seen) = (Arc::clone(&script), Arc::clone(&seen));
                 connections.spawn(async move {
                     // A client that goes away ends its connection; nobody else minds.
-                    let _ = connection(stream, &script, &attempts).await;
+                    let _ = connection(stream, &script, &seen).await;
                 });
             }
             Some(_) = connections.join_next() => {}
@@ -122,12 +135,13 @@ async fn serve(listener: TcpListener, script: Arc<Script>, attempts: Arc<AtomicU
 
 struct Asked {
     is_chat: bool,
-    streaming: bool,
+    body: Value,
 }
 
-async fn connection(mut stream: TcpStream, script: &Script, attempts: &AtomicU32) -> io::Result<()> {
+async fn connection(mut stream: TcpStream, script: &Script, seen: &Seen) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = Vec::new();
+    let mut used = false;
     while let Some(asked) = next_request(&mut stream, &mut buffer).await? {
         if !asked.is_chat {
             // LiteLLM looks around at its start: which models there are, what they can do.
@@ -135,8 +149,17 @@ async fn connection(mut stream: TcpStream, script: &Script, attempts: &AtomicU32
             stream.write_all(whole(200, "", "application/json", &found).as_bytes()).await?;
             continue;
         }
-        attempts.fetch_add(1, Ordering::AcqRel);
-        if !reply(&mut stream, script, asked.streaming).await? {
+        let streaming = asked.body["stream"] == Value::Bool(true);
+        seen.bodies.lock().expect("not poisoned").push(asked.body);
+        seen.attempts.fetch_add(1, Ordering::AcqRel);
+        if used && script.fault == Fault::ResetUsed {
+            stream.set_zero_linger()?;
+        }
+        if used && matches!(script.fault, Fault::ResetUsed | Fault::CloseUsed) {
+            return Ok(());
+        }
+        used = true;
+        if !reply(&mut stream, script, streaming).await? {
             return Ok(());
         }
     }
@@ -157,7 +180,7 @@ async fn next_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Resul
                 let first = head.lines().next().unwrap_or_default();
                 let is_chat = first.starts_with("post")
                     && (first.contains("/api/chat ") || first.contains("/chat/completions "));
-                return Ok(Some(Asked { is_chat, streaming: body["stream"] == Value::Bool(true) }));
+                return Ok(Some(Asked { is_chat, body }));
             }
         }
         if buffer.len() > REQUEST_MAX || stream.read_buf(buffer).await? == 0 {
@@ -169,7 +192,7 @@ async fn next_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Resul
 /// Whether the connection can be used again.
 async fn reply(stream: &mut TcpStream, script: &Script, streaming: bool) -> io::Result<bool> {
     match script.fault {
-        Fault::Healthy => {}
+        Fault::Healthy | Fault::ResetUsed | Fault::CloseUsed => {}
         // Nobody is behind a shut door; a connect that slipped through is dropped.
         Fault::Refuse | Fault::Blackhole | Fault::Close => return Ok(false),
         Fault::Status { status, retry_after } => {
@@ -300,11 +323,13 @@ fn pieces(script: &Script) -> Vec<String> {
                     "model": "Qwen3", "choices": choices })
             };
             let delta = |delta: Value| json!([{ "index": 0, "delta": delta, "logprobs": null, "finish_reason": null }]);
+            let mut with_logprobs = delta(json!({ "content": " ok" }));
+            with_logprobs[0]["logprobs"] = logprobs();
             let mut usage = event(json!([]));
             usage["usage"] = json!({ "prompt_tokens": 11, "total_tokens": 18, "completion_tokens": 7 });
             let events = [
                 event(delta(json!({ "role": "assistant", "content": script.marker }))),
-                event(delta(json!({ "content": " ok" }))),
+                event(with_logprobs),
                 event(
                     json!([{ "index": 0, "delta": {}, "logprobs": null, "finish_reason": "stop", "stop_reason": null }]),
                 ),
@@ -316,6 +341,10 @@ fn pieces(script: &Script) -> Vec<String> {
     }
 }
 
+fn logprobs() -> Value {
+    json!({ "content": [{ "token": " ok", "logprob": -0.25, "bytes": null, "top_logprobs": [] }] })
+}
+
 fn healthy_body(script: &Script) -> Value {
     let content = format!("{} ok", script.marker);
     match script.provider {
@@ -324,7 +353,7 @@ fn healthy_body(script: &Script) -> Value {
             "prompt_eval_count": 11, "eval_count": 7, "total_duration": 1 }),
         Provider::HostedVllm => {
             json!({ "id": "chatcmpl-upstream", "object": "chat.completion", "created": 1_700_000_000,
-            "model": "Qwen3", "choices": [{ "index": 0, "logprobs": null, "finish_reason": "stop", "stop_reason": null,
+            "model": "Qwen3", "choices": [{ "index": 0, "logprobs": logprobs(), "finish_reason": "stop", "stop_reason": null,
                 "message": { "role": "assistant", "content": content, "refusal": null, "annotations": null, "audio": null,
                     "function_call": null, "tool_calls": [], "reasoning_content": null }, "token_ids": null }],
             "service_tier": null, "system_fingerprint": null, "prompt_logprobs": null, "kv_transfer_params": null,

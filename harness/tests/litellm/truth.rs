@@ -152,7 +152,23 @@ fn calls_by_probe(world: &World) -> BTreeMap<String, Vec<UpstreamCall>> {
     calls
 }
 
-/// Every complete reply: what it says of itself names the alias whose upstream answered it.
+/// The alias of the last call that an upstream answered, as the upstreams' own records have it and without a word of
+/// the attribution's code.
+fn last_server(calls: &[&UpstreamCall]) -> Option<&'static str> {
+    let answered = calls.iter().filter(|call| call.status == Some(200));
+    alias_of(answered.max_by_key(|call| call.received_us)?)
+}
+
+/// The alias whose model a call is to.
+fn alias_of(call: &UpstreamCall) -> Option<&'static str> {
+    let serves = |(_, component, name): &&(&str, &str, &str)| {
+        *component == call.component && name.split_once('/').is_some_and(|(_, model)| model == call.model)
+    };
+    ALIASES.iter().find(serves).map(|(alias, ..)| *alias)
+}
+
+/// Every complete reply: what it says of itself names the alias whose upstream answered it. An error that
+/// names a server (a stream that broke) names one that was called.
 #[expect(clippy::print_stdout, reason = "what was compared is for a person to see")]
 fn compare(records: &[ProbeRecord], world: &World) {
     let model = |name: &str| name.split_once('/').map_or(name, |(_, model)| model).to_owned();
@@ -160,13 +176,18 @@ fn compare(records: &[ProbeRecord], world: &World) {
         ALIASES.iter().map(|(alias, _, name)| (model(name), (*alias).to_owned())).collect();
     let names = Names { by_upstream_model };
     let calls = calls_by_probe(world);
-    let (mut hopped, mut differ) = (0_u64, Vec::new());
+    let (mut hopped, mut named_by_errors, mut differ) = (0_u64, 0_u64, Vec::new());
     let mut servers: BTreeMap<String, u64> = BTreeMap::new();
     let mut errors: BTreeMap<String, u64> = BTreeMap::new();
     for record in records {
         let own: Vec<&UpstreamCall> = calls.get(&record.id).into_iter().flatten().collect();
         if let Outcome::Error(class) = &record.outcome {
             *errors.entry(class.clone()).or_default() += 1;
+            let told = attribute(record, &[], &names).alias;
+            named_by_errors += u64::from(told.is_some());
+            if told.is_some() && !own.iter().any(|call| alias_of(call) == told.as_deref()) {
+                differ.push(format!("{record:?}\n  told {told:?}\n  calls {own:?}"));
+            }
             continue;
         }
         let in_time: Vec<&UpstreamCall> =
@@ -178,21 +199,24 @@ fn compare(records: &[ProbeRecord], world: &World) {
         hopped += u64::from(alias != record.model);
         *servers.entry(alias).or_default() += 1;
         let together = attribute(record, &in_time, &names);
-        if truth.alias != told.alias || truth.alias.is_none() || !together.conflicts.is_empty() {
+        let served = last_server(&in_time);
+        let is_served = |alias: &Option<String>| served.is_some() && alias.as_deref() == served;
+        if !is_served(&truth.alias) || !is_served(&told.alias) || !together.conflicts.is_empty() {
             differ.push(format!(
-                "{record:?}\n  told {told:?}\n  truth {truth:?}\n  together {together:?}\n  calls {own:?}"
+                "{record:?}\n  served {served:?}\n  told {told:?}\n  truth {truth:?}\n  together {together:?}\n  calls {own:?}"
             ));
         }
     }
     let ok = servers.values().sum::<u64>();
     println!(
-        "{} probes: {ok} replies, {hopped} of them by a fallback; servers {servers:?}; errors {errors:?}",
+        "{} probes: {ok} replies, {hopped} of them by a fallback; servers {servers:?}; errors {errors:?}, \
+         {named_by_errors} of them name a server",
         records.len()
     );
     assert!(differ.is_empty(), "{} of {ok} differ:\n{}", differ.len(), differ.join("\n"));
     let all: BTreeSet<&str> = ALIASES.iter().map(|(alias, ..)| *alias).collect();
     assert_eq!(servers.keys().map(String::as_str).collect::<BTreeSet<_>>(), all, "every alias served");
-    assert!(ok * 2 > records.len() as u64, "most probes are answered: {ok}");
+    assert!(ok * 3 > records.len() as u64, "many probes are answered: {ok}");
     assert!(hopped * 10 > ok, "many replies come from a fallback: {hopped}");
     for streamed in [false, true] {
         let broken = |record: &&ProbeRecord| record.streamed == streamed && record.outcome != Outcome::Ok;

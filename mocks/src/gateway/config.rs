@@ -12,6 +12,7 @@ use super::policy::ClassLimits;
 use super::secret::Secret;
 
 mod bearing;
+mod prices;
 mod read;
 mod routing;
 mod section;
@@ -101,6 +102,8 @@ pub struct Deployment {
     pub provider: Provider,
     /// The model string without its prefix.
     pub upstream_model: String,
+    /// LiteLLM finds a price for it, if only of nothing.
+    pub priced: bool,
     /// Base URL of the upstream, as written.
     pub api_base: String,
     /// Sent upstream as a bearer token.
@@ -157,7 +160,7 @@ pub struct RouterSettings {
     pub allowed_fails: u32,
     /// The same by class.
     pub allowed_fails_policy: Option<ClassLimits>,
-    /// Length of a cooldown and of the counting window; `None` is LiteLLM's 5 s.
+    /// Length of a cooldown and of the counting window; LiteLLM's 5 s where nothing is written.
     pub cooldown_time: Duration,
     /// No cooldown at all.
     pub disable_cooldowns: bool,
@@ -183,7 +186,7 @@ pub struct RouterSettings {
     pub aliases: Vec<GroupAlias>,
     /// Which of the timeouts here were written as whole numbers.
     pub whole_timeouts: WholeTimeouts,
-    /// `router_settings` as written.
+    /// `router_settings` as written, but for what may hold a secret.
     pub written: Map<String, Value>,
 }
 

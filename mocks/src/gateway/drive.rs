@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
 use serde_json::{Map, Value};
 
 use super::config::Deployment;
@@ -21,6 +23,8 @@ pub(super) struct Outcome {
     pub(super) total: Duration,
     /// The part of it spent inside HTTP calls.
     pub(super) in_calls: Duration,
+    /// An upstream whose model is priced has accepted an attempt.
+    pub(super) priced: bool,
     /// Characters of the request's messages.
     pub(super) prompt_chars: usize,
 }
@@ -69,6 +73,7 @@ pub(super) async fn drive(
     let mut gained: Option<(Content, Vec<(String, String)>)> = None;
     let mut stream_headers = Vec::new();
     let mut broken_streams = 0;
+    let mut priced = false;
     loop {
         event = match shared.decide(&mut walk, event) {
             Action::Wait(pause) => {
@@ -80,11 +85,13 @@ pub(super) async fn drive(
                 let changed = with_fields(body, walk.fields());
                 match attempt(shared, deployment, &changed, streaming, timeout, &mut in_calls).await {
                     Ok(reply) => {
+                        priced |= deployment.priced;
                         gained = Some(reply);
                         Event::Succeeded
                     }
                     Err(AttemptFault { failure, accepted: None }) => Event::Failed(*failure),
                     Err(AttemptFault { failure, accepted: Some(headers) }) => {
+                        priced |= deployment.priced;
                         broken_streams += 1;
                         if broken_streams <= BROKEN_STREAMS_TOLD {
                             stream_headers = headers;
@@ -105,7 +112,7 @@ pub(super) async fn drive(
                     (Answer::Served(_), None) => unreachable!("the walk serves only what an attempt gained"),
                 };
                 let prompt_chars = body.get("messages").map_or(0, characters);
-                return Outcome { answer, total: started.elapsed(), in_calls, prompt_chars };
+                return Outcome { answer, total: started.elapsed(), in_calls, priced, prompt_chars };
             }
         };
     }
@@ -171,7 +178,7 @@ async fn attempt(
         *in_calls += began.elapsed();
         return first_chunk(ChunkStream::new(provider, reply), headers).await;
     }
-    let retry_after_s = whole_seconds(&reply.headers);
+    let retry_after_s = retry_after(&reply.headers, Timestamp::now());
     let whole = match reply.read_to_end().await {
         Ok(whole) => whole,
         Err(error) => return Err(broken(error, in_calls)),
@@ -207,11 +214,41 @@ async fn first_chunk(
     }
 }
 
-fn whole_seconds(headers: &HeaderMap) -> Option<u32> {
-    headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
+/// The upstream's `Retry-After` in whole seconds: a number, or how long until a date. One that is over is none.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<u32> {
+    let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = text.parse::<i64>().ok().or_else(|| {
+        let date = DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok()?;
+        Some(date.duration_since(now).as_secs())
+    })?;
+    (seconds >= 0).then(|| u32::try_from(seconds).unwrap_or(u32::MAX))
 }
 
 fn header_list(headers: &HeaderMap) -> Vec<(String, String)> {
     let readable = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     readable.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_a_number_or_a_date() {
+        let now: Timestamp = "2026-01-01T00:00:00.5Z".parse().unwrap();
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(http::header::RETRY_AFTER, text.parse().unwrap());
+            retry_after(&headers, now)
+        };
+        assert_eq!(read(" 7 "), Some(7));
+        assert_eq!(read("0"), Some(0));
+        assert_eq!(read("Thu, 01 Jan 2026 00:00:40 GMT"), Some(39));
+        assert_eq!(read("Fri, 01 Jan 2026 00:01:00 +0000"), Some(59), "whatever the day of the week");
+        assert_eq!(read("Thu, 01 Jan 2026 00:00:00 GMT"), Some(0), "half a second ago");
+        for none in ["-1", "Wed, 31 Dec 2025 23:59:59 GMT", "1.5", "soon", ""] {
+            assert_eq!(read(none), None, "{none}");
+        }
+        assert_eq!(read("99999999999"), Some(u32::MAX));
+    }
 }

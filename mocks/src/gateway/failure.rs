@@ -109,7 +109,7 @@ pub struct Failure {
     pub status: u16,
     /// The whole message, class prefix included.
     pub message: String,
-    /// The upstream's `Retry-After`, if it was a whole number of seconds.
+    /// The upstream's `Retry-After` in whole seconds, if it was a number or a date that is not over.
     pub retry_after_s: Option<u32>,
     /// The upstream's response headers, if there was a response.
     pub upstream_headers: Vec<(String, String)>,

@@ -18,6 +18,7 @@ mod secret;
 mod sse;
 pub mod transport;
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,7 +54,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What to start a gateway with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct GatewayOptions {
     /// A LiteLLM configuration with every `os.environ/NAME` replaced.
     pub config: serde_json::Value,
@@ -63,6 +64,15 @@ pub struct GatewayOptions {
     pub master_key: Option<Secret>,
     /// Port on 127.0.0.1; 0 for any.
     pub port: u16,
+}
+
+/// Without the configuration: it holds the keys of upstreams as plain text.
+impl fmt::Debug for GatewayOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { config: _, seed, master_key, port } = self;
+        let mut shown = f.debug_struct("GatewayOptions");
+        shown.field("seed", seed).field("master_key", master_key).field("port", port).finish_non_exhaustive()
+    }
 }
 
 /// Why a gateway did not start.
@@ -110,6 +120,12 @@ impl Shared {
     fn count_late(&self, deployment: usize, failure: &failure::Failure) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.count_failure(&self.config, deployment, &failure.without_class(), self.epoch.elapsed());
+    }
+
+    /// Counts a stream that came to its end.
+    fn count_ended(&self, deployment: usize) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.count_success(deployment, self.epoch.elapsed());
     }
 
     /// One step of a walk, in real time.

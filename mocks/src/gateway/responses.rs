@@ -12,14 +12,14 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
 
-use super::config::{Deployment, Provider};
+use super::config::Provider;
 use super::drive::{Content, FailedAnswer, Outcome, Reply};
 use super::failure::{ErrorClass, Failure};
 use super::router::Served;
-use super::sse::SseWriter;
+use super::sse::{SseWriter, Tally};
 use super::{Shared, VERSION};
 
-/// What a reply cost: nothing, since the models are unknown to the price list.
+/// What a reply cost: nothing, for the models of the two providers.
 const COST_HEADERS: [&str; 7] = [
     "x-litellm-response-cost-original",
     "x-litellm-response-cost-discount-amount",
@@ -139,7 +139,7 @@ pub(super) fn answer(shared: &Arc<Shared>, asked: Asked, outcome: Outcome) -> Re
         ("x-litellm-callback-duration-ms", Duration::ZERO),
     ];
     match outcome.answer {
-        Err(failed) => failed_answer(shared, &asked, &failed, &durations),
+        Err(failed) => failed_answer(shared, &asked, &failed, &durations, outcome.priced),
         Ok(reply) => {
             let served = reply.served.clone();
             let streaming = matches!(reply.content, Content::Stream { .. });
@@ -153,26 +153,16 @@ pub(super) fn answer(shared: &Arc<Shared>, asked: Asked, outcome: Outcome) -> Re
                 let errors = python_json(&fallback_errors(&served));
                 set(&mut response, "x-litellm-fallback-errors", &errors);
             }
-            let prices = has_prices(shared, &shared.config.deployments[served.deployment]);
-            account(&mut response, &durations, prices);
+            account(&mut response, &durations, outcome.priced);
             pass_on(&mut response, &upstream);
             response
         }
     }
 }
 
-/// LiteLLM finds a price, of nothing, for the models of OpenAI-compatible servers alone; by their bare names, so also
-/// for another upstream's model of the same name.
-fn has_prices(shared: &Shared, deployment: &Deployment) -> bool {
-    let is_priced = |other: &Deployment| {
-        other.provider == Provider::HostedVllm && other.upstream_model == deployment.upstream_model
-    };
-    shared.config.deployments.iter().any(is_priced)
-}
-
 /// What the reply cost and how long it took.
-fn account(response: &mut Response<Body>, durations: &[(&str, Duration)], prices: bool) {
-    for name in COST_HEADERS.into_iter().filter(|_| prices) {
+fn account(response: &mut Response<Body>, durations: &[(&str, Duration)], priced: bool) {
+    for name in COST_HEADERS.into_iter().filter(|_| priced) {
         set(response, name, "0.0");
     }
     for (name, duration) in durations {
@@ -221,12 +211,14 @@ fn served_body(shared: &Arc<Shared>, asked: &Asked, reply: Reply, prompt_chars: 
                 (None, Some(asked)) if !fell_back => asked.clone(),
                 (None, _) => reply.served.group,
             };
-            let ids = shared.ids.clone();
             let adds_up = reply.served.after_broken_stream;
-            let blames = reply.served.unfailed.then(|| (Arc::clone(shared), reply.served.deployment));
+            let tally = Tally {
+                shared: Arc::clone(shared),
+                deployment: reply.served.deployment,
+                counts_failure: reply.served.unfailed,
+            };
             let writer =
-                SseWriter::new(first, rest, deployment.provider, ids, model, created, asked.include_usage)
-                    .blaming(blames)
+                SseWriter::new(first, rest, deployment.provider, tally, model, created, asked.include_usage)
                     .telling(told)
                     .counting(prompt_chars, adds_up);
             let frames = stream::unfold(writer, |mut writer| async move {
@@ -247,6 +239,7 @@ fn failed_answer(
     asked: &Asked,
     failed: &FailedAnswer,
     durations: &[(&str, Duration)],
+    priced: bool,
 ) -> Response<Body> {
     let failure = &failed.failure;
     let kind = error_type(failure, failed.broken_stream.is_some()).unwrap_or(Value::Null);
@@ -255,7 +248,7 @@ fn failed_answer(
     set(&mut response, "x-litellm-call-id", &asked.call_id);
     if let Some((served, upstream_headers)) = &failed.broken_stream {
         attribute(shared, &mut response, served);
-        account(&mut response, durations, has_prices(shared, &shared.config.deployments[served.deployment]));
+        account(&mut response, durations, priced);
         pass_on(&mut response, upstream_headers);
         return response;
     }

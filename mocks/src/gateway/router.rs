@@ -40,7 +40,8 @@ pub enum Event {
     Started,
     /// The wait is over.
     Waited,
-    /// The attempt succeeded; for a stream, its first chunk is there.
+    /// The attempt succeeded; for a stream, its first chunk is there. Whoever reads the rest of it tells the
+    /// [`CooldownMemory`] how it ended.
     Succeeded,
     /// The attempt failed, for a stream before the upstream's response headers.
     Failed(Failure),
@@ -376,7 +377,10 @@ impl RequestWalk {
 
     fn served(&mut self, memory: &mut CooldownMemory, now: Duration) -> Action {
         let served = self.attribution();
-        memory.count_success(served.deployment, now);
+        // A stream is one only at its end, which the walk does not see.
+        if !self.streaming {
+            memory.count_success(served.deployment, now);
+        }
         Action::Answer(Answer::Served(served))
     }
 

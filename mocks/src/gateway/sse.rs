@@ -36,8 +36,16 @@ pub(super) struct SseWriter {
     reply_chars: usize,
     adds_up: bool,
     state: State,
-    /// Whose failure it is, and where it is counted, if the stream breaks.
-    blames: Option<(Arc<Shared>, usize)>,
+    /// Where its end is counted.
+    tally: Tally,
+}
+
+/// Whose success or failure the end of a stream is.
+pub(super) struct Tally {
+    pub(super) shared: Arc<Shared>,
+    pub(super) deployment: usize,
+    /// A failure would be the first of its request: no other counts.
+    pub(super) counts_failure: bool,
 }
 
 #[derive(PartialEq)]
@@ -53,7 +61,7 @@ impl SseWriter {
         first: Option<Chunk>,
         stream: Box<ChunkStream>,
         provider: Provider,
-        ids: Ids,
+        tally: Tally,
         model: String,
         created: u64,
         include_usage: bool,
@@ -61,7 +69,7 @@ impl SseWriter {
         let mut writer = Self {
             stream,
             provider,
-            ids,
+            ids: tally.shared.ids.clone(),
             model,
             created,
             include_usage,
@@ -74,19 +82,13 @@ impl SseWriter {
             reply_chars: 0,
             adds_up: false,
             state: State::Reading,
-            blames: None,
+            tally,
         };
         match first {
             Some(chunk) => writer.take(chunk),
             None => writer.close(),
         }
         writer
-    }
-
-    /// The same, which counts a failure of the stream against a deployment.
-    pub(super) fn blaming(mut self, blames: Option<(Arc<Shared>, usize)>) -> Self {
-        self.blames = blames;
-        self
     }
 
     /// A further event after the first.
@@ -130,13 +132,13 @@ impl SseWriter {
         match chunk {
             Chunk::Done => self.close(),
             Chunk::Usage(usage) => self.usage = Some(usage),
-            Chunk::Delta { id, delta, finish_reason, usage } => {
+            Chunk::Delta { id, delta, logprobs, finish_reason, usage } => {
                 self.usage = usage.or_else(|| self.usage.take());
                 // Ollama's stream has no ids: the gateway makes a new one for every chunk.
                 let id = id.unwrap_or_else(|| self.ids.uuid());
                 let opens = !self.started && self.provider == Provider::HostedVllm;
                 if !delta.is_empty() || opens {
-                    self.delta(id.clone(), delta);
+                    self.delta(id.clone(), delta, logprobs);
                 }
                 if let Some(reason) = finish_reason {
                     self.finish(id, reason);
@@ -148,7 +150,7 @@ impl SseWriter {
         }
     }
 
-    fn delta(&mut self, id: String, mut delta: Map<String, Value>) {
+    fn delta(&mut self, id: String, mut delta: Map<String, Value>, logprobs: Option<Value>) {
         if !self.started {
             self.started = true;
             let mut opening = Map::new();
@@ -159,7 +161,17 @@ impl SseWriter {
         self.last_id = id;
         let text = delta.get("content").and_then(Value::as_str).unwrap_or_default();
         self.reply_chars = self.reply_chars.saturating_add(text.chars().count());
-        let event = self.event(json!([{ "index": 0, "delta": delta }]));
+        let event = match logprobs {
+            None => self.event(json!([{ "index": 0, "delta": delta }])),
+            // What LiteLLM does not write by hand has another order.
+            Some(logprobs) => json!({
+                "id": self.last_id,
+                "created": self.created,
+                "model": self.model,
+                "object": "chat.completion.chunk",
+                "choices": [{ "index": 0, "delta": delta, "logprobs": logprobs }],
+            }),
+        };
         self.push(&event);
     }
 
@@ -193,13 +205,14 @@ impl SseWriter {
             self.push(&event);
         }
         self.ready.push_back(Bytes::from_static(b"data: [DONE]\n\n"));
+        self.tally.shared.count_ended(self.tally.deployment);
         self.state = State::Closing;
     }
 
     /// The stream broke after its first chunk: an error event, and no `[DONE]`.
     fn fail(&mut self, failure: &Failure) {
-        if let Some((shared, deployment)) = self.blames.take() {
-            shared.count_late(deployment, failure);
+        if self.tally.counts_failure {
+            self.tally.shared.count_late(self.tally.deployment, failure);
         }
         let kind = error_type(failure, true).unwrap_or(Value::Null);
         // This event alone is written with spaces after separators.

@@ -79,6 +79,9 @@ pub enum TransportError {
     /// The connection ended before the response did.
     #[error("server disconnected")]
     Disconnected,
+    /// The connection had ended before the request was written to it.
+    #[error("connection is closed")]
+    NotSent,
     /// The response body was cut short.
     #[error("response payload is not completed")]
     Truncated {
@@ -123,12 +126,12 @@ pub struct UpstreamReply {
     lease: Lease,
 }
 
-/// The connection of a reply, which goes back to the pool once the reply was read to its end.
+/// The connection of a reply, which goes back to its pool once the reply was read to its end.
 #[derive(Debug)]
 struct Lease {
     sender: Option<SendRequest<Full<Bytes>>>,
     authority: String,
-    pool: Arc<Pool>,
+    pool: Option<Arc<Pool>>,
 }
 
 #[derive(Debug, Default)]
@@ -149,6 +152,9 @@ pub struct Transport {
     tls: Tls,
     tasks: TaskTracker,
     cancel: CancellationToken,
+    /// Connects tried; a refused one leaves no other trace.
+    #[cfg(test)]
+    connects: Arc<std::sync::atomic::AtomicUsize>,
 }
 
 /// Where to connect to.
@@ -188,7 +194,14 @@ impl Transport {
     /// A transport whose connection tasks run in `tasks` and end with `cancel`.
     #[must_use]
     pub fn new(tasks: TaskTracker, cancel: CancellationToken) -> Self {
-        Self { pool: Arc::default(), tls: Tls::default(), tasks, cancel }
+        Self {
+            pool: Arc::default(),
+            tls: Tls::default(),
+            tasks,
+            cancel,
+            #[cfg(test)]
+            connects: Arc::default(),
+        }
     }
 
     /// Closes every idle connection.
@@ -210,20 +223,34 @@ impl Transport {
         let port = request.uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let authority = format!("{host}:{port}");
         let peer = Peer { host: &host, port, secure };
-        if let Some(sender) = self.pool.take(&authority) {
-            match self.exchange(sender, &authority, request, limit).await {
-                // The upstream closed the idle connection while we were writing.
-                Err(TransportError::Reset | TransportError::Disconnected) => {}
+        match self.first_try(&peer, &authority, request, limit).await {
+            Err(TransportError::Connect { .. } | TransportError::Reset) => {}
+            outcome => return outcome,
+        }
+        // Once more, on a connection that is made for it and is not kept.
+        let sender = self.connect(&peer, limit).await?;
+        let mut reply = self.exchange(sender, &authority, request, limit).await?;
+        reply.lease.pool = None;
+        Ok(reply)
+    }
+
+    /// A try on an idle connection, or on a new one where there is none.
+    async fn first_try(
+        &self,
+        peer: &Peer<'_>,
+        authority: &str,
+        request: &UpstreamRequest,
+        limit: Duration,
+    ) -> Result<UpstreamReply, TransportError> {
+        while let Some(sender) = self.pool.take(authority) {
+            match self.exchange(sender, authority, request, limit).await {
+                // It was closed while it was idle: no try at all.
+                Err(TransportError::NotSent) => {}
                 outcome => return outcome,
             }
         }
-        let sender = self.connect(&peer, limit).await?;
-        match self.exchange(sender, &authority, request, limit).await {
-            Err(TransportError::Reset) => {}
-            outcome => return outcome,
-        }
-        let sender = self.connect(&peer, limit).await?;
-        self.exchange(sender, &authority, request, limit).await
+        let sender = self.connect(peer, limit).await?;
+        self.exchange(sender, authority, request, limit).await
     }
 
     async fn connect(
@@ -231,17 +258,16 @@ impl Transport {
         peer: &Peer<'_>,
         limit: Duration,
     ) -> Result<SendRequest<Full<Bytes>>, TransportError> {
-        let mut last = None;
-        for _ in 0..2 {
-            let begun = Instant::now();
-            let connected = timeout(limit, TcpStream::connect((peer.host, peer.port))).await;
-            match connected.map_err(|_| TransportError::Timeout { reading: false })? {
-                Ok(stream) => return self.secured(stream, peer, limit.saturating_sub(begun.elapsed())).await,
-                Err(error) => last = Some(error),
+        #[cfg(test)]
+        self.connects.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let begun = Instant::now();
+        let connected = timeout(limit, TcpStream::connect((peer.host, peer.port))).await;
+        match connected.map_err(|_| TransportError::Timeout { reading: false })? {
+            Ok(stream) => self.secured(stream, peer, limit.saturating_sub(begun.elapsed())).await,
+            Err(source) => {
+                Err(TransportError::Connect { host: peer.host.to_owned(), port: peer.port, source })
             }
         }
-        let source = last.unwrap_or_else(|| io::ErrorKind::NotConnected.into());
-        Err(TransportError::Connect { host: peer.host.to_owned(), port: peer.port, source })
     }
 
     /// TLS belongs to the phase of the connect, and has what is left of its limit.
@@ -294,13 +320,16 @@ impl Transport {
             .body(Full::new(request.body.clone()))
             .map_err(|error| TransportError::Protocol { reason: error.to_string() })?;
         message.headers_mut().extend(request.headers.clone());
-        let response = timeout(limit, sender.send_request(message))
+        let response = timeout(limit, sender.try_send_request(message))
             .await
             .map_err(|_| TransportError::Timeout { reading: false })?
-            .map_err(|error| classify(&error))?;
+            .map_err(|mut failed| match failed.take_message() {
+                Some(_) => TransportError::NotSent,
+                None => classify(failed.error()),
+            })?;
         let (parts, body) = response.into_parts();
-        let lease =
-            Lease { sender: Some(sender), authority: authority.to_owned(), pool: Arc::clone(&self.pool) };
+        let pool = Some(Arc::clone(&self.pool));
+        let lease = Lease { sender: Some(sender), authority: authority.to_owned(), pool };
         Ok(UpstreamReply {
             status: parts.status,
             expected_bytes: content_length(&parts.headers),
@@ -356,8 +385,9 @@ impl UpstreamReply {
 
 impl Lease {
     fn end(&mut self) {
-        if let Some(sender) = self.sender.take().filter(|sender| !sender.is_closed()) {
-            self.pool.give_back(&self.authority, sender);
+        let sender = self.sender.take().filter(|sender| !sender.is_closed());
+        if let (Some(sender), Some(pool)) = (sender, &self.pool) {
+            pool.give_back(&self.authority, sender);
         }
     }
 }
@@ -383,3 +413,6 @@ fn classify(error: &hyper::Error) -> TransportError {
     }
     TransportError::Protocol { reason: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::upstream::{Does, Upstream};
+use crate::upstream::{DRIP_GAP, Does, Upstream};
 use crate::wire::{Call, World, chat, config};
 
 const CLOUD: [&str; 2] = ["kimi", "minimax"];
@@ -146,17 +146,37 @@ async fn a_refused_vllm_is_cooled_and_a_babbling_ollama_is_not() {
 #[tokio::test]
 async fn a_reset_is_sent_twice_and_a_closed_connection_once() {
     let world = World::start(json!({ "max_fallbacks": 0, "allowed_fails": 3 })).await;
-    for (does, sent) in [(Does::Resets, 2), (Does::Closes, 3)] {
+    // The first on a new connection, the second on one that has served.
+    for (does, sent) in [
+        (Does::Resets, 2),
+        (Does::Closes, 3),
+        (Does::Serves, 4),
+        (Does::Resets, 6),
+        (Does::Serves, 7),
+        (Does::Closes, 8),
+    ] {
         world.upstream.set("phi", does);
         let reply = world.chat("ollama-qwen", false).await;
-        assert_eq!(reply.status, 500, "{}", reply.text);
+        assert_eq!(reply.status, if does == Does::Serves { 200 } else { 500 }, "{}", reply.text);
         assert_eq!(world.upstream.seen("phi").len(), sent, "{does:?}");
     }
     world.upstream.set("phi", Does::ServesOnce);
-    for _ in 0..5 {
+    for served in 0..5 {
+        until(|| world.upstream.closed() == served).await;
         let reply = world.chat("ollama-qwen", false).await;
         assert_eq!(reply.status, 200, "a stale idle connection is not the request's fault: {}", reply.text);
     }
+}
+
+#[tokio::test]
+async fn an_upstream_says_until_when_it_is_to_be_left_alone() {
+    let world = World::start(json!({ "fallbacks": [] })).await;
+    world.upstream.set("phi", Does::LimitedFor(40));
+    assert_eq!(world.chat("ollama-qwen", false).await.status, 429);
+    let refused = world.chat("ollama-qwen", false).await;
+    let left: u32 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((30..=40).contains(&left), "{left}");
+    assert_eq!(world.upstream.seen("phi").len(), 1);
 }
 
 #[tokio::test]
@@ -173,16 +193,52 @@ async fn a_deployment_id_reaches_past_the_cooldown() {
 }
 
 #[tokio::test]
-async fn a_whole_request_goes_on_after_its_client_has_left() {
-    let world = World::start(json!({})).await;
-    for model in CLOUD {
-        world.upstream.set(model, Does::Hangs);
+async fn a_request_goes_on_after_its_client_has_left() {
+    for streaming in [false, true] {
+        let world = World::start(json!({})).await;
+        for model in CLOUD {
+            world.upstream.set(model, Does::Hangs);
+        }
+        let request = world.request("POST", "/v1/chat/completions").bearer_auth(crate::wire::KEY);
+        let client = tokio::spawn(request.body(chat("cloud-kimi", streaming).to_string()).send());
+        until(|| !world.upstream.seen("kimi").is_empty()).await;
+        client.abort();
+        until(|| !world.upstream.seen("Qwen3").is_empty()).await;
     }
-    let request = world.request("POST", "/v1/chat/completions").bearer_auth(crate::wire::KEY);
-    let client = tokio::spawn(request.body(chat("cloud-kimi", false).to_string()).send());
-    until(|| !world.upstream.seen("kimi").is_empty()).await;
-    client.abort();
-    until(|| !world.upstream.seen("Qwen3").is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_leaves_is_left_too_and_counts_for_nothing() {
+    let world = World::start(json!({})).await;
+    world.upstream.set("phi", Does::StallsAfterContent);
+    for left in 1..=2 {
+        let request = world.request("POST", "/v1/chat/completions").bearer_auth(crate::wire::KEY);
+        let mut response = request.body(chat("ollama-qwen", true).to_string()).begin().await;
+        assert!(response.next().await.is_some(), "the first piece is there");
+        drop(response);
+        until(|| world.upstream.closed() == left).await;
+    }
+    world.upstream.set("phi", Does::Serves);
+    assert_eq!(world.chat("ollama-qwen", true).await.served().0, Some("id-ollama-qwen"), "not cooled");
+}
+
+#[tokio::test]
+async fn a_timeout_bounds_each_gap_and_not_the_whole() {
+    let limit = DRIP_GAP * 5;
+    let config = |config: &mut Value| {
+        for entry in config["model_list"].as_array_mut().unwrap() {
+            entry["litellm_params"]["timeout"] = limit.as_secs_f64().into();
+        }
+    };
+    let world = World::changed(json!({}), config).await;
+    for model in ["phi", "Qwen3"] {
+        world.upstream.set(model, Does::Drips);
+    }
+    let started = Instant::now();
+    let (whole, stream) = tokio::join!(world.chat("ollama-qwen", false), world.chat("vllm-qwen", true));
+    assert!(started.elapsed() > limit, "longer than one timeout");
+    assert_eq!((whole.status, stream.status), (200, 200), "{} {}", whole.text, stream.text);
+    assert_eq!(stream.events().last(), Some(&"[DONE]"));
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! Settings and request fields that change where a failure leads.
 
+use mocks::gateway::{Gateway, GatewayOptions};
 use serde_json::{Value, json};
 
-use crate::upstream::Does;
-use crate::wire::{Seen, World, chat};
+use crate::upstream::{Does, Upstream};
+use crate::wire::{KEY, Seen, World, chat, config};
 
 const TOO_LONG: &str = r#"{"error": {"message": "This model's maximum context length is 4096 tokens."}}"#;
 const FORBIDDEN: &str =
@@ -235,4 +236,51 @@ async fn a_slash_after_an_address_stays() {
     let vllm = world.chat("vllm-qwen", false).await;
     assert!(vllm.header("x-litellm-model-api-base").unwrap().ends_with("/v1/"));
     assert_eq!(world.upstream.paths("Qwen3"), ["/v1/chat/completions"]);
+}
+
+#[tokio::test]
+async fn a_group_without_a_list_falls_back_to_the_default_one() {
+    let router =
+        json!({ "fallbacks": [{ "cloud-kimi": ["cloud-minimax"] }], "default_fallbacks": ["ollama-qwen"] });
+    let world = World::start(router).await;
+    for model in ["kimi", "Qwen3"] {
+        world.upstream.set(model, Does::Status(400));
+    }
+    assert_eq!(world.chat("cloud-kimi", false).await.served().0, Some("id-cloud-minimax"), "its own list");
+    assert_eq!(world.chat("vllm-qwen", false).await.served().0, Some("id-ollama-qwen"));
+}
+
+#[tokio::test]
+async fn a_retry_policy_of_a_group_is_for_that_group_alone() {
+    let none = json!({ "BadRequestErrorRetries": 0, "InternalServerErrorRetries": 0 });
+    let router = json!({ "fallbacks": [], "allowed_fails": 3, "retry_policy": none,
+        "model_group_retry_policy": { "ollama-qwen": { "BadRequestErrorRetries": 1 } } });
+    let world = World::start(router).await;
+    for (model, group, status, attempts) in
+        [("phi", "ollama-qwen", 400, 2), ("kimi", "cloud-kimi", 400, 1), ("Qwen3", "vllm-qwen", 500, 1)]
+    {
+        world.upstream.set(model, Does::Status(status));
+        assert_eq!(world.chat(group, false).await.status, status);
+        assert_eq!(world.upstream.seen(model).len(), attempts, "{group}");
+    }
+}
+
+#[tokio::test]
+async fn no_secret_of_the_configuration_is_shown() {
+    const SECRET: &str = "hush-hush";
+    let upstream = Upstream::start().await;
+    let router = json!({ "redis_password": SECRET, "redis_url": format!("redis://me:{SECRET}@localhost"),
+        "default_litellm_params": { "api_key": SECRET } });
+    let mut config = config(&upstream, None, router);
+    config["model_list"][0]["litellm_params"]["api_key"] = SECRET.into();
+    config["general_settings"]["master_key"] = KEY.into();
+    let options = GatewayOptions { config, seed: 1, master_key: None, port: 0 };
+    assert!(!format!("{options:?}").contains(SECRET));
+    let world = World { gateway: Gateway::start(options).await.unwrap(), upstream };
+    assert!(!format!("{:?}", world.gateway).contains(SECRET));
+    for page in ["/router/settings", "/get/config/callbacks", "/model/info"] {
+        let seen = world.get(page).await;
+        assert_eq!(seen.status, 200, "{page}");
+        assert!(!seen.text.contains(SECRET), "{page}: {}", seen.text);
+    }
 }

@@ -1,8 +1,9 @@
 //! How streams end, and what falls back.
 
+use mocks::gateway::{Gateway, GatewayOptions};
 use serde_json::{Value, json};
 
-use crate::upstream::Does;
+use crate::upstream::{Does, Upstream};
 use crate::wire::{World, chat};
 
 fn chunk(event: &str) -> Value {
@@ -34,6 +35,11 @@ async fn chunks_have_the_form_of_litellm() {
     let sent = &world.upstream.seen("Qwen3")[0];
     assert_eq!((&sent["max_tokens"], &sent["stream_options"]["include_usage"]), (&json!(8), &json!(true)));
     assert_eq!(sent.get("metadata"), None);
+    // Counts are asked for where the group that was asked for can give them, not where it falls back to one.
+    world.upstream.set("kimi", Does::Status(500));
+    world.upstream.set("minimax", Does::Status(500));
+    world.chat("cloud-kimi", true).await;
+    assert_eq!(world.upstream.seen("Qwen3")[1].get("stream_options"), None);
 }
 
 #[tokio::test]
@@ -110,6 +116,33 @@ async fn an_error_after_content_cools_only_where_its_class_does() {
         assert_eq!(first.events().len(), 2, "{}", first.text);
         let next = world.chat(group, true).await;
         assert_eq!(next.served().0, Some(second));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_succeeds_at_its_end_and_not_before() {
+    let upstream = Upstream::start().await;
+    let member = |model: &str, weight: f64| {
+        json!({ "model_name": "pair", "model_info": { "id": format!("id-{model}") },
+            "litellm_params": { "model": format!("hosted_vllm/{model}"), "weight": weight,
+                "api_base": format!("http://{}/v1", upstream.address) } })
+    };
+    let config = json!({ "model_list": [member("often", 1e12), member("never", 1.0)],
+        "router_settings": { "num_retries": 0, "cooldown_time": 300 } });
+    // Of five, half must have failed at least, and more than half for a cooldown.
+    for (whole, broken, cooled) in [(0, 4, false), (0, 5, true), (2, 3, true), (3, 3, false), (3, 4, true)] {
+        let options = GatewayOptions { config: config.clone(), seed: 1, master_key: None, port: 0 };
+        let world =
+            World { gateway: Gateway::start(options).await.unwrap(), upstream: Upstream::start().await };
+        for (does, times) in [(Does::Serves, whole), (Does::ErrorAfterContent, broken)] {
+            upstream.set("often", does);
+            for _ in 0..times {
+                assert_eq!(world.chat("pair", true).await.served().0, Some("id-often"));
+            }
+        }
+        let next = world.chat("pair", true).await;
+        let expected = if cooled { "id-never" } else { "id-often" };
+        assert_eq!(next.served().0, Some(expected), "{whole} whole, {broken} broken");
     }
 }
 

@@ -3,17 +3,25 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+/// Parts of a dripping reply.
+pub(crate) const DRIPS: usize = 7;
+/// Between two of them.
+pub(crate) const DRIP_GAP: Duration = Duration::from_millis(200);
+
 /// What a model does with a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Does {
     Serves,
     Status(u16),
+    /// 429, with a `Retry-After` that is a date so many seconds ahead.
+    LimitedFor(i64),
     /// An error in words.
     Says(u16, &'static str),
     /// Reads the request and says nothing.
@@ -34,7 +42,12 @@ pub(crate) enum Does {
     Closes,
     /// Reads the request and resets the connection.
     Resets,
-    /// Serves, and closes the connection after it without saying so.
+    /// Serves, in [`DRIPS`] parts with [`DRIP_GAP`] between them.
+    Drips,
+    /// Sends one piece of a stream, and no more until the other side leaves; [`Upstream::closed`] counts those.
+    StallsAfterContent,
+    /// Serves, and closes the connection after it without saying so; [`Upstream::closed`] counts those that the
+    /// other side has closed, too.
     ServesOnce,
 }
 
@@ -43,6 +56,7 @@ struct Script {
     does: HashMap<String, Does>,
     seen: Vec<(String, Value)>,
     paths: Vec<(String, String)>,
+    closed: usize,
 }
 
 /// Listens until dropped.
@@ -83,6 +97,11 @@ impl Upstream {
         script.paths.iter().filter(|(name, _)| name == model).map(|(_, path)| path.clone()).collect()
     }
 
+    /// Connections closed from both sides after [`Does::ServesOnce`] and [`Does::StallsAfterContent`].
+    pub(crate) fn closed(&self) -> usize {
+        self.script.lock().unwrap().closed
+    }
+
     /// Bodies of the requests for a model, in order.
     pub(crate) fn seen(&self, model: &str) -> Vec<Value> {
         let script = self.script.lock().unwrap();
@@ -108,13 +127,29 @@ async fn serve(mut stream: TcpStream, script: Arc<Mutex<Script>>) {
             return;
         }
         if does == Does::Resets {
-            socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         }
         if matches!(does, Does::Resets | Does::Closes) {
             return;
         }
         let (reply, keep) = reply(does, &model, streaming, path == "/api/chat");
-        if stream.write_all(reply.as_bytes()).await.is_err() || !keep || does == Does::ServesOnce {
+        let parts = if does == Does::Drips { DRIPS } else { 1 };
+        let mut gaps = tokio::time::interval(DRIP_GAP);
+        for part in reply.as_bytes().chunks(reply.len().div_ceil(parts)) {
+            gaps.tick().await;
+            if stream.write_all(part).await.is_err() {
+                return;
+            }
+        }
+        if !keep {
+            return;
+        }
+        if matches!(does, Does::ServesOnce | Does::StallsAfterContent) {
+            if does == Does::ServesOnce {
+                let _ = stream.shutdown().await;
+            }
+            let _ = stream.read(&mut [0; 1]).await;
+            script.lock().unwrap().closed += 1;
             return;
         }
     }
@@ -156,6 +191,11 @@ fn chunked(pieces: &[String], complete: bool) -> String {
 /// The bytes of a reply, and whether the connection goes on.
 fn reply(does: Does, model: &str, streaming: bool, ollama: bool) -> (String, bool) {
     match does {
+        Does::LimitedFor(seconds) => {
+            let date = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+            let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT");
+            return (format!("HTTP/1.1 429 X\r\nretry-after: {date}\r\ncontent-length: 2\r\n\r\n{{}}"), true);
+        }
         Does::Says(status, text) => return (whole(status, text), true),
         Does::Status(status) => return (whole(status, r#"{"error": "boom"}"#), true),
         Does::Babbles if !streaming => return (whole(200, "<html>"), true),
@@ -196,6 +236,7 @@ fn reply(does: Does, model: &str, streaming: bool, ollama: bool) -> (String, boo
     match does {
         Does::BreaksBeforeContent => (chunked(&[], false), false),
         Does::BreaksAfterContent => (chunked(&all[..1], false), false),
+        Does::StallsAfterContent => (chunked(&all[..1], false), true),
         Does::EndsEarly => (chunked(&all[..2], true), true),
         Does::ErrorAfterContent => (
             chunked(&[all[0].clone(), frame(json!({ "error": { "message": "oops", "code": 500 } }))], true),

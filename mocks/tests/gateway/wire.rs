@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use mocks::gateway::{Gateway, GatewayOptions};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::upstream::Upstream;
 
@@ -53,6 +54,21 @@ pub(crate) struct Call {
     body: String,
 }
 
+/// A reply that is still being read.
+pub(crate) struct Begun {
+    body: hyper::body::Incoming,
+    _sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+    _connection: AbortOnDropHandle<()>,
+}
+
+impl Begun {
+    /// The next piece, within ten seconds.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        let frame = tokio::time::timeout(Duration::from_secs(10), self.body.frame()).await;
+        frame.expect("a piece in ten seconds")?.ok()?.into_data().ok()
+    }
+}
+
 impl Call {
     pub(crate) fn new(url: &str, method: &str, path: &str) -> Self {
         let authority = url.strip_prefix("http://").unwrap().to_owned();
@@ -77,6 +93,16 @@ impl Call {
     /// The whole reply, within ten seconds; an error if the connection broke before its headers.
     pub(crate) async fn send(self) -> Result<Seen, hyper::Error> {
         tokio::time::timeout(Duration::from_secs(10), self.exchange()).await.expect("a reply in ten seconds")
+    }
+
+    /// The start of a reply whose body is read piece by piece; dropping it leaves.
+    pub(crate) async fn begin(self) -> Begun {
+        let stream = TcpStream::connect(&self.authority).await.unwrap();
+        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
+        let connection = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
+        let request = self.request.body(Full::new(Bytes::from(self.body))).unwrap();
+        let body = sender.send_request(request).await.unwrap().into_body();
+        Begun { body, _sender: sender, _connection: connection }
     }
 
     async fn exchange(self) -> Result<Seen, hyper::Error> {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::prices::price;
 use super::routing::{check_fallback_targets, class_limits, router_settings};
 use super::section::{Read, Section};
 use super::{BearsOn, ConfigError, Deployment, GatewayConfig, Provider, Unsupported};
@@ -58,6 +59,7 @@ fn deployments(root: &mut Section<'_>, unsupported: &mut Vec<Unsupported>) -> Re
         }
         deployments.push(deployment);
     }
+    price(&mut deployments);
     Ok(deployments)
 }
 
@@ -113,6 +115,8 @@ fn deployment(mut entry: Section<'_>, unsupported: &mut Vec<Unsupported>) -> Rea
         model,
         provider,
         upstream_model,
+        // Depends on the others, too.
+        priced: false,
         api_base,
         api_key,
         cooldown_time,

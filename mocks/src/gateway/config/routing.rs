@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::section::{Read, Section};
 use super::{
@@ -75,11 +75,26 @@ pub(super) fn router_settings(
             stream: router.is_whole("stream_timeout"),
             request: litellm.is_whole("request_timeout"),
         },
-        written: router.keys.cloned().unwrap_or_default(),
+        written: router.keys.map(without_secrets).unwrap_or_default(),
     };
     router.report_unknown(None, unsupported);
     litellm.report_unknown(None, unsupported);
     Ok(settings)
+}
+
+/// Settings with each text hidden whose key says that it is a password, a key or an address that may hold one. LiteLLM
+/// shows them; the mock acts upon none of them.
+fn without_secrets(settings: &Map<String, Value>) -> Map<String, Value> {
+    const SECRETS: [&str; 5] = ["password", "secret", "token", "key", "url"];
+    let shown = |(key, value): (&String, &Value)| {
+        let value = match value {
+            Value::String(_) if SECRETS.iter().any(|end| key.ends_with(end)) => "***".into(),
+            Value::Object(inner) if key == "default_litellm_params" => without_secrets(inner).into(),
+            other => other.clone(),
+        };
+        (key.clone(), value)
+    };
+    settings.iter().map(shown).collect()
 }
 
 /// The router's value, else that of `litellm_settings`; both are checked.

@@ -90,6 +90,7 @@ async fn answered(shared: Arc<Shared>, checked: Checked) -> Response<Body> {
     let done = if ends_with_client { AbortOnDropHandle::new(work).await } else { work.await };
     match done {
         Ok(Some(response)) => response,
+        Err(broken) if broken.is_panic() => internal_error(),
         _ => proxy_error(503, "the gateway is shutting down", "internal_server_error", Value::Null),
     }
 }
@@ -118,7 +119,7 @@ fn fields(headers: &HeaderMap, bytes: &Bytes) -> Result<Map<String, Value>, Refu
 fn checked(
     shared: &Shared,
     headers: &HeaderMap,
-    body: Map<String, Value>,
+    mut body: Map<String, Value>,
     in_path: Option<String>,
 ) -> Result<Checked, Refusal> {
     let call_id = header_text(headers, "x-litellm-call-id").unwrap_or_else(|| shared.ids.uuid());
@@ -159,7 +160,18 @@ fn checked(
         include_usage: body.get("stream_options").and_then(|options| options.get("include_usage"))
             == Some(&Value::Bool(true)),
     };
+    if walk.asks_for_usage(&shared.config) {
+        ask_for_usage(&mut body);
+    }
     Ok(Checked { walk, asked, streaming, body })
+}
+
+fn ask_for_usage(body: &mut Map<String, Value>) {
+    let options = body.entry("stream_options").or_insert_with(|| json!({}));
+    if !options.is_object() {
+        *options = json!({});
+    }
+    options["include_usage"] = true.into();
 }
 
 fn bad_request(message: &str, param: Value) -> Refusal {

@@ -60,8 +60,8 @@ pub(super) async fn page(shared: &Shared, query: &Query) -> Response<Body> {
     }
     let status = if targeted && healthy.is_empty() { 503 } else { 200 };
     let body = json!({
+        "healthy_endpoints": &healthy, "unhealthy_endpoints": &unhealthy,
         "healthy_count": healthy.len(), "unhealthy_count": unhealthy.len(),
-        "healthy_endpoints": healthy, "unhealthy_endpoints": unhealthy,
     });
     json_reply(status, &body)
 }

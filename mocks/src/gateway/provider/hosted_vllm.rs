@@ -2,25 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
+use super::params::is_gateways_own;
 use super::{Chunk, Completion};
 use crate::gateway::config::{Deployment, Provider};
 use crate::gateway::failure::{ErrorClass, Failure, SeenIn};
 
-/// Keys of a chat request that are the gateway's own and never go upstream.
-const GATEWAY_KEYS: [&str; 11] = [
-    "model",
-    "messages",
-    "stream",
-    "stream_options",
-    "metadata",
-    "timeout",
-    "stream_timeout",
-    "num_retries",
-    "fallbacks",
-    "disable_fallbacks",
-    "include_fallback_errors",
-];
-
+/// Fields of a request's body that are written anew.
+const WRITTEN: [&str; 3] = ["model", "messages", "stream"];
 /// Fields of a message that LiteLLM knows, in its order.
 const MESSAGE_FIELDS: [&str; 8] =
     ["content", "role", "tool_calls", "function_call", "audio", "images", "reasoning_content", "annotations"];
@@ -42,12 +30,8 @@ pub(super) fn body(
     body.insert("model".into(), deployment.upstream_model.as_str().into());
     body.insert("messages".into(), request.get("messages").cloned().unwrap_or_else(|| json!([])));
     body.insert("stream".into(), streaming.into());
-    if streaming {
-        // Asked for on every stream; the client sees the counts only if it asked too.
-        body.insert("stream_options".into(), json!({ "include_usage": true }));
-    }
     for (key, value) in deployment.default_params.iter().chain(request) {
-        if !GATEWAY_KEYS.contains(&key.as_str()) && !value.is_null() {
+        if !WRITTEN.contains(&key.as_str()) && !is_gateways_own(key) && !value.is_null() {
             body.insert(key.clone(), value.clone());
         }
     }
@@ -109,12 +93,24 @@ fn choice(index: usize, choice: &Value) -> Value {
         reason => reason,
     };
     let unknown = choice.as_object().map(|choice| others(choice, &CHOICE_FIELDS)).unwrap_or_default();
-    json!({
-        "finish_reason": finish_reason,
-        "index": index,
-        "message": message,
-        "provider_specific_fields": unknown,
-    })
+    let mut written = json!({ "finish_reason": finish_reason, "index": index, "message": message });
+    if let Some(said) = choice.get("logprobs").filter(|said| !said.is_null()) {
+        written["logprobs"] = without_nulls(said);
+    }
+    written["provider_specific_fields"] = unknown.into();
+    written
+}
+
+/// A value as LiteLLM writes what it has read itself: what is null is left out.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let said = fields.iter().filter(|(_, value)| !value.is_null());
+            said.map(|(key, value)| (key.clone(), without_nulls(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        scalar => scalar.clone(),
+    }
 }
 
 fn others(fields: &Map<String, Value>, known: &[&str]) -> Map<String, Value> {
@@ -168,6 +164,7 @@ pub fn chunk(data: &str) -> Result<Option<Chunk>, Failure> {
     Ok(Some(Chunk::Delta {
         id: reply.get("id").and_then(Value::as_str).map(str::to_owned),
         delta,
+        logprobs: choice.get("logprobs").filter(|said| !said.is_null()).map(without_nulls),
         finish_reason: choice.get("finish_reason").and_then(Value::as_str).map(str::to_owned),
         usage,
     }))

@@ -42,6 +42,8 @@ pub enum Chunk {
         id: Option<String>,
         /// `delta` as the client gets it.
         delta: Map<String, Value>,
+        /// `logprobs` of the piece, if it has any.
+        logprobs: Option<Value>,
         /// Set on the last piece.
         finish_reason: Option<String>,
         /// Token counts, where they come with the piece.
@@ -394,7 +396,7 @@ fn describe(error: &TransportError) -> String {
              WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)]",
             redacted(host)
         ),
-        TransportError::Disconnected => "Server disconnected".to_owned(),
+        TransportError::Disconnected | TransportError::NotSent => "Server disconnected".to_owned(),
         TransportError::Truncated { received, expected: Some(expected) } => format!(
             "Response payload is not completed: <ContentLengthError: 400, message='Not enough data to satisfy content \
              length header (received {received} of {expected} bytes).'>"

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::params::beyond_openai;
 use super::{Chunk, Completion, param};
 use crate::gateway::config::{Deployment, Provider};
 use crate::gateway::failure::{ErrorClass, Failure};
@@ -31,6 +32,9 @@ pub(super) fn body(
             options.insert(ollama.to_owned(), value.clone());
         }
     }
+    for (name, value) in beyond_openai(request) {
+        options.insert(name.clone(), value.clone());
+    }
     let mut body = Map::new();
     body.insert("model".into(), deployment.upstream_model.as_str().into());
     body.insert("messages".into(), messages.into());
@@ -58,7 +62,7 @@ fn message(message: &Value) -> Value {
         }
         _ => String::new(),
     };
-    let role = message.get("role").cloned().unwrap_or_else(|| "user".into());
+    let role = message.get("role").cloned().unwrap_or_else(|| "assistant".into());
     let mut translated = json!({ "role": role, "content": content, "images": images });
     if let Some(calls) = message.get("tool_calls").and_then(Value::as_array) {
         translated["tool_calls"] = calls.iter().map(from_openai_call).collect();
@@ -166,6 +170,7 @@ pub fn chunk(line: &str) -> Result<Option<Chunk>, Failure> {
     Ok(Some(Chunk::Delta {
         id: None,
         delta,
+        logprobs: None,
         finish_reason: done.then(|| finish_reason(&reply, has_calls)),
         usage: done.then(|| usage(&reply)),
     }))

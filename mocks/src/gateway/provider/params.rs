@@ -33,6 +33,80 @@ const UNKNOWN_TO_OLLAMA: [&str; 19] = [
 const UNKNOWN_TO_VLLM: [&str; 3] =
     ["verbosity", "include_server_side_tool_invocations", "context_management"];
 
+/// Fields of a chat request that LiteLLM keeps for itself.
+const GATEWAYS_OWN: [&str; 30] = [
+    "additional_drop_params",
+    "allowed_openai_params",
+    "cache",
+    "caching",
+    "content_policy_fallbacks",
+    "context_window_fallbacks",
+    "disable_fallbacks",
+    "drop_params",
+    "extra_headers",
+    "fallbacks",
+    "guardrails",
+    "include_fallback_errors",
+    "litellm_call_id",
+    "litellm_metadata",
+    "litellm_session_id",
+    "litellm_trace_id",
+    "max_fallbacks",
+    "max_retries",
+    "metadata",
+    "mock_response",
+    "mock_timeout",
+    "no-log",
+    "num_retries",
+    "order",
+    "request_timeout",
+    "stream_timeout",
+    "tags",
+    "timeout",
+    "ttl",
+    "user",
+];
+/// OpenAI's parameters that Ollama has a word for, or that LiteLLM drops in silence.
+const KNOWN_TO_OLLAMA: [&str; 16] = [
+    "model",
+    "messages",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "frequency_penalty",
+    "seed",
+    "stop",
+    "tools",
+    "tool_choice",
+    "functions",
+    "response_format",
+    "reasoning_effort",
+];
+
+/// Whether a field of a chat request never goes upstream.
+pub(super) fn is_gateways_own(name: &str) -> bool {
+    GATEWAYS_OWN.contains(&name)
+}
+
+/// What a request says beyond OpenAI's parameters, and what of those it allows itself: Ollama gets it as options.
+pub(super) fn beyond_openai(body: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
+    let allowed = allowed(body);
+    body.iter().filter(move |(name, value)| {
+        let name = name.as_str();
+        let is_openais = KNOWN_TO_OLLAMA.contains(&name) || UNKNOWN_TO_OLLAMA.contains(&name);
+        !value.is_null() && !is_gateways_own(name) && (!is_openais || allowed.contains(&name))
+    })
+}
+
+/// What a request says that its upstream knows after all.
+fn allowed(body: &Map<String, Value>) -> Vec<&str> {
+    let names = body.get("allowed_openai_params").and_then(Value::as_array);
+    names.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
 /// The body without what the dialect does not know.
 ///
 /// # Errors
@@ -47,11 +121,7 @@ pub fn known<'a>(
         Provider::OllamaChat => &UNKNOWN_TO_OLLAMA,
         Provider::HostedVllm => &UNKNOWN_TO_VLLM,
     };
-    let allowed: Vec<&str> = body
-        .get("allowed_openai_params")
-        .and_then(Value::as_array)
-        .map(|names| names.iter().filter_map(Value::as_str).collect())
-        .unwrap_or_default();
+    let allowed = allowed(body);
     let is_set = |name: &&str| match body.get(*name) {
         None | Some(Value::Null) => false,
         // One answer is what any upstream gives.
@@ -110,5 +180,34 @@ mod tests {
         let allowed = object(json!({ "n": 2, "allowed_openai_params": ["n"] }));
         assert_eq!(*known(ollama, &allowed, false).unwrap(), allowed);
         assert!(known(vllm, &object(json!({ "verbosity": "low" })), false).is_err());
+    }
+    #[test]
+    fn what_is_the_gateways_own_goes_nowhere_and_the_rest_is_passed_on() {
+        let config = GatewayConfig::from_value(&json!({ "model_list": [
+            { "model_name": "o", "litellm_params": { "model": "ollama_chat/m", "api_base": "http://h" } },
+            { "model_name": "v", "litellm_params": { "model": "hosted_vllm/m", "api_base": "http://h" } },
+        ] }))
+        .unwrap();
+        let asked = json!({ "model": "x", "messages": [], "max_fallbacks": 1, "request_timeout": 9, "drop_params": true,
+            "context_window_fallbacks": [], "content_policy_fallbacks": [], "allowed_openai_params": ["n"], "user": "me",
+            "tags": [], "metadata": {}, "n": 2, "seed": 7, "unknown": { "a": 1 }, "nothing": null });
+        let sent = |deployment| {
+            let request =
+                crate::gateway::provider::request(deployment, asked.as_object().unwrap(), false).unwrap();
+            serde_json::from_slice::<Value>(&request.body).unwrap()
+        };
+        let [ollama, vllm] = &config.deployments[..] else { panic!("two") };
+        let options = json!({ "n": 2, "seed": 7, "unknown": { "a": 1 } });
+        assert_eq!(
+            sent(ollama),
+            json!({ "model": "m", "messages": [], "stream": false, "options": options })
+        );
+        let mut expected = options;
+        expected.as_object_mut().unwrap().extend([
+            ("model".into(), "m".into()),
+            ("messages".into(), json!([])),
+            ("stream".into(), false.into()),
+        ]);
+        assert_eq!(sent(vllm), expected);
     }
 }

@@ -6,8 +6,20 @@ use std::time::Duration;
 use super::lists::is_of_the_prompt;
 use super::target::{self, Target};
 use super::{CooldownMemory, Failure, GatewayConfig, Over, RequestWalk, provider};
+use crate::gateway::config::Provider;
 
 impl RequestWalk {
+    /// Whether token counts are asked for on the caller's behalf: of streams whose model, as it was addressed, is one
+    /// of OpenAI-compatible servers alone. A deployment's id says nothing of its model.
+    #[must_use]
+    pub fn asks_for_usage(&self, config: &GatewayConfig) -> bool {
+        let members = self.requested.members(config);
+        let is_openais = |index: &usize| config.deployments[*index].provider == Provider::HostedVllm;
+        self.streaming
+            && !matches!(self.requested, Target::Deployment { .. })
+            && members.iter().all(is_openais)
+    }
+
     /// With `enable_weighted_failover` the group's other healthy deployments come before its list.
     pub(super) fn fail_over_within(
         &mut self,
