@@ -47,12 +47,12 @@ impl Labels {
 
     /// `text` with everything replaced that must differ.
     pub(crate) fn normal(&self, text: &str) -> String {
-        let mut text = self.own_cooled(text);
+        // Ids first: the digits of a port may stand in one.
+        let mut text = uuids(&addresses(&self.own_cooled(text)));
         for (name, label) in &self.names {
             text = text.replace(name, label);
         }
-        let text = times_taken(&text);
-        uuids(&addresses(&text))
+        times_taken(&text)
     }
 
     /// Leaves of each list of cooled deployments only those of this cell.

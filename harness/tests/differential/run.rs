@@ -162,6 +162,8 @@ async fn warm_up(pair: &Pair, cells: &[Cell]) {
         for _ in 0..5 {
             pair.ask(Side::Real, &Ask::chat_with(&cell.group("first"), cell.streaming, &alone)).await;
         }
+        // The way past a group that is cooled by now.
+        pair.ask(Side::Real, &Ask::chat_with(&cell.group("first"), cell.streaming, &once)).await;
         pair.ask(Side::Real, &Ask::chat(&cell.group("second"), cell.streaming)).await;
     }
 }

@@ -323,11 +323,13 @@ fn pieces(script: &Script) -> Vec<String> {
                     "model": "Qwen3", "choices": choices })
             };
             let delta = |delta: Value| json!([{ "index": 0, "delta": delta, "logprobs": null, "finish_reason": null }]);
+            let mut with_logprobs = delta(json!({ "content": " ok" }));
+            with_logprobs[0]["logprobs"] = logprobs();
             let mut usage = event(json!([]));
             usage["usage"] = json!({ "prompt_tokens": 11, "total_tokens": 18, "completion_tokens": 7 });
             let events = [
                 event(delta(json!({ "role": "assistant", "content": script.marker }))),
-                event(delta(json!({ "content": " ok" }))),
+                event(with_logprobs),
                 event(
                     json!([{ "index": 0, "delta": {}, "logprobs": null, "finish_reason": "stop", "stop_reason": null }]),
                 ),
@@ -339,6 +341,10 @@ fn pieces(script: &Script) -> Vec<String> {
     }
 }
 
+fn logprobs() -> Value {
+    json!({ "content": [{ "token": " ok", "logprob": -0.25, "bytes": null, "top_logprobs": [] }] })
+}
+
 fn healthy_body(script: &Script) -> Value {
     let content = format!("{} ok", script.marker);
     match script.provider {
@@ -347,7 +353,7 @@ fn healthy_body(script: &Script) -> Value {
             "prompt_eval_count": 11, "eval_count": 7, "total_duration": 1 }),
         Provider::HostedVllm => {
             json!({ "id": "chatcmpl-upstream", "object": "chat.completion", "created": 1_700_000_000,
-            "model": "Qwen3", "choices": [{ "index": 0, "logprobs": null, "finish_reason": "stop", "stop_reason": null,
+            "model": "Qwen3", "choices": [{ "index": 0, "logprobs": logprobs(), "finish_reason": "stop", "stop_reason": null,
                 "message": { "role": "assistant", "content": content, "refusal": null, "annotations": null, "audio": null,
                     "function_call": null, "tool_calls": [], "reasoning_content": null }, "token_ids": null }],
             "service_tier": null, "system_fingerprint": null, "prompt_logprobs": null, "kv_transfer_params": null,

@@ -132,13 +132,13 @@ impl SseWriter {
         match chunk {
             Chunk::Done => self.close(),
             Chunk::Usage(usage) => self.usage = Some(usage),
-            Chunk::Delta { id, delta, finish_reason, usage } => {
+            Chunk::Delta { id, delta, logprobs, finish_reason, usage } => {
                 self.usage = usage.or_else(|| self.usage.take());
                 // Ollama's stream has no ids: the gateway makes a new one for every chunk.
                 let id = id.unwrap_or_else(|| self.ids.uuid());
                 let opens = !self.started && self.provider == Provider::HostedVllm;
                 if !delta.is_empty() || opens {
-                    self.delta(id.clone(), delta);
+                    self.delta(id.clone(), delta, logprobs);
                 }
                 if let Some(reason) = finish_reason {
                     self.finish(id, reason);
@@ -150,7 +150,7 @@ impl SseWriter {
         }
     }
 
-    fn delta(&mut self, id: String, mut delta: Map<String, Value>) {
+    fn delta(&mut self, id: String, mut delta: Map<String, Value>, logprobs: Option<Value>) {
         if !self.started {
             self.started = true;
             let mut opening = Map::new();
@@ -161,7 +161,17 @@ impl SseWriter {
         self.last_id = id;
         let text = delta.get("content").and_then(Value::as_str).unwrap_or_default();
         self.reply_chars = self.reply_chars.saturating_add(text.chars().count());
-        let event = self.event(json!([{ "index": 0, "delta": delta }]));
+        let event = match logprobs {
+            None => self.event(json!([{ "index": 0, "delta": delta }])),
+            // What LiteLLM does not write by hand has another order.
+            Some(logprobs) => json!({
+                "id": self.last_id,
+                "created": self.created,
+                "model": self.model,
+                "object": "chat.completion.chunk",
+                "choices": [{ "index": 0, "delta": delta, "logprobs": logprobs }],
+            }),
+        };
         self.push(&event);
     }
 

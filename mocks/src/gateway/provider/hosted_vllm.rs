@@ -93,12 +93,24 @@ fn choice(index: usize, choice: &Value) -> Value {
         reason => reason,
     };
     let unknown = choice.as_object().map(|choice| others(choice, &CHOICE_FIELDS)).unwrap_or_default();
-    json!({
-        "finish_reason": finish_reason,
-        "index": index,
-        "message": message,
-        "provider_specific_fields": unknown,
-    })
+    let mut written = json!({ "finish_reason": finish_reason, "index": index, "message": message });
+    if let Some(said) = choice.get("logprobs").filter(|said| !said.is_null()) {
+        written["logprobs"] = without_nulls(said);
+    }
+    written["provider_specific_fields"] = unknown.into();
+    written
+}
+
+/// A value as LiteLLM writes what it has read itself: what is null is left out.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let said = fields.iter().filter(|(_, value)| !value.is_null());
+            said.map(|(key, value)| (key.clone(), without_nulls(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        scalar => scalar.clone(),
+    }
 }
 
 fn others(fields: &Map<String, Value>, known: &[&str]) -> Map<String, Value> {
@@ -152,6 +164,7 @@ pub fn chunk(data: &str) -> Result<Option<Chunk>, Failure> {
     Ok(Some(Chunk::Delta {
         id: reply.get("id").and_then(Value::as_str).map(str::to_owned),
         delta,
+        logprobs: choice.get("logprobs").filter(|said| !said.is_null()).map(without_nulls),
         finish_reason: choice.get("finish_reason").and_then(Value::as_str).map(str::to_owned),
         usage,
     }))

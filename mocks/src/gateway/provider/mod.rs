@@ -42,6 +42,8 @@ pub enum Chunk {
         id: Option<String>,
         /// `delta` as the client gets it.
         delta: Map<String, Value>,
+        /// `logprobs` of the piece, if it has any.
+        logprobs: Option<Value>,
         /// Set on the last piece.
         finish_reason: Option<String>,
         /// Token counts, where they come with the piece.

@@ -170,6 +170,7 @@ pub fn chunk(line: &str) -> Result<Option<Chunk>, Failure> {
     Ok(Some(Chunk::Delta {
         id: None,
         delta,
+        logprobs: None,
         finish_reason: done.then(|| finish_reason(&reply, has_calls)),
         usage: done.then(|| usage(&reply)),
     }))

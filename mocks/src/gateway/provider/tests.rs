@@ -57,3 +57,15 @@ fn a_cut_reply_tells_what_came_of_it() {
     assert!(cut(Some(9)).contains("(received 3 of 9 bytes)"), "{}", cut(Some(9)));
     assert!(cut(None).contains("TransferEncodingError"), "{}", cut(None));
 }
+
+#[test]
+fn log_probabilities_of_vllm_are_kept_without_their_nulls() {
+    let said = json!({ "content": [{ "token": "a", "logprob": -0.5, "bytes": null, "top_logprobs": [] }] });
+    let kept = json!({ "content": [{ "token": "a", "logprob": -0.5, "top_logprobs": [] }] });
+    let body = json!({ "choices": [{ "logprobs": said, "message": { "content": "a" } }] });
+    let completion = hosted_vllm::completion(body.to_string().as_bytes()).unwrap();
+    assert_eq!(completion.choices[0]["logprobs"], kept);
+    let event = json!({ "choices": [{ "logprobs": said, "delta": { "content": "a" } }] });
+    let Ok(Some(Chunk::Delta { logprobs, .. })) = hosted_vllm::chunk(&event.to_string()) else { panic!() };
+    assert_eq!(logprobs, Some(kept));
+}
