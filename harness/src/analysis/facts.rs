@@ -33,6 +33,8 @@ pub struct RunFacts {
     pub last_us: u64,
     /// Findings of the run itself.
     pub found: Vec<String>,
+    /// What a person types to undo changes of a cluster that were not seen undone, by fault.
+    pub undo_commands: BTreeMap<u32, Vec<String>>,
 }
 
 /// One mode.
@@ -48,6 +50,8 @@ pub struct Mode {
     pub voided: Vec<String>,
     /// What others changed while it went on.
     pub drifts: Vec<Drift>,
+    /// What others changed while it came back.
+    pub drifts_after: Vec<Drift>,
     /// All faults in effect in this mode, inherited ones first.
     pub faults: Vec<FaultFacts>,
     /// Start of the judged window.
@@ -108,6 +112,8 @@ pub struct FaultFacts {
     pub left_alone: Option<String>,
     /// Last evidence of up, first evidence of down.
     pub effective: Option<Span>,
+    /// The lower end of `effective` before old connections were gone: from then on a probe may have met the fault.
+    pub first_effect_us: Option<u64>,
     /// When heal was called.
     pub heal_called_us: Option<u64>,
     /// Last evidence of down, first completion.
@@ -158,12 +164,17 @@ impl FaultFacts {
         self.looks.iter().find(|look| !look.up && look.done_us >= called)
     }
 
-    fn bracket(&self) -> Option<Span> {
+    /// The earliest moment at which it can have been in effect for new connections.
+    fn first_effect(&self) -> Option<u64> {
         let (called, _) = self.injected?;
         let first = self.first_seen()?;
         // It cannot have been in effect before it was called.
-        let earliest = first.previous_sent_us.unwrap_or(called).max(called);
-        let (lo, hi) = (earliest.min(first.done_us), first.done_us);
+        Some(first.previous_sent_us.unwrap_or(called).max(called).min(first.done_us))
+    }
+
+    fn bracket(&self) -> Option<Span> {
+        let first = self.first_seen()?;
+        let (lo, hi) = (self.first_effect()?, first.done_us);
         // While old connections still work, the gateway does not feel it.
         let (last_seen, gone) = self.connections_gone.as_ref().map_or((0, 0), |(span, _)| *span);
         Some((lo.max(last_seen), hi.max(gone)))
@@ -206,6 +217,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         baseline_broken: None,
         voided: Vec::new(),
         drifts: Vec::new(),
+        drifts_after: Vec::new(),
         faults: Vec::new(),
         hold_from_us: None,
         hold_ended_us: None,
@@ -227,6 +239,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
             ended: None,
             last_us: entries.last().map_or(0, |entry| entry.at_us),
             found: Vec::new(),
+            undo_commands: BTreeMap::new(),
         },
         names: names(start),
         faults: BTreeMap::new(),
@@ -278,10 +291,11 @@ impl Gatherer {
 
     fn take(&mut self, at_us: u64, event: &Event) {
         match event {
-            Event::RunStarted(_)
-            | Event::WarmedUp { .. }
-            | Event::HealIntended { .. }
-            | Event::MutationIntended { .. } => {}
+            Event::RunStarted(_) | Event::WarmedUp { .. } | Event::HealIntended { .. } => {}
+            Event::MutationIntended { fault, undo, .. } => {
+                // The last is undone first.
+                self.run.undo_commands.entry(*fault).or_default().insert(0, undo.clone());
+            }
             Event::GatewayStarted(gateway) => {
                 self.names.by_upstream_model.extend(gateway.names.clone());
                 self.run.gateway = Some(gateway.clone());
@@ -374,6 +388,9 @@ impl Gatherer {
                 self.fault(*fault, |facts| facts.flaw = Some(flaw));
             }
             Event::FaultHealed { fault, called_us, read_back, .. } => {
+                if *read_back {
+                    self.run.undo_commands.remove(fault);
+                }
                 self.fault(*fault, |facts| {
                     facts.heal_called_us = Some(*called_us);
                     if !read_back {
@@ -435,6 +452,7 @@ impl Gatherer {
     fn finish(mut self) -> RunFacts {
         for facts in self.faults.values_mut() {
             facts.effective = facts.bracket();
+            facts.first_effect_us = facts.first_effect();
         }
         for calls in self.calls.values_mut() {
             calls.sort_by_key(|call| call.received_us);
@@ -452,10 +470,14 @@ impl Gatherer {
             let (from, to) = (mode.started_us.unwrap_or(u64::MAX), mode.ended_us.unwrap_or(u64::MAX));
             let heals = mode.faults.iter().filter_map(|fault| fault.heal_called_us);
             mode.heal_called_us = heals.filter(|healed| (from..=to).contains(healed)).min();
-            // What changes after the heal is called touches nothing that is judged.
             let until = mode.heal_called_us.unwrap_or(to);
-            mode.drifts =
-                self.drifts.iter().filter(|drift| (from..until).contains(&drift.seen_us)).cloned().collect();
+            let (here, after): (Vec<Drift>, Vec<Drift>) = self
+                .drifts
+                .iter()
+                .filter(|drift| (from..to).contains(&drift.seen_us))
+                .cloned()
+                .partition(|drift| drift.seen_us < until);
+            (mode.drifts, mode.drifts_after) = (here, after);
             mode.probes.sort_by_key(|probe| (probe.record.intended_us, probe.record.id.clone()));
             for probe in &mut mode.probes {
                 explain(probe, self.calls.get(&probe.record.id).map_or(&[][..], Vec::as_slice), &self.names);

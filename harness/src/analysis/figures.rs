@@ -201,6 +201,13 @@ impl Mode {
         own.map(|fault| fault.effective).collect::<Option<Vec<Span>>>()?.into_iter().max_by_key(|(_, hi)| *hi)
     }
 
+    /// From when on a probe may have met the latest of the mode's own faults, also on its way to a new connection only.
+    fn felt_from_us(&self) -> Option<u64> {
+        self.moved()?;
+        let own = self.faults.iter().filter(|fault| !fault.inherited);
+        own.max_by_key(|fault| fault.effective.map(|(_, hi)| hi))?.first_effect_us
+    }
+
     /// When the component behind a route's primary was healed in this mode, or the last component if that
     /// one was not down; `None` without a heal that was seen.
     fn healed_for(&self, planned: &PlannedRoute) -> Option<Span> {
@@ -253,8 +260,8 @@ fn phase(mode: &Mode, planned: &PlannedRoute, probe: &Probe) -> Phase {
     if record.intended_us >= from {
         return Phase::Judged;
     }
-    match mode.moved() {
-        Some((earliest, _)) if record.ended_us >= earliest => Phase::InFlight,
+    match mode.felt_from_us() {
+        Some(earliest) if record.ended_us >= earliest => Phase::InFlight,
         Some(_) | None => Phase::Baseline,
     }
 }

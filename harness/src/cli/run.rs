@@ -52,13 +52,15 @@ pub(super) fn run(arguments: RunArguments, quiet: bool) -> ExitStatus {
         Ok(Err(error)) => {
             printer::tell(&format!("error: {error}"));
             match error {
-                RunError::JournalLost { left, .. } if !left.is_empty() => ExitStatus::NotRestored,
+                RunError::JournalLost { left, .. } | RunError::Report { left, .. } if !left.is_empty() => {
+                    ExitStatus::NotRestored
+                }
                 // A person's mistake in a file or its surroundings, before anything was touched.
                 RunError::Config { .. } | RunError::NoKey { .. } => ExitStatus::Usage,
                 RunError::Directory { .. }
                 | RunError::Journal(_)
                 | RunError::JournalLost { .. }
-                | RunError::Report(_) => ExitStatus::Inconclusive,
+                | RunError::Report { .. } => ExitStatus::Inconclusive,
             }
         }
         Err(error) => {

@@ -67,6 +67,8 @@ pub(super) struct Conductor {
     /// From when old connections were gone, too.
     pub(super) effective_us: u64,
     pub(super) chance: ChaCha8Rng,
+    /// Faults whose undo failed when it was tried last.
+    pub(super) failed: BTreeMap<u32, String>,
     pub(super) left: Vec<String>,
 }
 
@@ -95,6 +97,7 @@ impl Conductor {
             journaled_calls: std::collections::BTreeSet::new(),
             effective_us: 0,
             chance,
+            failed: BTreeMap::new(),
             left: Vec::new(),
         }
     }
@@ -118,12 +121,16 @@ impl Conductor {
         for component in self.environment.components.keys() {
             match self.target.is_healed(component).await {
                 Ok(true) => {}
-                Ok(false) => self.left.push(format!("{component} is not as it was before the run")),
+                Ok(false) => {
+                    let commands = self.target.undo_commands(component).join("; ");
+                    self.left.push(format!("{component} is not as it was before the run{commands}"));
+                }
                 Err(error) => self.left.push(format!(
                     "it cannot be told whether {component} is as it was before the run: {error}"
                 )),
             }
         }
+        self.left.extend(std::mem::take(&mut self.failed).into_values());
         self.left.dedup();
         (self.left.is_empty(), self.left.clone())
     }
@@ -197,6 +204,13 @@ impl Conductor {
         let ended = tokio::time::timeout(step.timeout() + Duration::from_secs(5), ended);
         let ((), _) = tokio::join!(self.control(step), self.unless_stopped(async { ended.await.is_ok() }));
         self.go_on()?;
+        // Each fault is read back once more: what watches can break, and what went on unseen voids the mode.
+        for component in step.inherited.iter().chain(step.inject.iter().map(|fault| &fault.component)) {
+            for what in self.target.what_has_changed(component).await {
+                let seen_us = self.journal.clock().now_us();
+                self.journal.append(Event::Drifted { seen_us, what });
+            }
+        }
         self.journal.append(Event::HoldEnded { scenario });
         Ok(())
     }

@@ -179,7 +179,8 @@ impl Stage<'_> {
         let seen_in = if self.options.environment.is_local() { USERS_SEEN_IN_MOCK } else { USERS_SEEN_IN };
         let until = tokio::time::Instant::now() + cluster.postpone.map_or(Duration::ZERO, |bound| bound.0);
         loop {
-            let reader = LogReader::start(access, &gateway.pods, None, Duration::ZERO);
+            let reader =
+                LogReader::start(access, &gateway.pods, gateway.container.as_deref(), Duration::ZERO);
             tokio::time::sleep(seen_in).await;
             let tally = reader.tally();
             reader.stop().await;

@@ -19,6 +19,14 @@ const REPLY_ALLOWANCE: Duration = Duration::from_secs(3);
 /// A completion asked for as evidence takes at most this long.
 const COMPLETION_LIMIT: Duration = Duration::from_secs(5);
 
+/// Why a healed component was not seen to serve.
+enum NotSeen {
+    /// The run was cut short, and it takes longer than that.
+    Cut,
+    /// It should have by then; what was seen last.
+    NotServing(String),
+}
+
 impl Conductor {
     /// Undo the faults of these components, each whatever becomes of the others, and wait until each
     /// serves again; says when the last of them was seen to.
@@ -31,6 +39,7 @@ impl Conductor {
             let called_us = self.journal.clock().now_us();
             match self.target.heal(&active).await {
                 Ok(healed) => {
+                    self.failed.remove(&active.id);
                     if let Healed::LeftAlone(why) = healed {
                         self.journal.append(Event::HealLeftAlone { fault: active.id, why });
                     }
@@ -50,7 +59,8 @@ impl Conductor {
                     called.push((active, called_us));
                 }
                 Err(error) => {
-                    self.left.push(format!("{} could not be healed: {error}", active.fault.component));
+                    let words = format!("{} could not be healed: {error}", active.fault.component);
+                    self.failed.insert(active.id, words);
                     self.journal.append(Event::HealFailed { fault: active.id, error });
                 }
             }
@@ -61,7 +71,16 @@ impl Conductor {
         for ((active, _), served) in called.iter().zip(served.await) {
             match served {
                 Ok(served_us) => latest_us = latest_us.max(served_us),
-                Err(saw) => self.left.push(format!("{} does not serve again: {saw}", active.fault.component)),
+                Err(NotSeen::Cut) => {
+                    let text = format!(
+                        "{} was undone, and whether it serves again was not waited for: the run was cut short",
+                        active.fault.component
+                    );
+                    self.journal.append(Event::Found { text });
+                }
+                Err(NotSeen::NotServing(saw)) => {
+                    self.left.push(format!("{} does not serve again: {saw}", active.fault.component));
+                }
             }
         }
         for component in components {
@@ -73,20 +92,22 @@ impl Conductor {
     }
 
     /// Wait until a healed component serves a completion.
-    async fn confirm(&self, active: &ActiveFault, called_us: u64) -> Result<u64, String> {
+    async fn confirm(&self, active: &ActiveFault, called_us: u64) -> Result<u64, NotSeen> {
         let component = &active.fault.component;
         let alias = match &active.fault.kind {
             plan::PlannedKind::Gone(aliases) => aliases.first().map(String::as_str),
             plan::PlannedKind::Down(_) => None,
         };
         let known = self.environment.components.get(component);
-        let mut limit = known.map_or(COMPLETION_LIMIT, |known| known.ready_within.0);
-        if self.stop.token().is_cancelled() {
-            limit = limit.min(RESTORE_RESERVE);
-        }
-        let deadline = tokio::time::Instant::now() + limit;
-        let mut last_down_us = called_us;
+        let limit = known.map_or(COMPLETION_LIMIT, |known| known.ready_within.0);
+        let mut deadline = tokio::time::Instant::now() + limit;
+        let (mut last_down_us, mut cut) = (called_us, false);
         loop {
+            // A run that is cut short, also while it waits here, waits no longer than the reserve that it has for this.
+            if self.stop.token().is_cancelled() && !cut {
+                cut = true;
+                deadline = deadline.min(tokio::time::Instant::now() + RESTORE_RESERVE);
+            }
             let sent_us = self.journal.clock().now_us();
             match self.target.serves(component, alias, COMPLETION_LIMIT.min(limit)).await {
                 Ok(()) => {
@@ -96,7 +117,9 @@ impl Conductor {
                 }
                 Err(saw) if tokio::time::Instant::now() >= deadline => {
                     self.journal.append(Event::NotServing { fault: active.id, saw: saw.clone() });
-                    return Err(saw);
+                    // What starts for minutes cannot be waited for by a run that has to end: it reads back as undone.
+                    let starts = cut && limit > RESTORE_RESERVE && !self.environment.is_local();
+                    return Err(if starts { NotSeen::Cut } else { NotSeen::NotServing(saw) });
                 }
                 Err(_) => last_down_us = sent_us,
             }

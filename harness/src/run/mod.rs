@@ -35,6 +35,7 @@ use crate::verdict::result::RunResult;
 pub use serve::{ServeOptions, Serving, serve};
 use stage::{Keys, Stage, panic_words, placeholder_urls, upstream_models};
 pub use stop::Stop;
+use stop::{CLUSTER_RESTORE_RESERVE, RESTORE_RESERVE};
 
 /// Traffic before each injection, so that a baseline exists.
 #[must_use]
@@ -107,8 +108,13 @@ pub enum RunError {
         variable: String,
     },
     /// The reports cannot be rendered or written.
-    #[error(transparent)]
-    Report(#[from] RenderError),
+    #[error("{error}; {}", left_words(.left))]
+    Report {
+        /// Why.
+        error: RenderError,
+        /// What could not be undone.
+        left: Vec<String>,
+    },
 }
 
 fn left_words(left: &[String]) -> String {
@@ -185,7 +191,8 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
         made_with: machine(),
     })))?;
     if let Some(deadline) = options.deadline {
-        options.stop.on_deadline(deadline);
+        let local = options.environment.is_local();
+        options.stop.on_deadline(deadline, if local { RESTORE_RESERVE } else { CLUSTER_RESTORE_RESERVE });
     }
     let stage = Stage {
         journal: Arc::clone(&journal),
@@ -208,7 +215,8 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
         // What is on disk is not the whole story, so it is not judged; but what was undone is known here.
         return Err(RunError::JournalLost { error, left: stage.left.get().cloned().unwrap_or_default() });
     }
-    let result = render(&dir)?;
+    let left = || stage.left.get().cloned().unwrap_or_default();
+    let result = render(&dir).map_err(|error| RunError::Report { error, left: left() })?;
     Ok(Finished { dir, result })
 }
 

@@ -157,7 +157,14 @@ impl Stage<'_> {
             means,
         );
         let outcome = AssertUnwindSafe(conductor.run()).catch_unwind().await;
-        let (restored, left) = conductor.restore().await;
+        let (restored, left) = match AssertUnwindSafe(conductor.restore()).catch_unwind().await {
+            Ok(restored) => restored,
+            Err(panic) => {
+                let words =
+                    format!("whether everything was undone is not known: panic: {}", panic_words(&*panic));
+                (false, vec![words])
+            }
+        };
         let _ = self.left.set(left.clone());
         self.journal.append(Event::RestoreEnded { restored, left });
         conductor.journal_calls(true);

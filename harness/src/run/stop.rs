@@ -55,15 +55,18 @@ impl Stop {
     }
 
     /// Fire so long before `deadline` (from now) that restoring still fits.
-    pub fn on_deadline(&self, deadline: Duration) {
+    pub fn on_deadline(&self, deadline: Duration, reserve: Duration) {
         let stop = self.clone();
-        let reserve = RESTORE_RESERVE.min(deadline / 2);
+        let reserve = reserve.min(deadline / 2);
         tokio::spawn(async move {
             tokio::time::sleep(deadline.saturating_sub(reserve)).await;
             stop.fire("deadline");
         });
     }
 }
+
+/// The same in a cluster: each undo is tried for a minute.
+pub(super) const CLUSTER_RESTORE_RESERVE: Duration = Duration::from_secs(90);
 
 /// What healing, its confirmation and the reports may take after the deadline fired. The mock world
 /// heals in milliseconds and LiteLLM gets 5 s to end.

@@ -375,6 +375,14 @@ pub(super) fn check_failback(checks: &mut Checks, mode: &Mode, figures: &Figures
         }
         return None;
     };
+    if recovery.is_some() {
+        for drift in &mode.drifts_after {
+            checks.open(
+                &[Requirement::NFR125],
+                format!("{route}: disturbed while it came back: {}", drift.what),
+            );
+        }
+    }
     let limit_ms = recovery.map(|recovery| recovery.within.as_ms());
     let verdict = limit_ms.map(|limit| match (seen.steady_after_ms, seen.steady_at_best_after_ms) {
         (Some((_, hi)), _) if hi <= limit => Verdict::Pass,

@@ -83,10 +83,7 @@ fn verdict(
 fn reasons(run: &RunFacts, scenarios: &[ScenarioResult], ended: Ended, restored: bool) -> Vec<String> {
     let mut reasons = Vec::new();
     if !restored {
-        let left = run.restored.as_ref().map_or_else(
-            || "the run ended without restoring; the embedded world ended with it".to_owned(),
-            |(_, left)| left.join("; "),
-        );
+        let left = run.restored.as_ref().map_or_else(|| unrestored(run), |(_, left)| left.join("; "));
         reasons.push(format!("not restored: {left}"));
     }
     let cause = [&run.refused, &run.aborted, &run.interrupted].into_iter().flatten().next();
@@ -114,6 +111,16 @@ fn reasons(run: &RunFacts, scenarios: &[ScenarioResult], ended: Ended, restored:
         reasons.push("no scenario was judged".to_owned());
     }
     reasons
+}
+
+/// What a run that ended without a word has left.
+fn unrestored(run: &RunFacts) -> String {
+    if run.start.environment.is_local() {
+        return "the run ended without restoring; the world was its own and ended with it".to_owned();
+    }
+    // The fault that was made last is undone first.
+    let commands: Vec<&str> = run.undo_commands.values().rev().flatten().map(String::as_str).collect();
+    format!("the run ended without restoring; to undo what it may have left: {}", commands.join("; "))
 }
 
 fn made_with(run: &RunFacts) -> Vec<(String, String)> {

@@ -138,7 +138,7 @@ pub(super) fn timeline(run: &RunFacts, mode: &Mode, all: &[Figures]) -> Vec<Time
             format!("{} serves a completion again", fault.component),
         );
     }
-    for drift in &mode.drifts {
+    for drift in mode.drifts.iter().chain(&mode.drifts_after) {
         tell(Some(drift.seen_us), drift.what.clone());
     }
     tell(mode.hold_from_us, "judging starts".to_owned());

@@ -32,11 +32,40 @@ fn what_someone_else_changes_while_a_fault_is_held_voids_the_mode() {
 }
 
 #[test]
-fn what_changes_after_the_heal_was_called_touches_nothing_that_is_judged() {
+fn what_changes_after_the_heal_was_called_leaves_the_way_back_open() {
     let lines = told();
     let healed = lines.when(|event| matches!(event, Event::HealIntended { .. })) + SECOND;
     let result = lines.with(healed, drifted(healed)).judge();
-    expect_verdict(&result, Verdict::Pass, "after the heal");
+    expect_verdict(&result, Verdict::Inconclusive, "after the heal");
+    let mode = scenario(&result, "cloud-down");
+    assert!(
+        mode.reasons.iter().all(|reason| reason.contains("disturbed while it came back")),
+        "{:?}",
+        mode.reasons
+    );
+    assert_eq!(requirement(mode, "NFR123"), RequirementVerdict::Pass, "the failover was over by then");
+}
+
+#[test]
+fn a_cluster_that_was_left_changed_is_told_with_what_to_type() {
+    let lines = told();
+    let at = lines.when(|event| matches!(event, Event::FaultIntended { .. })) + 1;
+    let undo = "kubectl --context home -n ml scale deployment/vllm --replicas=1".to_owned();
+    let mutation = Event::MutationIntended {
+        fault: 0,
+        object: "deployments/scale ml/vllm".into(),
+        what: "scale".into(),
+        undo: undo.clone(),
+        mutation: serde_json::Value::Null,
+    };
+    let ended = |event: &Event| {
+        matches!(event, Event::FaultHealed { .. } | Event::RestoreEnded { .. } | Event::RunEnded { .. })
+    };
+    let mut killed = lines.with(at, mutation).without(ended);
+    killed.in_cluster();
+    let result = killed.judge();
+    assert!(!result.restored);
+    assert!(result.reasons[0].contains(&undo), "{:?}", result.reasons);
 }
 
 #[test]

@@ -401,6 +401,17 @@ impl Lines {
         self.sorted()
     }
 
+    /// As if it had been in a cluster.
+    pub(crate) fn in_cluster(&mut self) {
+        for (_, event) in &mut self.0 {
+            if let Event::RunStarted(start) = event {
+                let cluster =
+                    harness::input::load(&[], Some("../scenarios/environments/home-cluster.yaml")).unwrap();
+                start.environment.kind = cluster.environment.kind;
+            }
+        }
+    }
+
     /// The witness sees the component up, or down, at this instant.
     pub(crate) fn look(self, component: &str, up: bool, at_us: u64) -> Self {
         self.with(at_us, saw(component, up, at_us - 1000, at_us, Some(at_us - 11_000)))

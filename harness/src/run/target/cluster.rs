@@ -12,7 +12,7 @@ use super::{ActiveFault, Healed, OldConnections};
 use crate::attribution;
 use crate::cluster::access::Access;
 use crate::cluster::faults::{self, Wanted};
-use crate::cluster::mutation::{Kubectl, Mutation, ReadBack, Undone};
+use crate::cluster::mutation::{Kubectl, Mutation, MutationError, ReadBack, Undone};
 use crate::cluster::prober::{Fleet, Pool, Prober as PodProber};
 use crate::cluster::watch::Watching;
 use crate::environment::{Environment, FaultKind, ObjectName};
@@ -26,6 +26,8 @@ use crate::witness::{Look, Objects, Target, Witness};
 const EFFECTIVE_WITHIN: Duration = Duration::from_secs(120);
 /// An undo that fails is tried again for so long; a person is told what to type after that.
 const UNDO_WITHIN: Duration = Duration::from_secs(60);
+/// What was undone must read back so by then.
+const READ_BACK_WITHIN: Duration = Duration::from_secs(30);
 /// Between two tries of an undo.
 const UNDO_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -64,7 +66,20 @@ pub(in crate::run) struct Cluster {
 #[derive(Clone, Default)]
 struct Made {
     component: String,
-    mutations: Vec<Mutation>,
+    mutations: Vec<(Mutation, State)>,
+}
+
+/// What is known of a mutation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It may have been made.
+    Intended,
+    /// It was made.
+    Made,
+    /// It was not: there is nothing of ours to undo.
+    NotMade,
+    /// Somebody else has changed it since, and it was left to them.
+    LeftAlone,
 }
 
 impl Cluster {
@@ -125,7 +140,7 @@ impl Cluster {
             let mut made = self.made();
             let own = made.entry(active.id).or_default();
             own.component.clone_from(component);
-            own.mutations.push(mutation.clone());
+            own.mutations.push((mutation.clone(), State::Intended));
         }
         if let Mutation::Scale(scale) = &mutation {
             self.parts.watching.with(|watch| {
@@ -135,11 +150,30 @@ impl Cluster {
                 }
             });
         }
-        let applied = mutation.apply(&self.parts.access).await.map_err(|error| error.to_string())?;
+        let applied = match mutation.apply(&self.parts.access).await {
+            Ok(applied) => applied,
+            Err(error) => {
+                // A definite no: whatever is found there later is somebody else's.
+                let unknown = matches!(&error, MutationError::Call(call) if call.is_outcome_unknown());
+                if !unknown {
+                    self.note(active.id, &mutation, State::NotMade);
+                }
+                return Err(error.to_string());
+            }
+        };
+        self.note(active.id, &mutation, State::Made);
         if let Mutation::Policy(policy) = &mutation {
             self.parts.watching.with(|watch| watch.expect_policy(&policy.policy, &applied.uid));
         }
         Ok(())
+    }
+
+    fn note(&self, fault: u32, mutation: &Mutation, state: State) {
+        let mut made = self.made();
+        let own = made.get_mut(&fault).map(|own| own.mutations.iter_mut()).into_iter().flatten();
+        for (_, known) in own.filter(|(known, _)| known == mutation) {
+            *known = state;
+        }
     }
 
     /// What a blackhole is aimed at: the addresses that the gateway's pods resolve.
@@ -174,10 +208,14 @@ impl Cluster {
         self.forget(&made);
         let (mut left_alone, mut failed) = (Vec::new(), Vec::new());
         // The last first, each whatever becomes of the others.
-        for mutation in made.mutations.iter().rev() {
+        let ours = made.mutations.iter().rev().filter(|(_, state)| *state != State::NotMade);
+        for (mutation, _) in ours {
             match self.undo(mutation).await {
                 Ok(Undone::Now | Undone::Before) => {}
-                Ok(Undone::LeftAlone { saw }) => left_alone.push(format!("{}: {saw}", mutation.object())),
+                Ok(Undone::LeftAlone { saw }) => {
+                    self.note(active.id, mutation, State::LeftAlone);
+                    left_alone.push(format!("{}: {saw}", mutation.object()));
+                }
                 Err(error) => {
                     failed.push(format!("{error}; to undo it: {}", mutation.undo_command(&self.kubectl)));
                 }
@@ -208,7 +246,7 @@ impl Cluster {
         self.parts.watching.with(|watch| {
             watch.forget_addresses(&made.component);
             watch.forget_no_pods(&made.component);
-            for mutation in &made.mutations {
+            for (mutation, _) in &made.mutations {
                 match mutation {
                     Mutation::Scale(scale) => watch.forget_count(&scale.deployment),
                     Mutation::Policy(policy) => watch.forget_policy(&policy.policy),
@@ -218,20 +256,58 @@ impl Cluster {
         });
     }
 
+    /// Mutations of a component that may be in effect.
+    fn of(&self, component: &str) -> Vec<(Mutation, State)> {
+        let made = self.made();
+        let own = made.values().filter(|made| made.component == component);
+        own.flat_map(|made| made.mutations.clone())
+            .filter(|(_, state)| matches!(state, State::Intended | State::Made))
+            .collect()
+    }
+
     pub(super) async fn is_healed(&self, component: &str) -> Result<bool, String> {
-        let made: Vec<Mutation> = {
-            let made = self.made();
-            let own = made.values().filter(|made| made.component == component);
-            own.flat_map(|made| made.mutations.clone()).collect()
-        };
-        for mutation in made {
-            let read = mutation.read_back(&self.parts.access).await.map_err(|error| error.to_string())?;
-            // What is neither is somebody else's by now, and was left to them.
-            if read == ReadBack::Done {
-                return Ok(false);
+        let deadline = tokio::time::Instant::now() + READ_BACK_WITHIN;
+        for (mutation, _) in self.of(component) {
+            loop {
+                let read = mutation.read_back(&self.parts.access).await;
+                if read == Ok(ReadBack::Undone) {
+                    break;
+                }
+                if tokio::time::Instant::now() >= deadline {
+                    return read.map(|_| false).map_err(|error| error.to_string());
+                }
+                // On its way out, not yet taken back by whoever was told to wait, or the API has a bad moment.
+                tokio::time::sleep(UNDO_AGAIN_AFTER).await;
             }
         }
         Ok(true)
+    }
+
+    pub(super) fn undo_commands(&self, component: &str) -> Vec<String> {
+        let ours = self.of(component).into_iter().rev();
+        ours.map(|(mutation, _)| format!("; to undo it: {}", mutation.undo_command(&self.kubectl))).collect()
+    }
+
+    pub(super) async fn what_has_changed(&self, component: &str) -> Vec<String> {
+        let mut changed: Vec<String> = self.parts.watching.with(|watch| {
+            let needed = watch.blind().filter(|(kind, ..)| kind.is_needed());
+            needed
+                .map(|(kind, place, why)| {
+                    format!("{} objects in {place} are not watched: {why}", kind.word())
+                })
+                .collect()
+        });
+        for (mutation, _) in self.of(component) {
+            match mutation.read_back(&self.parts.access).await {
+                Ok(ReadBack::Done) => {}
+                Ok(ReadBack::Undone) => {
+                    changed.push(format!("{} is as before: somebody undid it", mutation.object()))
+                }
+                Ok(ReadBack::Other { saw }) => changed.push(format!("{}: {saw}", mutation.object())),
+                Err(error) => changed.push(format!("{} cannot be read back: {error}", mutation.object())),
+            }
+        }
+        changed
     }
 
     pub(super) fn witness(&self, fault: &PlannedFault, journal: &Arc<Journal>) -> Option<Witness> {

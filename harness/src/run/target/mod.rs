@@ -94,6 +94,23 @@ impl Target {
         }
     }
 
+    /// What a person types to undo what this component's faults changed, each beginning with how to use it.
+    #[must_use]
+    pub(super) fn undo_commands(&self, component: &str) -> Vec<String> {
+        match self {
+            Self::Embedded(_) => Vec::new(),
+            Self::Cluster(cluster) => cluster.undo_commands(component),
+        }
+    }
+
+    /// What is no longer as this component's faults left it, and what could not be watched, in words.
+    pub(super) async fn what_has_changed(&self, component: &str) -> Vec<String> {
+        match self {
+            Self::Embedded(_) => Vec::new(),
+            Self::Cluster(cluster) => cluster.what_has_changed(component).await,
+        }
+    }
+
     /// Someone who looks at what this fault hits, past the gateway; `None` where nobody can.
     #[must_use]
     pub(super) fn witness(&self, fault: &PlannedFault, journal: &Arc<Journal>) -> Option<Witness> {
