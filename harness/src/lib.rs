@@ -8,6 +8,7 @@ pub mod analysis;
 pub mod attribution;
 pub mod cli;
 pub mod cluster;
+pub mod doctor;
 pub mod environment;
 pub mod gateway;
 mod http;

@@ -52,6 +52,9 @@ pub enum Command {
     Check(FileArguments),
     /// Show the order of modes, every mutation with its undo, and the probe rates; changes nothing.
     Plan(FileArguments),
+    /// Look whether an environment is fit for a run; changes nothing. Ends with 0 where it is, with 3 where it is not or
+    /// that cannot be told.
+    Doctor(DoctorArguments),
     /// Judge old runs again from their journals and write their reports again.
     Report(ReportArguments),
     /// List the runs in a directory, one line each.
@@ -122,6 +125,14 @@ pub enum GatewayKind {
     Mock,
     /// A real LiteLLM proxy.
     Litellm,
+}
+
+/// `harness doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// Environment: a name or a file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "local")]
+    pub env: String,
 }
 
 /// `harness report`.

@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod doctor;
 mod exit;
 mod list;
 mod mock;
@@ -41,6 +42,7 @@ fn dispatch(arguments: Arguments) -> ExitStatus {
         Command::Run(run) => run::run(run, quiet),
         Command::Check(check) => check::check(&check),
         Command::Plan(plan) => plan::plan(&plan),
+        Command::Doctor(doctor) => doctor::doctor(&doctor.env),
         Command::Report(report) => report::report(&report, quiet),
         Command::List(list) => list::list(&list),
         Command::Mock(mock) => mock::mock(&mock),
