@@ -9,6 +9,7 @@ pub mod attribution;
 pub mod cli;
 pub mod cluster;
 pub mod doctor;
+pub mod draft;
 pub mod environment;
 pub mod gateway;
 mod http;

@@ -107,6 +107,16 @@ pub fn environment(wanted: &str) -> Result<Environment, Problems> {
     read.ok_or_else(|| findings.all())
 }
 
+/// The values of a YAML text of another program; `None` where it is not YAML, or longer than anybody writes.
+pub(crate) fn foreign(text: &str) -> Option<serde_json::Value> {
+    if text.len() > files::MAX_BYTES {
+        return None;
+    }
+    let mut check = Checker::new("text", text);
+    let root = compose::parse(&mut check, EMPTY)?;
+    Some(json::value(&root))
+}
+
 fn read_environment(
     findings: &mut Findings,
     root: &Path,

@@ -5,5 +5,6 @@
 mod doctor;
 mod drift;
 mod evidence;
+mod init;
 mod refused;
 mod stack;

@@ -13,7 +13,7 @@ const NOT_OURS: [&str; 3] = ["target", "reports", ".git"];
 
 /// Module of the harness -> what else of the harness it may use; a path allows itself and what is inside it. Data
 /// goes one way, so nobody uses `cli`, and what is right of the journal never uses what is left of it to act.
-const EDGES: [(&str, &[&str]); 18] = [
+const EDGES: [(&str, &[&str]); 19] = [
     ("http", &[]),
     ("units", &[]),
     ("input", &["units", "scenario", "environment"]),
@@ -46,6 +46,7 @@ const EDGES: [(&str, &[&str]); 18] = [
             "report",
         ],
     ),
+    ("draft", &["environment", "cluster", "gateway::config", "input::foreign"]),
     ("doctor", &["environment", "cluster", "gateway", "journal"]),
     ("attribution", &["journal"]),
     ("analysis", &["units", "journal", "plan", "scenario", "environment", "attribution", "verdict::result"]),
@@ -60,6 +61,7 @@ const EDGES: [(&str, &[&str]); 18] = [
             "environment",
             "cluster",
             "doctor",
+            "draft",
             "plan",
             "journal",
             "gateway",
