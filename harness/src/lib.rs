@@ -8,6 +8,8 @@ pub mod analysis;
 pub mod attribution;
 pub mod cli;
 pub mod cluster;
+pub mod doctor;
+pub mod draft;
 pub mod environment;
 pub mod gateway;
 mod http;

@@ -52,6 +52,11 @@ pub enum Command {
     Check(FileArguments),
     /// Show the order of modes, every mutation with its undo, and the probe rates; changes nothing.
     Plan(FileArguments),
+    /// Look whether an environment is fit for a run; changes nothing. Ends with 0 where it is, with 3 where it is not or
+    /// that cannot be told.
+    Doctor(DoctorArguments),
+    /// Draft an environment file from what a cluster has; changes nothing in it.
+    Init(InitArguments),
     /// Judge old runs again from their journals and write their reports again.
     Report(ReportArguments),
     /// List the runs in a directory, one line each.
@@ -122,6 +127,31 @@ pub enum GatewayKind {
     Mock,
     /// A real LiteLLM proxy.
     Litellm,
+}
+
+/// `harness doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// Environment: a name or a file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "local")]
+    pub env: String,
+}
+
+/// `harness init`.
+#[derive(Debug, Args)]
+pub struct InitArguments {
+    /// Context of the kubeconfig.
+    #[arg(long, value_name = "X")]
+    pub context: String,
+    /// The kubeconfig [default: those of $KUBECONFIG, or ~/.kube/config].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespaces to look in [default: all].
+    #[arg(long, value_name = "NS", num_args = 1..)]
+    pub namespace: Vec<String>,
+    /// Where to write the draft, which must not be there yet [default: stdout].
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// `harness report`.

@@ -2,7 +2,9 @@
 
 mod args;
 mod check;
+mod doctor;
 mod exit;
+mod init;
 mod list;
 mod mock;
 mod plan;
@@ -41,6 +43,8 @@ fn dispatch(arguments: Arguments) -> ExitStatus {
         Command::Run(run) => run::run(run, quiet),
         Command::Check(check) => check::check(&check),
         Command::Plan(plan) => plan::plan(&plan),
+        Command::Doctor(doctor) => doctor::doctor(&doctor.env),
+        Command::Init(init) => init::init(&init),
         Command::Report(report) => report::report(&report, quiet),
         Command::List(list) => list::list(&list),
         Command::Mock(mock) => mock::mock(&mock),

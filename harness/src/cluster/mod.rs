@@ -10,10 +10,12 @@
 pub mod access;
 pub mod faults;
 pub mod forward;
+pub mod gateway;
 pub mod mutation;
 pub mod opponents;
 pub mod others;
 pub mod permissions;
+pub mod places;
 pub mod preview;
 pub mod prober;
 pub mod refusals;

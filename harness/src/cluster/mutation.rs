@@ -219,12 +219,14 @@ impl Kubectl {
     }
 
     /// A line for a namespace.
-    pub(super) fn line(&self, namespace: &str, rest: impl fmt::Display) -> String {
+    #[must_use]
+    pub fn line(&self, namespace: &str, rest: impl fmt::Display) -> String {
         self.whole(format!("-n {namespace} {rest}"))
     }
 
     /// A line for what has no namespace.
-    pub(super) fn whole(&self, rest: impl fmt::Display) -> String {
+    #[must_use]
+    pub fn whole(&self, rest: impl fmt::Display) -> String {
         let context =
             self.context.as_ref().map_or(String::new(), |context| format!(" --context {}", quoted(context)));
         format!("kubectl{context} {rest}")

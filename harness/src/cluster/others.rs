@@ -24,6 +24,8 @@ use super::access::{Access, Target, Verb};
 use super::prober::Inbound;
 use crate::environment::ObjectName;
 
+/// How long the gateway's log is read before anything is changed, to see whether somebody uses it.
+pub const SEEN_IN: Duration = Duration::from_secs(10);
 /// Longer lines are cut: an access line is short, and stands at the beginning of its line.
 const LINE_BYTES_MAX: usize = 4096;
 /// Clients that are told apart.
@@ -210,6 +212,20 @@ fn connected(ours: &Ours, inbound: Option<&Inbound>, why: String) -> Others {
         }
         _ => Others::Unknown(why),
     }
+}
+
+/// Reads the gateway's logs for a while, in which we ask no model.
+pub async fn look(
+    access: &Access,
+    pods: &[ObjectName],
+    container: Option<&str>,
+    seen_in: Duration,
+) -> Others {
+    let reader = LogReader::start(access, pods, container, Duration::ZERO);
+    tokio::time::sleep(seen_in).await;
+    let tally = reader.tally();
+    reader.stop().await;
+    judge(&tally, &Ours::default(), None)
 }
 
 /// Reads the gateway's logs and counts. Dropping it ends it.

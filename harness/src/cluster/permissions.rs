@@ -28,6 +28,15 @@ pub struct Need {
     pub optional: Option<String>,
 }
 
+impl Need {
+    /// What is said where it is not met.
+    #[must_use]
+    pub fn refusal(&self) -> String {
+        let place = self.namespace.as_ref().map_or(String::new(), |namespace| format!(" in {namespace}"));
+        format!("this user may not {} {}{place}", self.verb, self.resource)
+    }
+}
+
 /// A need and what the API says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {

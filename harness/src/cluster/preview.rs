@@ -110,6 +110,14 @@ impl Preview {
         self.faults.iter().flat_map(|(_, prepared)| prepared.refusals.iter().cloned()).collect()
     }
 
+    /// Why a run would be refused, in one line.
+    #[must_use]
+    pub fn refusal(&self) -> String {
+        let missing = permissions::missing(&self.answers).map(|need| need.refusal());
+        let refusals = self.refusals().into_iter().map(|refusal| refusal.to_string());
+        refusals.chain(missing).collect::<Vec<_>>().join("; ")
+    }
+
     /// Whether a run would be refused.
     #[must_use]
     pub fn is_refused(&self) -> bool {
@@ -156,9 +164,7 @@ impl Preview {
         if self.is_refused() {
             text.push_str("\na run would be refused\n");
             for need in permissions::missing(&self.answers) {
-                let place =
-                    need.namespace.as_ref().map_or(String::new(), |namespace| format!(" in {namespace}"));
-                let _ = writeln!(text, "   this user may not {} {}{place}", need.verb, need.resource);
+                let _ = writeln!(text, "   {}", need.refusal());
             }
             for refusal in self.refusals() {
                 let _ = writeln!(text, "   {}\n      {}", refusal.reason, refusal.hint);

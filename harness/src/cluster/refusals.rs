@@ -84,7 +84,7 @@ pub(super) fn nothing_to_take_down(name: &ObjectName) -> Refusal {
 }
 
 /// By label or annotation, on the Deployment itself.
-fn has_agreed(deployment: &Deployment) -> bool {
+pub(crate) fn has_agreed(deployment: &Deployment) -> bool {
     let metadata = &deployment.metadata;
     let marks = [&metadata.labels, &metadata.annotations];
     marks.into_iter().flatten().any(|all| all.get(TARGET_LABEL).is_some_and(|value| value == "true"))

@@ -10,5 +10,6 @@
 pub mod config;
 pub mod litellm;
 pub mod local;
+pub mod pages;
 pub mod reach;
 pub mod secret;

@@ -97,14 +97,43 @@ pub fn check(paths: &[PathBuf], environment: Option<&str>) -> Checked {
     check_from(Path::new(""), paths, environment)
 }
 
+/// One environment by itself, named as for [`load`].
+///
+/// # Errors
+/// All that is wrong with its file.
+pub fn environment(wanted: &str) -> Result<Environment, Problems> {
+    let mut findings = Findings::default();
+    let read = read_environment(&mut findings, Path::new(""), Some(wanted), &mut Names::default());
+    read.ok_or_else(|| findings.all())
+}
+
+/// The values of a YAML text of another program; `None` where it is not YAML, or longer than anybody writes.
+pub(crate) fn foreign(text: &str) -> Option<serde_json::Value> {
+    if text.len() > files::MAX_BYTES {
+        return None;
+    }
+    let mut check = Checker::new("text", text);
+    let root = compose::parse(&mut check, EMPTY)?;
+    Some(json::value(&root))
+}
+
+fn read_environment(
+    findings: &mut Findings,
+    root: &Path,
+    wanted: Option<&str>,
+    names: &mut Names,
+) -> Option<Environment> {
+    findings.of(files::environment(root, wanted), |check, document| {
+        let file = EnvironmentFile::read(&compose::parse(check, EMPTY)?, check)?;
+        *names = Names::of_file(&file);
+        environment::check::environment(check, &file, document.source.clone())
+    })
+}
+
 fn check_from(root: &Path, paths: &[PathBuf], environment: Option<&str>) -> Checked {
     let mut findings = Findings::default();
     let mut names = Names::default();
-    let environment = findings.of(files::environment(root, environment), |check, document| {
-        let file = EnvironmentFile::read(&compose::parse(check, EMPTY)?, check)?;
-        names = Names::of_file(&file);
-        environment::check::environment(check, &file, document.source.clone())
-    });
+    let environment = read_environment(&mut findings, root, environment, &mut names);
     let (wanted, problems) = files::scenarios(root, paths);
     findings.add(problems);
     let mut scenarios: Vec<Scenario> = Vec::new();

@@ -62,7 +62,8 @@ pub struct Journal {
 }
 
 struct State {
-    file: File,
+    /// `None` where nothing is kept.
+    file: Option<File>,
     next_seq: u64,
     error: Option<std::io::Error>,
 }
@@ -82,9 +83,16 @@ impl Journal {
         Ok(Self {
             clock,
             path: name,
-            state: Mutex::new(State { file, next_seq: 0, error: None }),
+            state: Mutex::new(State { file: Some(file), next_seq: 0, error: None }),
             observers: Vec::new(),
         })
+    }
+
+    /// A journal of nothing, for what tells one and is used outside of a run.
+    #[must_use]
+    pub fn of_nothing(clock: Clock) -> Self {
+        let state = Mutex::new(State { file: None, next_seq: 0, error: None });
+        Self { clock, path: "nowhere".to_owned(), state, observers: Vec::new() }
     }
 
     /// Call `observer` with every entry that is appended from now on. Progress display hangs here.
@@ -129,7 +137,9 @@ impl Journal {
         let mut line = serde_json::to_vec(&entry).expect("events have string keys and finite numbers");
         line.push(b'\n');
         let State { file, error, .. } = &mut *state;
-        if error.is_none() {
+        if let Some(file) = file
+            && error.is_none()
+        {
             // One write call a line: a crash can cut the last line, never mix two.
             let written =
                 file.write_all(&line).and_then(|()| if durably { file.sync_data() } else { Ok(()) });

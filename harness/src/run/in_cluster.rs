@@ -1,28 +1,26 @@
 //! The stage of a run in a cluster: looked at first, refused where it is not fit, and left as it was found.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
-use kube::core::Selector;
 use tokio_util::sync::CancellationToken;
 
 use super::conductor::Means;
-use super::gateway_in_cluster::GatewayInCluster;
 use super::mock_cluster::{MockCluster, MockClusterOptions};
 use super::stage::Stage;
-use super::target::{Cluster as ClusterTarget, ClusterParts, Target, service_of};
+use super::target::{Cluster as ClusterTarget, ClusterParts, Target};
 use crate::cluster::access::Access;
-use crate::cluster::others::{self, LogReader, Others, Ours};
+use crate::cluster::gateway::Gateway;
+use crate::cluster::others::{self, Others};
 use crate::cluster::permissions;
-use crate::cluster::preview::{self, Preview};
-use crate::cluster::prober::{Fleet, ProberOptions, Target as Looked};
+use crate::cluster::places::{Places, places, service_of};
+use crate::cluster::preview;
+use crate::cluster::prober::{Fleet, ProberOptions};
 use crate::cluster::watch::{Kind, Watching};
 use crate::environment::{Cluster, Environment, Reach};
 use crate::gateway::config::LocalConfig;
-use crate::gateway::local::Gateway;
+use crate::gateway::local::Gateway as OwnGateway;
 use crate::journal::{Event, GatewayStarted};
 use crate::plan::{Budget, demanded};
 use crate::probe::Prober;
@@ -31,15 +29,13 @@ use crate::verdict::result::Ended;
 
 /// Everything that is watched is known by then.
 const KNOWN_WITHIN: Duration = Duration::from_secs(20);
-/// How long the gateway's log is read before anything is changed, to see whether somebody uses it.
-const USERS_SEEN_IN: Duration = Duration::from_secs(10);
 /// The same where everything is made for the run.
 const USERS_SEEN_IN_MOCK: Duration = Duration::from_secs(1);
 
 /// A mock cluster, its world, and the gateway in front.
 struct Embedded {
     cluster: MockCluster,
-    gateway: Gateway,
+    gateway: OwnGateway,
 }
 
 impl Stage<'_> {
@@ -112,11 +108,11 @@ impl Stage<'_> {
         }
         let found = tokio::select! {
             () = stopped.cancelled() => return self.interrupted(),
-            found = GatewayInCluster::find(&access, cluster, &self.keys.master, self.journal.clock()) => found,
+            found = Gateway::find(&access, cluster, &self.keys.master, self.journal.clock()) => found,
         };
         let gateway = match found {
             Ok(gateway) => gateway,
-            Err(why) => return self.refuse(&why),
+            Err(why) => return self.refuse(&why.to_string()),
         };
         for text in &gateway.notes {
             self.found(text.clone());
@@ -166,7 +162,7 @@ impl Stage<'_> {
         for warning in warnings {
             self.found(warning.clone());
         }
-        if found.is_refused() { Err(refusal(&found)) } else { Ok(()) }
+        if found.is_refused() { Err(found.refusal()) } else { Ok(()) }
     }
 
     /// Real users first: waits until nobody uses the gateway, as long as the environment allows.
@@ -174,17 +170,12 @@ impl Stage<'_> {
         &self,
         access: &Access,
         cluster: &Cluster,
-        gateway: &GatewayInCluster,
+        gateway: &Gateway,
     ) -> Result<(), Ended> {
-        let seen_in = if self.options.environment.is_local() { USERS_SEEN_IN_MOCK } else { USERS_SEEN_IN };
+        let seen_in = if self.options.environment.is_local() { USERS_SEEN_IN_MOCK } else { others::SEEN_IN };
         let until = tokio::time::Instant::now() + cluster.postpone.map_or(Duration::ZERO, |bound| bound.0);
         loop {
-            let reader =
-                LogReader::start(access, &gateway.pods, gateway.container.as_deref(), Duration::ZERO);
-            tokio::time::sleep(seen_in).await;
-            let tally = reader.tally();
-            reader.stop().await;
-            match others::judge(&tally, &Ours::default(), None) {
+            match others::look(access, &gateway.pods, gateway.container.as_deref(), seen_in).await {
                 seen @ Others::Calls { .. } if tokio::time::Instant::now() >= until => {
                     return Err(self.refuse(&format!(
                         "the gateway is in use: {}; run when nobody needs it, or let `users: {{ postpone: 30m }}` wait for that",
@@ -205,7 +196,7 @@ impl Stage<'_> {
         &self,
         access: &Access,
         cluster: &Cluster,
-        gateway: &GatewayInCluster,
+        gateway: &Gateway,
         draft: Option<&LocalConfig>,
         deadline: Period,
     ) -> Ended {
@@ -293,7 +284,7 @@ impl Stage<'_> {
     async fn look_from_pods(
         &self,
         access: &Access,
-        gateway: &GatewayInCluster,
+        gateway: &Gateway,
         places: &Places,
         ends_after: Period,
     ) -> Result<Fleet, String> {
@@ -318,58 +309,6 @@ fn namespaces(cluster: &Cluster, environment: &Environment) -> BTreeSet<String> 
     let backends = components.flat_map(|component| component.deployment.iter().chain(&component.service));
     let gateway = [&cluster.gateway.service, &cluster.gateway.deployment];
     gateway.into_iter().chain(backends).map(|object| object.namespace.clone()).collect()
-}
-
-fn refusal(found: &Preview) -> String {
-    let missing = permissions::missing(&found.answers).map(|need| {
-        let place = need.namespace.as_ref().map_or(String::new(), |namespace| format!(" in {namespace}"));
-        format!("this user may not {} {}{place}", need.verb, need.resource)
-    });
-    let refusals = found.refusals().into_iter().map(|refusal| refusal.to_string());
-    refusals.chain(missing).collect::<Vec<_>>().join("; ")
-}
-
-/// Where the components are in the cluster.
-struct Places {
-    /// Namespace and labels of their pods.
-    pods: BTreeMap<String, (String, Selector)>,
-    /// What is looked at from inside the gateway's pod.
-    looked_at: Vec<Looked>,
-}
-
-async fn places(access: &Access, environment: &Environment) -> Result<Places, String> {
-    let (mut pods, mut looked_at) = (BTreeMap::new(), Vec::new());
-    for (name, component) in &environment.components {
-        if let Some(endpoint) = &component.endpoint {
-            looked_at.push(Looked::endpoint(name, endpoint).map_err(|error| error.to_string())?);
-        } else if let Some(service) = service_of(component) {
-            let port = match component.port {
-                Some(port) => port,
-                None => only_port(access, &service).await?,
-            };
-            looked_at.push(Looked::service(name, &service, port));
-        }
-        if let Some(deployment) = &component.deployment {
-            let object: Deployment = access.get(deployment).await.map_err(|error| error.to_string())?;
-            let selector = object.spec.map(|spec| spec.selector).unwrap_or_default();
-            let selector = Selector::try_from(selector)
-                .map_err(|_| format!("the selector of Deployment {deployment} cannot be read"))?;
-            pods.insert(name.clone(), (deployment.namespace.clone(), selector));
-        }
-    }
-    Ok(Places { pods, looked_at })
-}
-
-async fn only_port(access: &Access, service: &crate::environment::ObjectName) -> Result<u16, String> {
-    let object: Service = access.get(service).await.map_err(|error| error.to_string())?;
-    let ports = object.spec.and_then(|spec| spec.ports).unwrap_or_default();
-    match ports.as_slice() {
-        [one] => u16::try_from(one.port).map_err(|_| format!("Service {service} names no port")),
-        others => Err(format!(
-            "Service {service} has {} ports; name the one that the gateway uses by `port:` in the environment file",
-            others.len()
-        )),
-    }
 }
 
 /// Every drift becomes a line of the journal as soon as it is known.

@@ -17,7 +17,7 @@ use mocks::kubernetes::store::ObjectKey;
 use mocks::time::Epoch;
 use mocks::world::World;
 
-use super::target::service_of;
+use crate::cluster::places::service_of;
 use crate::environment::{Cni, Environment, Profile};
 use crate::gateway::secret::Secret;
 use crate::journal::Clock;

@@ -3,7 +3,6 @@
 
 mod conductor;
 mod enter;
-mod gateway_in_cluster;
 mod in_cluster;
 mod leave;
 mod live;

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
+mod doctor;
 mod drift;
 mod evidence;
+mod init;
 mod refused;
 mod stack;

@@ -1,8 +1,7 @@
 //! Who would fight a run is found before anything is changed.
 
 use mocks::kubernetes::controllers::Opponent;
-use mocks::kubernetes::resources::{DEPLOYMENTS, Resource};
-use mocks::kubernetes::store::{ObjectKey, Writer};
+use mocks::kubernetes::resources::DEPLOYMENTS;
 
 use crate::stack::{CLOUD_AND_GPU_DOWN, CLOUD_DOWN, Stack, Staging};
 
@@ -31,21 +30,10 @@ async fn opponents_are_found_and_refused() {
     }
 }
 
-fn change(stack: &Stack, resource: &'static Resource, name: &str, change: impl Fn(&mut serde_json::Value)) {
-    let store = stack.household.cluster().store();
-    let key = ObjectKey::new(resource, "ml", name);
-    store
-        .update(&key, Writer::of_object("kubectl"), |object| {
-            change(object);
-            Ok(())
-        })
-        .unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_nobody_marked_is_refused() {
     let stack = Stack::start(Staging::default()).await;
-    change(&stack, &DEPLOYMENTS, "vllm", |object| {
+    stack.change(&DEPLOYMENTS, "ml", "vllm", |object| {
         object["metadata"]["labels"] = serde_json::json!({ "app": "vllm" });
     });
     refused(&stack, CLOUD_AND_GPU_DOWN, "is not marked as a target").await;
@@ -55,7 +43,7 @@ async fn a_target_that_nobody_marked_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_behind_a_proxy_is_refused() {
     let stack = Stack::start(Staging::default()).await;
-    change(&stack, &DEPLOYMENTS, "litellm", |object| {
+    stack.change(&DEPLOYMENTS, "ml", "litellm", |object| {
         object["spec"]["template"]["spec"]["containers"][0]["env"] =
             serde_json::json!([{ "name": "HTTPS_PROXY", "value": "http://proxy:3128" }]);
     });

@@ -16,7 +16,9 @@ use mocks::kubernetes::cluster::ClusterOptions;
 use mocks::kubernetes::controllers::{Opponent, Timing};
 use mocks::kubernetes::household::{Household, HouseholdOptions};
 use mocks::kubernetes::network::Cni;
+use mocks::kubernetes::resources::Resource;
 use mocks::kubernetes::stack::{StackOptions, WorldProcesses};
+use mocks::kubernetes::store::{ObjectKey, Writer};
 use mocks::profile::Profile;
 use mocks::time::Epoch;
 use mocks::world::{World, WorldOptions};
@@ -116,18 +118,66 @@ impl Stack {
         path
     }
 
+    /// Another environment file than the stock one.
+    pub(crate) fn edit(&self, from: &str, to: &str) {
+        self.edit_file("cluster.yaml", from, to);
+    }
+
+    /// The kubeconfig names another server.
+    pub(crate) fn lead_kubeconfig_to(&self, server: &str) {
+        self.edit_file("kubeconfig", &self.household.cluster().url(), server);
+    }
+
+    fn edit_file(&self, name: &str, from: &str, to: &str) {
+        let path = self.dir.path().join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from}: {text}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
+    }
+
+    /// Somebody with kubectl changes an object.
+    pub(crate) fn change(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+        change: impl Fn(&mut Value),
+    ) {
+        let key = ObjectKey::new(resource, namespace, name);
+        self.household
+            .cluster()
+            .store()
+            .update(&key, Writer::of_object("kubectl"), |object| {
+                change(object);
+                Ok(())
+            })
+            .unwrap();
+    }
+
     /// `harness COMMAND --env cluster.yaml FILES`.
     pub(crate) fn harness(&self, command: &str, files: &[PathBuf]) -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_harness"));
-        child.arg(command).args(["--env", "cluster.yaml"]).args(files).current_dir(self.dir.path());
+        let files = files.iter().map(|file| file.to_str().unwrap());
+        let mut arguments: Vec<&str> = [command, "--env", "cluster.yaml"].into_iter().chain(files).collect();
         if command == "run" {
-            child.args(["--out", "out"]);
+            arguments.extend(["--out", "out"]);
         }
+        self.command(&arguments)
+    }
+
+    /// `harness ARGUMENTS` in the directory of the kubeconfig.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Running {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_harness"));
+        child.args(arguments).current_dir(self.dir.path());
         child.env_remove("KUBECONFIG").env_remove("RUST_BACKTRACE").env("NO_COLOR", "1");
         child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = child.spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
         Running { child, stderr, said: String::new(), out: self.dir.path().join("out") }
+    }
+
+    /// A file in that directory.
+    pub(crate) fn file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).unwrap()
     }
 
     /// Who changed something in the cluster through the API, as `VERB RESOURCE NAMESPACE/NAME`, dry runs left out.
@@ -141,7 +191,6 @@ impl Stack {
     /// How many pods a Deployment of `ml` is to have.
     pub(crate) fn replicas(&self, name: &str) -> u64 {
         use mocks::kubernetes::resources::DEPLOYMENTS;
-        use mocks::kubernetes::store::ObjectKey;
         let object = self.household.cluster().store().get(&ObjectKey::new(&DEPLOYMENTS, "ml", name)).unwrap();
         object["spec"]["replicas"].as_u64().unwrap()
     }

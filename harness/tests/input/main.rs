@@ -4,6 +4,7 @@
 
 mod bounded;
 mod cluster;
+mod draft;
 mod fail;
 mod hostile;
 mod laws;

@@ -15,9 +15,11 @@ fn bad_usage_is_exit_2_with_words_on_stderr_only() {
         (&[], "Usage"),
         (&["--unknown"], "--unknown"),
         (&["run", "--unknown"], "--unknown"),
-        (&["doctor"], "doctor"),
+        (&["doctor", "--env", "no-such-environment"], "no-such-environment"),
+        (&["doctor", "file.yaml"], "file.yaml"),
         (&["restore"], "restore"),
-        (&["init"], "init"),
+        (&["init"], "--context"),
+        (&["init", "--context", "x", "--kubeconfig", "no-such-file"], "no-such-file"),
         (&["report", "--since", "14d"], "--since"),
         (&["report", "no-such-run"], "no-such-run"),
         (&["report", "empty"], "journal.jsonl"),
@@ -112,6 +114,25 @@ fn outside_of_the_repository_the_five_modes_built_in_are_planned() {
         last = at;
     }
     assert!(place.harness(&["check"]).expect(0).stdout.starts_with("5 scenarios fit"));
+}
+
+#[test]
+fn the_doctor_finds_this_machine_fit_and_asks_a_gateway_that_runs_already() {
+    let place = Place::new();
+    let ended = place.harness(&["doctor"]).expect(0);
+    assert!(ended.stdout.ends_with("the environment local is fit for a run\n"), "{}", ended.stdout);
+    let cases = [
+        ("gateway: { url: \"http://127.0.0.1:1\" }", "unknown  models: the gateway's page /v1/models"),
+        (
+            "gateway: { url: \"http://127.0.0.1:1\", key: { env: NOT_SET_BY_ANYBODY } }",
+            "problem  key: $NOT_SET_BY_ANYBODY",
+        ),
+    ];
+    for (gateway, wanted) in cases {
+        let environment = place.environment(&[("components:", &format!("{gateway}\ncomponents:"))]);
+        let ended = place.harness(&["doctor", "--env", environment.to_str().expect("UTF-8")]).expect(3);
+        assert!(ended.stdout.contains(wanted), "{wanted}: {}", ended.stdout);
+    }
 }
 
 #[test]

@@ -82,6 +82,16 @@ impl Access {
         }
     }
 
+    /// A context of a kubeconfig (by default of `KUBECONFIG`, else `~/.kube/config`), to read and nothing else: there
+    /// is no namespace in which anything may be changed.
+    ///
+    /// # Errors
+    /// Where there is nothing to connect with. Nothing is asked of the cluster yet.
+    pub async fn to_read(context: &str, kubeconfig: Option<PathBuf>) -> Result<Self, AccessError> {
+        let (kubeconfig, file) = read(kubeconfig).await?;
+        Self::of_context(kubeconfig, &file, context, &[]).await
+    }
+
     /// A context of a kubeconfig in hand.
     ///
     /// # Errors

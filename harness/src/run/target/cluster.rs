@@ -9,13 +9,14 @@ use futures::FutureExt;
 use kube::core::Selector;
 
 use super::{ActiveFault, Healed, OldConnections};
-use crate::attribution;
+use crate::attribution::by_header;
 use crate::cluster::access::Access;
 use crate::cluster::faults::{self, Wanted};
 use crate::cluster::mutation::{Kubectl, Mutation, MutationError, ReadBack, Undone};
+use crate::cluster::places::service_of;
 use crate::cluster::prober::{Fleet, Pool, Prober as PodProber};
 use crate::cluster::watch::Watching;
-use crate::environment::{Environment, FaultKind, ObjectName};
+use crate::environment::{Environment, FaultKind};
 use crate::journal::{ClaimSource, Event, Journal, Outcome, Purpose};
 use crate::plan::{PlannedFault, PlannedKind};
 use crate::probe::{Prober, Request};
@@ -389,7 +390,7 @@ impl Cluster {
                     claim.source == ClaimSource::HeaderModelId && Some(&claim.value) == id
                 };
                 if record.claims.iter().any(|claim| by_id(&claim))
-                    || attribution::by_header(&record).as_deref() == Some(alias)
+                    || by_header(&record).as_deref() == Some(alias)
                 {
                     Ok(())
                 } else {
@@ -445,9 +446,4 @@ impl Cluster {
         // Whole after each step, also after one that panicked.
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The Service of a component: as named, else of the Deployment's name.
-pub(in crate::run) fn service_of(component: &crate::environment::Component) -> Option<ObjectName> {
-    component.service.clone().or_else(|| component.deployment.clone())
 }

@@ -1,81 +1,103 @@
 //! The gateway of a cluster: how it is reached, and what it says of itself.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::Selector;
 use serde_json::Value;
 
-use crate::cluster::access::Access;
-use crate::cluster::forward::Forward;
-use crate::cluster::refusals::parse_labels;
-use crate::cluster::watch::ready_pods;
+use super::access::{Access, CallError};
+use super::forward::{Forward, ForwardError};
+use super::refusals::parse_labels;
+use super::watch::ready_pods;
 use crate::environment::{Cluster, KeySource, ObjectName, Reach};
+use crate::gateway::pages::{PageError, Pages};
 use crate::gateway::secret::Secret;
 use crate::journal::Clock;
 
-/// A page of the gateway must be there by then.
-const PAGE_LIMIT: Duration = Duration::from_secs(10);
-/// No page that is read is longer.
-const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Empty requests that show what the port-forward costs.
 const FORWARD_SAMPLES: usize = 10;
 
 /// A gateway in a cluster that can be asked.
-pub(super) struct GatewayInCluster {
+pub struct Gateway {
     /// Without `/v1`.
-    pub(super) url: String,
+    pub url: String,
     /// What callers present.
-    pub(super) key: Secret,
+    pub key: Secret,
     /// Labels of its pods.
-    pub(super) selector: Selector,
+    pub selector: Selector,
     /// Those that are ready.
-    pub(super) pods: Vec<ObjectName>,
+    pub pods: Vec<ObjectName>,
     /// The port in a pod.
-    pub(super) pod_port: u16,
+    pub pod_port: u16,
     /// The container that has it, where a pod says so.
-    pub(super) container: Option<String>,
+    pub container: Option<String>,
     /// As it told.
-    pub(super) version: String,
+    pub version: String,
     /// Deployment ids by alias; the first of each.
-    pub(super) ids: BTreeMap<String, String>,
+    pub ids: BTreeMap<String, String>,
     /// Alias by upstream model and by deployment id.
-    pub(super) names: BTreeMap<String, String>,
+    pub names: BTreeMap<String, String>,
     /// What a person should know of the way to it.
-    pub(super) notes: Vec<String>,
+    pub notes: Vec<String>,
     forward: Option<Forward>,
 }
 
-impl GatewayInCluster {
+/// Why a gateway cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum NoGateway {
+    /// Nothing of it runs.
+    #[error("no pod of the gateway is ready in {namespace} (labels `{labels}`)")]
+    NoPod {
+        /// Where they should be.
+        namespace: String,
+        /// By which they are known.
+        labels: String,
+    },
+    /// The variable that holds its key is not set here.
+    #[error("the gateway's key is taken from ${0}, which is not set")]
+    NoKey(String),
+    /// The cluster does not say what must be known of it.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// Its Service leads nowhere.
+    #[error("{0}")]
+    Service(String),
+    /// There is no way to it.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
+    /// It does not answer as a gateway does.
+    #[error(transparent)]
+    Page(#[from] PageError),
+}
+
+impl Gateway {
     /// Finds its pods, opens a way to it, and asks who it is.
     ///
     /// # Errors
-    /// In words, what is missing.
-    pub(super) async fn find(
+    /// What is missing.
+    pub async fn find(
         access: &Access,
         cluster: &Cluster,
         own_key: &Secret,
         clock: Clock,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, NoGateway> {
         let gateway = &cluster.gateway;
         let namespace = &gateway.deployment.namespace;
         let selector = Selector::from_iter(parse_labels(&gateway.pods));
-        let pods = ready_pods(access, namespace, &selector).await.map_err(|error| error.to_string())?;
+        let pods = ready_pods(access, namespace, &selector).await?;
         let Some(first) = pods.first() else {
-            return Err(format!("no pod of the gateway is ready in {namespace} (labels `{}`)", gateway.pods));
+            return Err(NoGateway::NoPod { namespace: namespace.clone(), labels: gateway.pods.clone() });
         };
         let key = match &gateway.key {
             None => own_key.clone(),
-            Some(KeySource::Env(variable)) => std::env::var(variable)
-                .map(Secret::new)
-                .map_err(|_| format!("the gateway's key is taken from ${variable}, which is not set"))?,
-            Some(KeySource::Secret { secret, field }) => {
-                access.secret(secret, field).await.map_err(|error| error.to_string())?
+            Some(KeySource::Env(variable)) => {
+                std::env::var(variable).map(Secret::new).map_err(|_| NoGateway::NoKey(variable.clone()))?
             }
+            Some(KeySource::Secret { secret, field }) => access.secret(secret, field).await?,
         };
-        let pod: Pod = access.get(first).await.map_err(|error| error.to_string())?;
+        let pod: Pod = access.get(first).await?;
         let containers = pod.spec.map(|spec| spec.containers).unwrap_or_default();
         let pod_port = pod_port(access, &gateway.service, gateway.port, &containers).await?;
         let has_port = |container: &&Container| {
@@ -89,8 +111,7 @@ impl GatewayInCluster {
                 (format!("http://{}.{}.svc:{}", service.name, service.namespace, gateway.port), None)
             }
             Reach::Context { .. } | Reach::Embedded { .. } => {
-                let forward = Forward::start(access, namespace, &selector, pod_port, clock).await;
-                let forward = forward.map_err(|error| error.to_string())?;
+                let forward = Forward::start(access, namespace, &selector, pod_port, clock).await?;
                 match forward.measure("/health/liveliness", FORWARD_SAMPLES).await {
                     Ok(overhead) => notes.push(overhead.to_string()),
                     Err(error) => notes.push(format!("what the port-forward costs is not known: {error}")),
@@ -114,8 +135,16 @@ impl GatewayInCluster {
         Ok(Self { url, key, selector, pods, pod_port, container, version, ids, names, notes, forward })
     }
 
+    /// A page of it, as JSON.
+    ///
+    /// # Errors
+    /// Where it does not answer, or otherwise.
+    pub async fn page(&self, path: &str) -> Result<Value, PageError> {
+        Pages { url: &self.url, key: &self.key }.get(path).await
+    }
+
     /// Closes the way to it; says what a person should know of how it went.
-    pub(super) async fn close(self) -> Option<String> {
+    pub async fn close(self) -> Option<String> {
         let forward = self.forward?;
         let forwarded = forward.forwarded();
         forward.stop().await;
@@ -150,48 +179,25 @@ async fn pod_port(
     service: &ObjectName,
     port: u16,
     containers: &[Container],
-) -> Result<u16, String> {
-    let object: Service = access.get(service).await.map_err(|error| error.to_string())?;
+) -> Result<u16, NoGateway> {
+    let object: Service = access.get(service).await?;
     let ports = object.spec.and_then(|spec| spec.ports).unwrap_or_default();
     let Some(found) = ports.iter().find(|one| one.port == i32::from(port)) else {
-        return Err(format!("Service {service} has no port {port}"));
+        return Err(NoGateway::Service(format!("Service {service} has no port {port}")));
     };
-    let number = |number: i32| u16::try_from(number).map_err(|_| format!("Service {service} names no port"));
+    let number = |number: i32| {
+        u16::try_from(number).map_err(|_| NoGateway::Service(format!("Service {service} names no port")))
+    };
     match &found.target_port {
         None => Ok(port),
         Some(IntOrString::Int(target)) => number(*target),
         Some(IntOrString::String(name)) => {
             let mut ports = containers.iter().flat_map(|container| container.ports.iter().flatten());
             let named = ports.find(|port| port.name.as_ref() == Some(name)).map(|port| port.container_port);
-            number(named.ok_or_else(|| format!("no container of the gateway has a port named {name}"))?)
+            number(named.ok_or_else(|| {
+                NoGateway::Service(format!("no container of the gateway has a port named {name}"))
+            })?)
         }
-    }
-}
-
-struct Pages<'a> {
-    url: &'a str,
-    key: &'a Secret,
-}
-
-impl Pages<'_> {
-    async fn get(&self, path: &str) -> Result<Value, String> {
-        let failed = |error: reqwest::Error| format!("the gateway's page {path}: {}", error.without_url());
-        let client = crate::http::client_for(self.url).timeout(PAGE_LIMIT).build().map_err(failed)?;
-        let request = client.get(format!("{}{path}", self.url));
-        let request = request.header("authorization", format!("Bearer {}", self.key.expose()));
-        let mut response = request.send().await.map_err(failed)?;
-        let status = response.status().as_u16();
-        if status != 200 {
-            return Err(format!("the gateway's page {path} answers {status}"));
-        }
-        let mut body = Vec::new();
-        while let Some(part) = response.chunk().await.map_err(failed)? {
-            if body.len() + part.len() > PAGE_BYTES_MAX {
-                return Err(format!("the gateway's page {path} is longer than anybody reads"));
-            }
-            body.extend_from_slice(&part);
-        }
-        serde_json::from_slice(&body).map_err(|_| format!("the gateway's page {path} is no JSON"))
     }
 }
 

@@ -1,0 +1,64 @@
+//! Where the components of an environment are: what is looked at, and which pods are theirs.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
+use kube::core::Selector;
+
+use super::access::Access;
+use super::prober::Target as Looked;
+use crate::environment::{Component, Environment, ObjectName};
+
+/// Where the components are in the cluster.
+pub struct Places {
+    /// Namespace and labels of their pods.
+    pub pods: BTreeMap<String, (String, Selector)>,
+    /// What is looked at from inside the gateway's pod.
+    pub looked_at: Vec<Looked>,
+}
+
+/// Finds them.
+///
+/// # Errors
+/// In words, what is not there or cannot be read.
+pub async fn places(access: &Access, environment: &Environment) -> Result<Places, String> {
+    let (mut pods, mut looked_at) = (BTreeMap::new(), Vec::new());
+    for (name, component) in &environment.components {
+        if let Some(endpoint) = &component.endpoint {
+            looked_at.push(Looked::endpoint(name, endpoint).map_err(|error| error.to_string())?);
+        } else if let Some(service) = service_of(component) {
+            let port = match component.port {
+                Some(port) => port,
+                None => only_port(access, &service).await?,
+            };
+            looked_at.push(Looked::service(name, &service, port));
+        }
+        if let Some(deployment) = &component.deployment {
+            let object: Deployment = access.get(deployment).await.map_err(|error| error.to_string())?;
+            let selector = object.spec.map(|spec| spec.selector).unwrap_or_default();
+            let selector = Selector::try_from(selector)
+                .map_err(|_| format!("the selector of Deployment {deployment} cannot be read"))?;
+            pods.insert(name.clone(), (deployment.namespace.clone(), selector));
+        }
+    }
+    Ok(Places { pods, looked_at })
+}
+
+async fn only_port(access: &Access, service: &ObjectName) -> Result<u16, String> {
+    let object: Service = access.get(service).await.map_err(|error| error.to_string())?;
+    let ports = object.spec.and_then(|spec| spec.ports).unwrap_or_default();
+    match ports.as_slice() {
+        [one] => u16::try_from(one.port).map_err(|_| format!("Service {service} names no port")),
+        others => Err(format!(
+            "Service {service} has {} ports; name the one that the gateway uses by `port:` in the environment file",
+            others.len()
+        )),
+    }
+}
+
+/// The Service of a component: as named, else of the Deployment's name.
+#[must_use]
+pub fn service_of(component: &Component) -> Option<ObjectName> {
+    component.service.clone().or_else(|| component.deployment.clone())
+}
