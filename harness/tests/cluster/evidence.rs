@@ -47,7 +47,7 @@ async fn each_network_shows_its_own_symptom() {
     assert_eq!((calico.as_str(), cilium.as_str()), (SILENT, SILENT));
 }
 
-const SILENT: &str = "connect not answered within the hang limit";
+const SILENT: &str = "no answer to a connect within the hang limit";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_exec_the_evidence_is_weak_and_the_time_is_left_open() {

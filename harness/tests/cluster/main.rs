@@ -4,5 +4,6 @@
 
 mod drift;
 mod evidence;
+mod netns;
 mod refused;
 mod stack;
