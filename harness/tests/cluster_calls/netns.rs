@@ -150,6 +150,29 @@ async fn a_lost_answer_adds_no_second_container() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_undo_that_failed_is_made_by_another_container() {
+    let (household, access) = start().await;
+    let targets = household.plane().network().host("ollama.com");
+    let mutations = prepared(&access, &environment(), &targets, 600).await.mutations;
+    mutations[0].apply(&access).await.unwrap();
+    assert_eq!(mutations[0].undo(&access).await.unwrap(), Undone::Now);
+    let Mutation::NetnsDrop(drop) = &mutations[0] else { panic!("{:?}", mutations[0]) };
+    let key = ObjectKey::new(&PODS, "ml", &drop.pod.name);
+    let failed = household.cluster().store().update(&key, Writer::of_status("kubelet"), |pod| {
+        pod["status"]["ephemeralContainerStatuses"][1]["state"]["terminated"]["exitCode"] = 1.into();
+        Ok(())
+    });
+    failed.unwrap();
+    assert_eq!(mutations[0].read_back(&access).await.unwrap(), ReadBack::Done);
+    assert_eq!(mutations[0].undo(&access).await.unwrap(), Undone::Now);
+    assert_eq!(mutations[0].read_back(&access).await.unwrap(), ReadBack::Undone);
+    let pod: Pod = access.get(&drop.pod).await.unwrap();
+    let names = containers(&pod);
+    assert!(names.len() == 3 && names[2].starts_with("drill-cloud-lift-1-2-"), "{names:?}");
+    household.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_cannot_be_had_is_told_and_cuts_nothing_off() {
     let (household, access) = start().await;
     let targets = household.plane().network().host("ollama.com");

@@ -333,14 +333,15 @@ impl NetnsDrop {
                     return Err(self.failed(container, &why));
                 }
                 Ran::NotYet(_, true) => tokio::time::sleep(LOOK_AGAIN_AFTER).await,
+                Ran::Never if sent >= ATTEMPTS => return Err(self.failed(container, "nobody keeps it")),
                 Ran::Never => {
                     let patch = self.patch(container, rules);
                     sent += 1;
                     match access.add_containers(&self.pod, &patch).await {
                         Ok(_) => {}
-                        Err(error) if sent < ATTEMPTS && error.is_conflict() => {}
                         // Whether it was added, the next look shows.
-                        Err(error) if sent < ATTEMPTS && error.is_outcome_unknown() => {}
+                        Err(error)
+                            if sent < ATTEMPTS && (error.is_conflict() || error.is_outcome_unknown()) => {}
                         Err(error) => return Err(error),
                     }
                 }
