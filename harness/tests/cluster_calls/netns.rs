@@ -266,3 +266,16 @@ fn the_right_to_add_containers_is_asked_for_and_that_to_read_the_namespace_is_no
     assert!(reads.optional.is_some());
     assert!(!needs.iter().any(|need| need.resource == "networkpolicies" && need.verb == "create"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_is_not_switched_and_that_is_said_before_anything_is_changed() {
+    let (household, access) = start().await;
+    let mut environment = environment();
+    environment.components.get_mut("cloud").unwrap().down = FaultKind::BlackholeBy(Mechanism::EgressProxy);
+    let found = prepared(&access, &environment, &[Ipv4Addr::new(34, 36, 133, 15)], 600).await;
+    assert!(found.mutations.is_empty());
+    let [refusal] = found.refusals.as_slice() else { panic!("{:?}", found.refusals) };
+    assert!(refusal.reason.contains("switches no proxy"), "{refusal}");
+    assert!(refusal.hint.contains("network-policy") && refusal.hint.contains("netns-drop"), "{refusal}");
+    household.shutdown().await;
+}
