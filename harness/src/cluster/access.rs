@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::autoscaling::v1::Scale;
-use k8s_openapi::api::core::v1::Secret as ClusterSecret;
+use k8s_openapi::api::core::v1::{Pod, Secret as ClusterSecret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{NamespaceResourceScope, ObjectList, Request};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(super) use self::call::shown;
 pub use self::call::{CallError, Failure, Target, Verb};
 pub use self::open::AccessError;
 use super::FIELD_MANAGER;
@@ -366,6 +367,45 @@ impl Access {
             &Patch::Merge(&patch),
         );
         self.request(Verb::Patch, Target::scale(deployment), request).await
+    }
+
+    /// Adds ephemeral containers to a pod, by a strategic merge patch; nobody can take them out again.
+    ///
+    /// # Errors
+    /// Where they were not added, or that is not known.
+    pub async fn add_containers(
+        &self,
+        pod: &ObjectName,
+        patch: &serde_json::Value,
+    ) -> Result<Pod, CallError> {
+        self.patch_containers(pod, patch, false).await
+    }
+
+    /// Asks whether [`Self::add_containers`] would be done, with all that the cluster checks; nothing is kept.
+    ///
+    /// # Errors
+    /// Where it would not be done, or that cannot be told.
+    pub async fn rehearse_containers(
+        &self,
+        pod: &ObjectName,
+        patch: &serde_json::Value,
+    ) -> Result<Pod, CallError> {
+        self.patch_containers(pod, patch, true).await
+    }
+
+    async fn patch_containers(
+        &self,
+        pod: &ObjectName,
+        patch: &serde_json::Value,
+        dry_run: bool,
+    ) -> Result<Pod, CallError> {
+        let request = requests::<Pod>(&(), Some(&pod.namespace)).patch_subresource(
+            "ephemeralcontainers",
+            &pod.name,
+            &PatchParams { dry_run, ..field_manager() },
+            &Patch::Strategic(patch),
+        );
+        self.request(Verb::Patch, Target::new("pods/ephemeralcontainers", pod), request).await
     }
 
     /// Asks whether this user may do something.

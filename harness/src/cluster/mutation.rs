@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::access::{Access, CallError};
+use super::faults::netns::NetnsDrop;
 use super::faults::policy::{Anchor, Policy};
 use super::faults::scale::Scale;
 use super::opponents::pause::Pause;
@@ -23,6 +24,8 @@ pub enum Mutation {
     Anchor(Anchor),
     /// A NetworkPolicy that the Job owns.
     Policy(Box<Policy>),
+    /// A packet filter in the network of a pod, which the kernel ends when its time is over.
+    NetnsDrop(Box<NetnsDrop>),
     /// Somebody who would fight the change is told to wait.
     Pause(Box<Pause>),
 }
@@ -92,6 +95,7 @@ impl Mutation {
             Self::Scale(scale) => scale.object(),
             Self::Anchor(anchor) => anchor.object(),
             Self::Policy(policy) => policy.object(),
+            Self::NetnsDrop(drop) => drop.object(),
             Self::Pause(pause) => pause.object(),
         }
     }
@@ -103,6 +107,7 @@ impl Mutation {
             Self::Scale(scale) => scale.words(),
             Self::Anchor(anchor) => anchor.words(),
             Self::Policy(policy) => policy.words(),
+            Self::NetnsDrop(drop) => drop.words(),
             Self::Pause(pause) => pause.words(),
         }
     }
@@ -114,6 +119,7 @@ impl Mutation {
             Self::Scale(scale) => scale.undo_words(),
             Self::Anchor(anchor) => anchor.undo_words(),
             Self::Policy(policy) => policy.undo_words(),
+            Self::NetnsDrop(drop) => drop.undo_words(),
             Self::Pause(pause) => pause.undo_words(),
         }
     }
@@ -125,6 +131,7 @@ impl Mutation {
             Self::Scale(scale) => scale.undo_command(kubectl),
             Self::Anchor(anchor) => anchor.undo_command(kubectl),
             Self::Policy(policy) => policy.undo_command(kubectl),
+            Self::NetnsDrop(drop) => drop.undo_command(kubectl),
             Self::Pause(pause) => pause.undo_command(kubectl),
         }
     }
@@ -139,6 +146,7 @@ impl Mutation {
             Self::Scale(scale) => scale.rehearse(access).await,
             Self::Anchor(anchor) => anchor.rehearse(access).await,
             Self::Policy(policy) => policy.rehearse(access).await,
+            Self::NetnsDrop(drop) => drop.rehearse(access).await,
             Self::Pause(_) => Ok(()),
         }
     }
@@ -152,6 +160,7 @@ impl Mutation {
             Self::Scale(scale) => scale.apply(access).await,
             Self::Anchor(anchor) => anchor.apply(access).await,
             Self::Policy(policy) => policy.apply(access).await,
+            Self::NetnsDrop(drop) => drop.apply(access).await,
             Self::Pause(pause) => pause.apply(access).await,
         }
     }
@@ -165,6 +174,7 @@ impl Mutation {
             Self::Scale(scale) => scale.undo(access).await,
             Self::Anchor(anchor) => anchor.undo(access).await,
             Self::Policy(policy) => policy.undo(access).await,
+            Self::NetnsDrop(drop) => drop.undo(access).await,
             Self::Pause(pause) => pause.undo(access).await,
         }
     }
@@ -178,6 +188,7 @@ impl Mutation {
             Self::Scale(scale) => scale.read_back(access).await,
             Self::Anchor(anchor) => anchor.read_back(access).await,
             Self::Policy(policy) => policy.read_back(access).await,
+            Self::NetnsDrop(drop) => drop.read_back(access).await,
             Self::Pause(pause) => pause.read_back(access).await,
         }
     }

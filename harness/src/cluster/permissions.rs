@@ -53,6 +53,7 @@ struct Needs(BTreeSet<Need>);
 /// What is lost without a right.
 const WEAK: &str = "evidence from inside the gateway's pods is missing: the evidence is weak";
 const UNNAMED: &str = "what happens meanwhile is not told by its events";
+const LEVEL: &str = "the namespace's level of Pod Security is not known before a container is asked for";
 const NODES: &str = "the loss of a node is not seen";
 const REPLICAS: &str = "which replica of the gateway answered is not known";
 
@@ -151,6 +152,7 @@ fn of_component(needs: &mut Needs, environment: &Environment, cluster: &Cluster,
         (FaultKind::BlackholeBy(Mechanism::NetworkPolicy), _) => needs.policies(gateway),
         (FaultKind::BlackholeBy(Mechanism::NetnsDrop), _) => {
             needs.add(gateway, "", "pods/ephemeralcontainers", &["patch"]);
+            needs.insert(Some(gateway), "", "namespaces", Some(gateway), &["get"], Some(LEVEL));
         }
         _ => {}
     }

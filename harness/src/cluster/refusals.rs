@@ -134,7 +134,8 @@ pub(super) fn is_over(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// Whether what the gateway's pods are lets a NetworkPolicy cut them off from the endpoint `host`, and no more.
+/// Whether what the gateway's pods are lets a NetworkPolicy or a packet filter of theirs cut them off from the endpoint
+/// `host`, and no more.
 #[must_use]
 pub fn gateway_template(name: &ObjectName, deployment: &Deployment, host: &str) -> Vec<Refusal> {
     let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
@@ -142,8 +143,11 @@ pub fn gateway_template(name: &ObjectName, deployment: &Deployment, host: &str) 
     let mut refused = Vec::new();
     if pod.host_network == Some(true) {
         refused.push(Refusal::new(
-            format!("the pods of Deployment {name} use the network of their node, which no policy cuts"),
-            "take the cloud down by `egress-proxy` here, or run the gateway without hostNetwork",
+            format!(
+                "the pods of Deployment {name} use the network of their node: no policy cuts it, and a packet filter \
+                 would cut the node"
+            ),
+            "run the gateway without hostNetwork",
         ));
     }
     for (container, variable) in proxies(pod, host) {
@@ -152,7 +156,7 @@ pub fn gateway_template(name: &ObjectName, deployment: &Deployment, host: &str) 
                 "the gateway reaches {host} through a proxy: container {container} of Deployment {name} has the \
                  variable {variable}"
             ),
-            format!("add {host} to NO_PROXY of the gateway, or take the cloud down by `egress-proxy`"),
+            format!("add {host} to NO_PROXY of the gateway"),
         ));
     }
     for (container, probe) in model_probes(pod) {

@@ -19,10 +19,20 @@ pub struct Cluster {
     pub namespaces: Vec<String>,
     /// The gateway in it.
     pub gateway: ClusterGateway,
+    /// Image of the containers by which `netns-drop` changes the network of the gateway's pods; `nft` is in it.
+    #[serde(default = "nft_image")]
+    pub nft_image: String,
     /// Who is paused for every component (and the gateway), if found.
     pub pause: BTreeSet<Opponent>,
     /// How long a run waits for traffic of real users to end before it refuses; `None`: it refuses at once.
     pub postpone: Option<Period>,
+}
+
+/// An image with `nft` in it, where the environment names none.
+pub(crate) const NFT_IMAGE: &str = "docker.io/nicolaka/netshoot:v0.13";
+
+fn nft_image() -> String {
+    NFT_IMAGE.to_owned()
 }
 
 /// How the API of a cluster is reached.
@@ -200,7 +210,7 @@ pub enum Mechanism {
     NetworkPolicy,
     /// A rule in the network namespace of each gateway pod, which the kernel removes when its time is over.
     NetnsDrop,
-    /// The fault proxy that stands between the gateway and the endpoint.
+    /// The fault proxy that stands between the gateway and the endpoint; plans and runs refuse it.
     EgressProxy,
 }
 

@@ -6,5 +6,6 @@ mod doctor;
 mod drift;
 mod evidence;
 mod init;
+mod netns;
 mod refused;
 mod stack;

@@ -111,6 +111,12 @@ impl Stack {
         Self { household, world, gateway, dir }
     }
 
+    /// From now on the cloud is taken down by this mechanism.
+    pub(crate) fn blackhole_by(&self, mechanism: &str) {
+        let text = ENVIRONMENT.replace("network-policy", mechanism);
+        std::fs::write(self.dir.path().join("cluster.yaml"), text).unwrap();
+    }
+
     /// A scenario of these lines.
     pub(crate) fn scenario(&self, name: &str, body: &str) -> PathBuf {
         let path = self.dir.path().join(format!("{name}.yaml"));

@@ -21,8 +21,8 @@ use mocks::time::Epoch;
 use tokio::net::TcpListener;
 
 /// A bound on waits that are expected to end.
-const WITHIN: Duration = Duration::from_secs(30);
-const RUN: &str = "20261123T004551Z-0a1b2c";
+pub(crate) const WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const RUN: &str = "20261123T004551Z-0a1b2c";
 
 /// A server that accepts and says nothing. It ends with the runtime of the test.
 async fn silent() -> SocketAddr {
@@ -37,7 +37,7 @@ async fn silent() -> SocketAddr {
     address
 }
 
-async fn start(opponents: Vec<Opponent>) -> (Household, Access) {
+pub(crate) async fn start(opponents: Vec<Opponent>) -> (Household, Access) {
     let options = HouseholdOptions {
         cluster: ClusterOptions::new(Epoch::starting_now(), 7, &["ml", "apps"]),
         cni: Cni::K3s,
@@ -70,7 +70,7 @@ async fn pods(access: &Access, labels: &str) -> usize {
 }
 
 /// Waits for a condition that is looked at again and again.
-async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
     let looking = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(20));
         while !is_so().await {

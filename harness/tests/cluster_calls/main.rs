@@ -5,6 +5,7 @@
 mod access;
 mod household;
 mod mock;
+mod netns;
 mod scale;
 mod undo;
 

@@ -40,7 +40,8 @@ fn full() -> Vec<(FileKind, Value)> {
     let cluster = json!({
         "environment": "x",
         "kubernetes": {
-            "context": "home", "kubeconfig": "config.yaml", "in_cluster": false, "namespaces": ["ml", "apps"]
+            "context": "home", "kubeconfig": "config.yaml", "in_cluster": false, "namespaces": ["ml", "apps"],
+            "nft_image": "registry.example/nft:1"
         },
         "gateway": {
             "service": "ml/litellm", "port": 4000, "deployment": "ml/litellm", "pods": "app=litellm",

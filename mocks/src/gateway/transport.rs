@@ -223,10 +223,11 @@ impl Transport {
         let pool = Arc::<Pool>::default();
         let (pruned, end) = (Arc::clone(&pool), cancel.clone());
         tasks.spawn(async move {
+            let mut looks = tokio::time::interval(IDLE_LOOK_EVERY);
             loop {
                 tokio::select! {
                     () = end.cancelled() => return,
-                    () = tokio::time::sleep(IDLE_LOOK_EVERY) => pruned.prune(),
+                    _ = looks.tick() => pruned.prune(),
                 }
             }
         });

@@ -144,20 +144,48 @@ async fn a_policy_of_a_deadline_job_goes_by_itself() {
     stage.shutdown().await;
 }
 
+/// Runs `nft` in the gateway's pod; how it ended.
+async fn filter(stage: &Stage, container: &str, rules: &str) -> (i32, String) {
+    let pod = stage.pod("litellm").await;
+    let added = json!({ "name": container, "image": "nft", "command": ["nft", rules] });
+    let patch = Patch::Strategic(json!({ "spec": { "ephemeralContainers": [added] } }));
+    stage.api::<Pod>().patch_ephemeral_containers(&pod, &PatchParams::default(), &patch).await.unwrap();
+    let ended = async || {
+        let status = stage.api::<Pod>().get(&pod).await.unwrap().status.unwrap();
+        let mut statuses = status.ephemeral_container_statuses.into_iter().flatten();
+        statuses.find(|status| status.name == container)?.state?.terminated
+    };
+    stage.eventually("its end", async || ended().await.is_some()).await;
+    let ended = ended().await.unwrap();
+    (ended.exit_code, ended.message.unwrap_or_default())
+}
+
 #[tokio::test]
 async fn a_packet_filter_in_the_pod_drops_everything_until_its_timeout() {
     let stage = usual().await;
     let address = stage.address(CLOUD, CLOUD_PORT).unwrap();
     let mut held = TcpStream::connect(address).await.unwrap();
     assert!(echo(&mut held).await);
-    let pod = stage.pod("litellm").await;
-    let rules = format!("nft add element inet drill blk '{{ {} timeout 2s }}'", address.ip());
-    let container = json!({ "name": "drill", "image": "nft", "command": ["sh", "-c", rules] });
-    let patch = Patch::Strategic(json!({ "spec": { "ephemeralContainers": [container] } }));
-    let parameters = PatchParams::default();
-    stage.api::<Pod>().patch_ephemeral_containers(&pod, &parameters, &patch).await.unwrap();
-    stage.eventually("silence", async || stage.connect(CLOUD, CLOUD_PORT).await == Connect::Silent).await;
+    let rules = format!("add element inet drill blk {{ {} timeout 2s }}", address.ip());
+    assert_eq!(filter(&stage, "drill", &rules).await, (0, String::new()));
+    assert_eq!(stage.connect(CLOUD, CLOUD_PORT).await, Connect::Silent);
     assert!(!echo(&mut held).await);
     stage.eventually("its end", async || stage.echoes(CLOUD, CLOUD_PORT).await).await;
+    stage.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_packet_filter_is_gone_with_its_table_and_not_made_over_another() {
+    let stage = usual().await;
+    let ip = stage.address(CLOUD, CLOUD_PORT).unwrap().ip();
+    let rules = format!("create table inet drill; add element inet drill blk {{ {ip} timeout 600s }}");
+    assert_eq!(filter(&stage, "drop", &rules).await.0, 0);
+    assert_eq!(stage.connect(CLOUD, CLOUD_PORT).await, Connect::Silent);
+    let empty = "add table inet drill; delete table inet drill; add table inet drill";
+    assert_eq!(filter(&stage, "lift", empty).await.0, 0);
+    assert!(stage.echoes(CLOUD, CLOUD_PORT).await);
+    let (code, told) = filter(&stage, "late", &rules).await;
+    assert!(code == 1 && told.contains("File exists"), "{told}");
+    assert!(stage.echoes(CLOUD, CLOUD_PORT).await);
     stage.shutdown().await;
 }

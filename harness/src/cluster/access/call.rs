@@ -146,6 +146,9 @@ pub enum Failure {
     /// The answer is not what was asked for.
     #[error("the answer cannot be read: {0}")]
     Unreadable(String),
+    /// The container that does it has not run, or has failed.
+    #[error("{0}")]
+    Container(String),
     /// A list goes on beyond what anybody reads.
     #[error("there are more than {0}")]
     TooMany(usize),
@@ -206,7 +209,9 @@ impl CallError {
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
         match &self.failure {
-            Failure::TimedOut(_) | Failure::Transport(_) | Failure::Unreadable(_) => true,
+            Failure::TimedOut(_) | Failure::Transport(_) | Failure::Unreadable(_) | Failure::Container(_) => {
+                true
+            }
             Failure::Status { status, .. } => *status >= 500,
             Failure::NotAllowed | Failure::TooMany(_) => false,
         }

@@ -2,6 +2,7 @@
 //! from being made.
 
 pub mod isolate;
+pub mod netns;
 pub mod policy;
 pub mod scale;
 
@@ -65,10 +66,16 @@ pub async fn prepare(
         (FaultKind::BlackholeBy(Mechanism::NetworkPolicy), _) => {
             blackholed(access, cluster, component, wanted).await
         }
-        (FaultKind::BlackholeBy(mechanism), _) => Ok(Prepared {
+        (FaultKind::BlackholeBy(Mechanism::NetnsDrop), _) => {
+            netns::prepare(access, cluster, component, wanted).await
+        }
+        (FaultKind::BlackholeBy(Mechanism::EgressProxy), _) => Ok(Prepared {
             refusals: vec![Refusal::new(
-                format!("{} cannot be taken down by `{}`", wanted.component, mechanism.word()),
-                "write `down: { blackhole: network-policy }`",
+                format!(
+                    "{} is to be taken down by its proxy, and this version of the harness switches no proxy",
+                    wanted.component
+                ),
+                "write `down: { blackhole: network-policy }` or `{ blackhole: netns-drop }`",
             )],
             ..Prepared::default()
         }),

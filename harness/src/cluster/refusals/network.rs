@@ -33,7 +33,7 @@ pub fn egress(
                      up, so one of ours would change nothing",
                     gateway.namespace
                 ),
-                "take the cloud down by `netns-drop` or `egress-proxy` here",
+                "take the cloud down by `netns-drop` here",
             )
         } else {
             Refusal::new(
@@ -42,7 +42,7 @@ pub fn egress(
                      more than before",
                     gateway.namespace
                 ),
-                "take the cloud down by `netns-drop` or `egress-proxy` here",
+                "take the cloud down by `netns-drop` here",
             )
         });
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::environment::cluster::is_dns_label;
+use crate::environment::cluster::{NFT_IMAGE, is_dns_label};
 use crate::environment::written::{
     ComponentWritten, EnvironmentFile, GATEWAY_PORT, GatewayWritten, KeyWritten, KubernetesWritten,
     OpponentsWritten,
@@ -128,6 +128,7 @@ pub(super) fn cluster(check: &mut Checker<'_>, file: &EnvironmentFile, world: &W
     let written = file.kubernetes.there()?;
     let namespaces = namespaces(check, &written.value);
     let reach = reach(check, file, written);
+    let nft_image = nft_image(check, &written.value);
     let gateway = match &file.gateway {
         Key::Absent => {
             check.problem(
@@ -140,7 +141,33 @@ pub(super) fn cluster(check: &mut Checker<'_>, file: &EnvironmentFile, world: &W
         Key::Broken => None,
         Key::There(gateway) => self::gateway(check, gateway, world),
     };
-    Some(Cluster { reach: reach?, namespaces: namespaces?, gateway: gateway?, pause, postpone })
+    Some(Cluster {
+        reach: reach?,
+        namespaces: namespaces?,
+        gateway: gateway?,
+        nft_image: nft_image?,
+        pause,
+        postpone,
+    })
+}
+
+fn nft_image(check: &mut Checker<'_>, written: &KubernetesWritten) -> Option<String> {
+    let written = match &written.nft_image {
+        Key::Absent => return Some(NFT_IMAGE.to_owned()),
+        Key::Broken => return None,
+        Key::There(written) => written,
+    };
+    let wrong = |c: char| c.is_whitespace() || c.is_control();
+    // The API takes no longer names.
+    if written.value.is_empty() || written.value.len() > 255 || written.value.contains(wrong) {
+        check.problem(
+            written.place,
+            "this is not the name of an image",
+            format!("write it like `{NFT_IMAGE}`, or leave it out"),
+        );
+        return None;
+    }
+    Some(written.value.clone())
 }
 
 fn namespaces(check: &mut Checker<'_>, written: &KubernetesWritten) -> Option<Vec<String>> {
@@ -425,7 +452,7 @@ fn fault(
         (World::Cluster { .. }, FaultKind::Blackhole) => check.problem(
             place,
             "`blackhole` does not say by what the way is cut",
-            "write `{ blackhole: network-policy }`, `netns-drop` or `egress-proxy`",
+            "write `{ blackhole: network-policy }` or `{ blackhole: netns-drop }`",
         ),
         (World::Cluster { .. }, FaultKind::ScaleToZero | FaultKind::Isolate)
             if written.deployment.is_absent() =>

@@ -2,6 +2,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
+use crate::environment::cluster::NFT_IMAGE;
 use crate::environment::{Cni, Mechanism, Opponent};
 use crate::input::at::{At, FromText, Items, Key, Text, one_of};
 use crate::input::checker::Checker;
@@ -25,16 +26,20 @@ pub(crate) struct KubernetesWritten {
     /// Nothing outside these namespaces is ever changed.
     #[schemars(extend("minItems" = 1))]
     pub(crate) namespaces: Key<At<Items<At<String>>>>,
+    /// Image with `nft` for `{ blackhole: netns-drop }`; it is run in the gateway's pods.
+    #[schemars(default, extend("pattern" = r"^\S+$", "maxLength" = 255, "default" = NFT_IMAGE))]
+    pub(crate) nft_image: Key<At<String>>,
 }
 
 impl Read for KubernetesWritten {
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
-        let keys = check.keys(node, &["context", "kubeconfig", "in_cluster", "namespaces"])?;
+        let keys = check.keys(node, &["context", "kubeconfig", "in_cluster", "namespaces", "nft_image"])?;
         Some(Self {
             context: keys.optional(check, "context"),
             kubeconfig: keys.optional(check, "kubeconfig"),
             in_cluster: keys.optional(check, "in_cluster"),
             namespaces: keys.required(check, "namespaces", "namespaces: [ml]"),
+            nft_image: keys.optional(check, "nft_image"),
         })
     }
 }

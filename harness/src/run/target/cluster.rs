@@ -11,12 +11,12 @@ use kube::core::Selector;
 use super::{ActiveFault, Healed, OldConnections};
 use crate::attribution::by_header;
 use crate::cluster::access::Access;
-use crate::cluster::faults::{self, Wanted};
+use crate::cluster::faults::{self, Wanted, netns};
 use crate::cluster::mutation::{Kubectl, Mutation, MutationError, ReadBack, Undone};
 use crate::cluster::places::service_of;
 use crate::cluster::prober::{Fleet, Pool, Prober as PodProber};
 use crate::cluster::watch::Watching;
-use crate::environment::{Environment, FaultKind};
+use crate::environment::{ClusterGateway, Environment, FaultKind, Mechanism};
 use crate::journal::{ClaimSource, Event, Journal, Outcome, Purpose};
 use crate::plan::{PlannedFault, PlannedKind};
 use crate::probe::{Prober, Request};
@@ -251,7 +251,7 @@ impl Cluster {
                 match mutation {
                     Mutation::Scale(scale) => watch.forget_count(&scale.deployment),
                     Mutation::Policy(policy) => watch.forget_policy(&policy.policy),
-                    Mutation::Anchor(_) | Mutation::Pause(_) => {}
+                    Mutation::Anchor(_) | Mutation::NetnsDrop(_) | Mutation::Pause(_) => {}
                 }
             }
         });
@@ -334,6 +334,9 @@ impl Cluster {
             })));
         }
         let (access, run) = (self.parts.access.clone(), self.parts.run.clone());
+        if fault.kind == PlannedKind::Down(FaultKind::BlackholeBy(Mechanism::NetnsDrop)) {
+            return Some(filters(access, run, component, &self.parts.environment.cluster()?.gateway));
+        }
         let namespace = match &known.deployment {
             Some(deployment) => deployment.namespace.clone(),
             None => self.parts.environment.cluster()?.gateway.deployment.namespace.clone(),
@@ -446,4 +449,25 @@ impl Cluster {
         // Whole after each step, also after one that panicked.
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the gateway's pods tell of the packet filters in their network.
+fn filters(access: Access, run: String, component: String, gateway: &ClusterGateway) -> Objects {
+    let (namespace, labels) = (gateway.deployment.namespace.clone(), gateway.pods.clone());
+    let shared = Arc::new((access, run, component, namespace, labels));
+    Objects(Arc::new(move || {
+        let shared = Arc::clone(&shared);
+        async move {
+            let (access, run, component, namespace, labels) = &*shared;
+            match access.list::<k8s_openapi::api::core::v1::Pod>(Some(namespace), labels).await {
+                Ok(pods) if netns::in_force(&pods, component, run) => Look {
+                    up: false,
+                    saw: "each pod of the gateway has put its packet filter there".to_owned(),
+                },
+                Ok(_) => Look { up: true, saw: "not each pod of the gateway has a packet filter".to_owned() },
+                Err(error) => Look { up: true, saw: error.to_string() },
+            }
+        }
+        .boxed()
+    }))
 }

@@ -38,16 +38,17 @@ pub(super) struct Lifecycle {
     key: ObjectKey,
     uid: String,
     changes: Subscription,
-    /// Ephemeral containers that were taken up.
-    ephemeral: usize,
-    dropped: Vec<Ipv4Addr>,
+    /// Statuses of the ephemeral containers that were taken up.
+    ephemeral: Vec<Value>,
+    tables: packet_filter::Tables,
 }
 
 impl Lifecycle {
     pub(super) fn new(kubelet: Kubelet, pod: &Value) -> Self {
         let key = ObjectKey::new(&PODS, meta(pod, "namespace"), meta(pod, "name"));
         let changes = subscribe(kubelet.store());
-        Self { kubelet, key, uid: meta(pod, "uid").to_owned(), changes, ephemeral: 0, dropped: Vec::new() }
+        let uid = meta(pod, "uid").to_owned();
+        Self { kubelet, key, uid, changes, ephemeral: Vec::new(), tables: packet_filter::Tables::default() }
     }
 
     /// Goes through it all, until the pod's end or the kubelet's.
@@ -215,7 +216,7 @@ impl Lifecycle {
         self.kubelet.running().remove(&self.uid);
         let network = &self.kubelet.inner.parts.network;
         // A packet filter goes with the network of its pod.
-        let _lifted = network.drop_hosts(&self.dropped, false).await;
+        self.tables.clear(network).await;
         network.remove_pod(ip).await;
     }
 
@@ -283,44 +284,53 @@ impl Lifecycle {
 
     async fn take_up_ephemeral(&mut self, pod: &Value) {
         let all = pod["spec"]["ephemeralContainers"].as_array().cloned().unwrap_or_default();
-        if all.len() <= self.ephemeral || !self.kubelet.running().contains_key(&self.uid) {
+        if all.len() <= self.ephemeral.len() || !self.kubelet.running().contains_key(&self.uid) {
             return;
         }
-        for container in all.iter().skip(self.ephemeral) {
-            if let Some(drops) = packet_filter::read(container) {
-                self.drop_for(drops).await;
-            }
-        }
-        self.ephemeral = all.len();
-        let now = to_seconds(self.kubelet.store().clock().now());
-        let told = |container: &Value| {
-            let ended = json!({ "exitCode": 0, "reason": "Completed", "startedAt": now, "finishedAt": now });
-            json!({
+        for container in all.iter().skip(self.ephemeral.len()) {
+            let state = self.run_ephemeral(container).await;
+            self.ephemeral.push(json!({
                 "name": container["name"], "image": container["image"], "imageID": container["image"],
-                "ready": false, "restartCount": 0, "state": { "terminated": ended }, "lastState": {},
-            })
-        };
-        let statuses: Vec<_> = all.iter().map(told).collect();
+                "ready": false, "restartCount": 0, "state": state, "lastState": {},
+            }));
+        }
+        let statuses = self.ephemeral.clone();
         self.update_status(|pod| status_mut(pod)["ephemeralContainerStatuses"] = statuses.into());
     }
 
-    async fn drop_for(&mut self, drops: packet_filter::Drops) {
+    /// What becomes of an ephemeral container.
+    async fn run_ephemeral(&mut self, container: &Value) -> Value {
+        let image = container["image"].as_str().unwrap_or_default();
+        if image.starts_with(NO_REGISTRY) {
+            let told = format!("Back-off pulling image \"{image}\"");
+            return json!({ "waiting": { "reason": "ImagePullBackOff", "message": told } });
+        }
+        let done = match packet_filter::read(container) {
+            Some(command) => self.filter(command).await,
+            None => Ok(()),
+        };
+        let now = to_seconds(self.kubelet.store().clock().now());
+        let ended = match done {
+            Ok(()) => json!({ "exitCode": 0, "reason": "Completed", "startedAt": now, "finishedAt": now }),
+            Err(told) => json!({
+                "exitCode": 1, "reason": "Error", "message": told, "startedAt": now, "finishedAt": now,
+            }),
+        };
+        json!({ "terminated": ended })
+    }
+
+    async fn filter(&mut self, command: packet_filter::Command) -> Result<(), &'static str> {
         let inner = &self.kubelet.inner;
         let network = inner.parts.network.clone();
-        if network.drop_hosts(&drops.addresses, true).await.is_err() {
-            return;
-        }
-        self.dropped.extend(&drops.addresses);
+        let Some(filter) = self.tables.run(command, &network).await? else { return Ok(()) };
         let end = inner.end.clone();
         inner.tasks.spawn(async move {
             tokio::select! {
                 () = end.cancelled() => {}
-                () = sleep(drops.within) => {
-                    // A gate that is shut down drops nothing.
-                    let _lifted = network.drop_hosts(&drops.addresses, false).await;
-                }
+                () = sleep(filter.drops.within) => filter.lift(&network).await,
             }
         });
+        Ok(())
     }
 }
 

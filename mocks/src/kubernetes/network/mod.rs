@@ -185,7 +185,8 @@ impl Network {
         self.range.give_back(ip);
     }
 
-    /// Drops everything to these addresses outside, for a while: what a packet filter in the pods would do.
+    /// Drops everything to these addresses outside, or ends that: what a packet filter in one pod would do. Whoever
+    /// begins it ends it once; it is over when all have.
     pub(crate) async fn drop_hosts(&self, addresses: &[Ipv4Addr], dropped: bool) -> io::Result<()> {
         for port in self.host_ports() {
             if ipv4(port.address()).is_some_and(|ip| addresses.contains(&ip)) {

@@ -20,15 +20,15 @@ struct Wanted {
     open: bool,
     /// What policies make of it.
     denied: Option<GateMode>,
-    /// What something apart from policies makes of it, which goes before them.
-    dropped: bool,
+    /// How many packet filters drop what goes here, which goes before policies.
+    filters: usize,
 }
 
 impl Wanted {
     fn mode(self) -> GateMode {
         match self {
             Self { open: false, .. } => GateMode::RefuseNew,
-            Self { dropped: true, .. } => GateMode::Blackhole,
+            Self { filters: 1.., .. } => GateMode::Blackhole,
             Self { denied, .. } => denied.unwrap_or(GateMode::Pass),
         }
     }
@@ -38,7 +38,7 @@ impl Port {
     /// Takes the address.
     pub(crate) async fn start(address: SocketAddr, route: Route) -> io::Result<Self> {
         let gate = Gate::start_closed(address, route.clone()).await?;
-        let wanted = Wanted { open: false, denied: None, dropped: false };
+        let wanted = Wanted { open: false, denied: None, filters: 0 };
         Ok(Self { gate, route, wanted: Mutex::new(wanted) })
     }
 
@@ -70,9 +70,13 @@ impl Port {
         self.change(|wanted| wanted.denied = denied).await
     }
 
-    /// Drops all packets, or lets them through again.
+    /// One packet filter more drops all that goes here, or one less; any of them is enough.
     pub(crate) async fn drop_all(&self, dropped: bool) -> io::Result<()> {
-        self.change(|wanted| wanted.dropped = dropped).await
+        self.change(|wanted| {
+            wanted.filters =
+                if dropped { wanted.filters.saturating_add(1) } else { wanted.filters.saturating_sub(1) };
+        })
+        .await
     }
 
     async fn change(&self, change: impl FnOnce(&mut Wanted)) -> io::Result<()> {
