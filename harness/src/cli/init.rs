@@ -10,7 +10,7 @@ use super::printer;
 use crate::cluster::access::Access;
 use crate::draft::{Found, draft, read};
 
-pub(super) fn init(arguments: &InitArguments) -> ExitStatus {
+pub(super) fn init(arguments: &InitArguments, quiet: bool) -> ExitStatus {
     let found = match super::on_runtime(async { Ok(found(arguments).await) }) {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => return printer::usage_error(&error),
@@ -20,7 +20,9 @@ pub(super) fn init(arguments: &InitArguments) -> ExitStatus {
     let Some(file) = &arguments.out else { return printer::data(&text) };
     match write(file, &text) {
         Ok(()) => {
-            printer::tell(&format!("written: {}", file.display()));
+            if !quiet {
+                printer::tell(&format!("written: {}", file.display()));
+            }
             ExitStatus::Pass
         }
         Err(error) => printer::usage_error(&format!("cannot write {}: {error}", file.display())),

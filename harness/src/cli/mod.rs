@@ -44,7 +44,7 @@ fn dispatch(arguments: Arguments) -> ExitStatus {
         Command::Check(check) => check::check(&check),
         Command::Plan(plan) => plan::plan(&plan),
         Command::Doctor(doctor) => doctor::doctor(&doctor.env),
-        Command::Init(init) => init::init(&init),
+        Command::Init(init) => init::init(&init, quiet),
         Command::Report(report) => report::report(&report, quiet),
         Command::List(list) => list::list(&list),
         Command::Mock(mock) => mock::mock(&mock),

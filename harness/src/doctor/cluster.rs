@@ -217,18 +217,34 @@ pub(super) fn models(
     examination.problem("models", format!("the gateway does not have {}", missing.join(", ")), hint);
 }
 
-/// What the probers saw: by component, the pods that do not reach it; or why there are none.
+/// By component, the pods that do not reach it.
+type Unreached = Vec<(String, Vec<String>)>;
+
+/// Why nothing is seen from the gateway's pods, and what to do.
+struct Blind {
+    why: String,
+    hint: &'static str,
+}
+
+/// What the probers saw.
 async fn look_from_pods(
     access: &Access,
     environment: &Environment,
     gateway: &Gateway,
-) -> Result<Vec<(String, Vec<String>)>, String> {
-    let places = places(access, environment).await?;
+) -> Result<Unreached, Blind> {
+    let places = places(access, environment).await.map_err(|why| Blind {
+        why,
+        hint: "correct the component's `deployment`, `service` or `port` in the environment file",
+    })?;
     let journal = Arc::new(Journal::of_nothing(Clock::starting_now()));
     let options = ProberOptions::new(gateway.pod_port, PROBED_AT_MOST);
     let container = gateway.container.as_deref();
     let fleet = Fleet::start(access, &gateway.pods, container, &places.looked_at, &options, &journal).await;
-    let fleet = fleet.map_err(|error| error.to_string())?;
+    let fleet = fleet.map_err(|error| Blind {
+        why: error.to_string(),
+        hint: "give the right to exec, and run the gateway in an image with Python 3.8 or newer; without that a run \
+               goes on with weak evidence, and its times are inconclusive",
+    })?;
     let waits = places.looked_at.iter().map(|target| fleet.wait_for(&target.component, true, UP_WITHIN));
     let waited = futures::future::join_all(waits).await;
     fleet.stop().await;
@@ -242,14 +258,10 @@ async fn look_from_pods(
         .collect())
 }
 
-fn evidence(examination: &mut Examination, seen: Result<Vec<(String, Vec<String>)>, String>) {
+fn evidence(examination: &mut Examination, seen: Result<Unreached, Blind>) {
     let seen = match seen {
         Ok(seen) => seen,
-        Err(why) => {
-            let hint = "give the right to exec, and run the gateway in an image with Python 3.8 or newer; without that \
-                        a run goes on with weak evidence, and its times are inconclusive";
-            return examination.problem("evidence", why, hint);
-        }
+        Err(Blind { why, hint }) => return examination.problem("evidence", why, hint),
     };
     examination.ok("evidence", "a prober can be started in the gateway's pods, and was stopped again");
     for (component, unlike) in seen {

@@ -88,6 +88,8 @@ impl Examination {
     pub fn describe(&self, environment: &str) -> String {
         let mut text = String::new();
         for Check { subject, standing, found, hint } in &self.checks {
+            // What pods and servers say is in some of this: one line, and nothing that drives a terminal.
+            let found: String = found.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{:<8} {subject}: {found}", standing.word());
             for line in hint.iter().flat_map(|hint| hint.lines()) {
@@ -130,7 +132,7 @@ mod tests {
     fn what_is_worth_knowing_leaves_it_fit_and_what_is_unknown_does_not() {
         let mut examination = Examination::default();
         examination.ok("API", "it answers");
-        examination.note("users", "not known");
+        examination.note("users", "not\nknown");
         assert!(examination.is_fit());
         assert_eq!(
             examination.describe("home"),

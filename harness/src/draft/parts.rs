@@ -180,6 +180,10 @@ fn place(found: &Found, gateway: &Gateway, model: &Model) -> Result<Place, Strin
     let url = url.filter(|url| matches!(url.scheme(), "http" | "https")).ok_or("its `api_base` is no URL")?;
     let host = url.host_str().unwrap_or_default().trim_end_matches('.').to_owned();
     let Some((namespace, name)) = service_name(found, &gateway.deployment.namespace, &host) else {
+        let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+        if host == "localhost" || address.is_ok_and(|address| address.is_loopback()) {
+            return Err(format!("it is in the gateway's own pod ({host}), which is not taken down apart"));
+        }
         if !host.contains(['.', ':']) {
             return Err(format!(
                 "{host}, where it is, is neither a Service that was found nor outside the cluster"

@@ -192,6 +192,9 @@ fn components(lines: &mut Lines, found: &Found, parts: &Parts) {
 
 fn component(lines: &mut Lines, found: &Found, part: &Part) {
     lines.add(2, format_args!("{}:", part.name));
+    if !["cloud", Kind::Vllm.word(), Kind::Ollama.word()].contains(&part.name.as_str()) {
+        lines.decide(4, "the scenarios that are built in take down cloud, vllm and ollama, and never this; write your own, or name it so");
+    }
     lines.add(4, format_args!("aliases: {}", list(&part.aliases)));
     match &part.place {
         Place::Endpoint(endpoint) => {

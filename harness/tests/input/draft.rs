@@ -257,6 +257,7 @@ model_list:
   - { model_name: \"yes\", litellm_params: { model: openai/b, api_base: \"https://two.example/v1\" } }
   - { model_name: d, litellm_params: { model: openai/b, api_base: \"sk-not-a-url\" } }
   - { model_name: e, litellm_params: { model: openai/b, api_base: \"http://10.43.0.7:8000/v1\" } }
+  - { model_name: f, litellm_params: { model: openai/b, api_base: \"http://127.0.0.1:8000/v1\" } }
 litellm_settings: { default_fallbacks: [b] }
 ";
     let text = draft(&with_config(config));
@@ -266,7 +267,9 @@ litellm_settings: { default_fallbacks: [b] }
         "serves \"c c\": it is a pattern, or no one word",
         "serves d: its `api_base` is no URL",
         "endpoint: \"https://one.example:8443\"",
-        "cloud-2:\n    aliases: [\"yes\"]",
+        "serves f: it is in the gateway's own pod (127.0.0.1)",
+        "  cloud-2:\n    # DECIDE: the scenarios that are built in",
+        "aliases: [\"yes\"]",
         "  agent: { model: a, fallbacks: [b] }",
         "the scenarios that are built in ask for the routes `agent` and `coder`",
     ] {
