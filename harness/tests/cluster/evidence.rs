@@ -32,19 +32,17 @@ async fn a_policy_that_nobody_enforces_is_no_fault() {
     stack.strike().await;
 }
 
+/// Calico, where old connections are kept, is tried by the prober's own tests: the mock holds a port closed without an
+/// answer by connections of its own, which nobody can tell from the gateway's on one machine.
 #[tokio::test(flavor = "multi_thread")]
-async fn each_network_shows_its_own_symptom() {
-    let symptom = async |cni: Cni| {
-        let stack = Stack::start(Staging { cni, ..Staging::default() }).await;
-        let file = stack.scenario("cloud-down", CLOUD_DOWN);
-        let ended = stack.harness("run", &[file]).end().await.expect(0);
-        let seen = ended.result["scenarios"][0]["faults"][0]["seen_as"].as_str().unwrap().to_owned();
-        assert!(ended.report.contains(&seen), "{}", ended.report);
-        stack.strike().await;
-        seen
-    };
-    let (calico, cilium) = tokio::join!(symptom(Cni::Calico), symptom(Cni::Cilium));
-    assert_eq!((calico.as_str(), cilium.as_str()), (SILENT, SILENT));
+async fn where_packets_vanish_that_is_what_is_named() {
+    let stack = Stack::start(Staging { cni: Cni::Cilium, ..Staging::default() }).await;
+    let file = stack.scenario("cloud-down", CLOUD_DOWN);
+    let ended = stack.harness("run", &[file]).end().await.expect(0);
+    let seen = ended.result["scenarios"][0]["faults"][0]["seen_as"].as_str().unwrap().to_owned();
+    assert_eq!(seen, SILENT, "refused is what k3s shows");
+    assert!(ended.report.contains(&seen), "{}", ended.report);
+    stack.strike().await;
 }
 
 const SILENT: &str = "no answer to a connect within the hang limit";
