@@ -56,6 +56,7 @@ impl Stage<'_> {
             key: &self.keys.master,
             clock: self.journal.clock(),
             seed: self.plan.seed,
+            wait: true,
         };
         let ended = match MockCluster::start(options).await {
             Err(error) => self.refuse(&format!("the mock cluster did not start: {error}")),

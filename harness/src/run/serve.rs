@@ -112,5 +112,7 @@ async fn start_cluster(
         _ => (Profile::Realistic, Cni::default()),
     };
     let (world, clock) = (Arc::clone(world), Clock::starting_now());
-    MockCluster::start(MockClusterOptions { environment, profile, cni, world, key, clock, seed }).await
+    // A world that is no cluster itself serves at once; the pods around it become ready by themselves.
+    let wait = environment.cluster().is_some();
+    MockCluster::start(MockClusterOptions { environment, profile, cni, world, key, clock, seed, wait }).await
 }
