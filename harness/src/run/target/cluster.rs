@@ -92,9 +92,16 @@ impl Cluster {
 
     pub(super) async fn inject(&self, active: &ActiveFault) -> Result<(), String> {
         let component = &active.fault.component;
-        if let Err(why) = &self.parts.probers {
-            let weak = Event::EvidenceWeak { component: component.clone(), why: why.clone() };
-            self.parts.journal.append(weak);
+        let weak = match &self.parts.probers {
+            Err(why) => Some(why.clone()),
+            // Each pod feels it at a moment of its own, and only the first one's are in the journal.
+            Ok(fleet) if fleet.members().count() > 1 => {
+                Some("the gateway has several pods, and the times are those of the first".to_owned())
+            }
+            Ok(_) => None,
+        };
+        if let Some(why) = weak {
+            self.parts.journal.append(Event::EvidenceWeak { component: component.clone(), why });
         }
         if let PlannedKind::Gone(_) = active.fault.kind {
             return Err("single models cannot be taken away in a cluster".to_owned());
@@ -298,6 +305,10 @@ impl Cluster {
                 })
                 .collect()
         });
+        if let Ok(fleet) = &self.parts.probers {
+            let unlike = fleet.unlike(component, false).into_iter();
+            changed.extend(unlike.map(|pod| format!("{component} is not seen down from pod {pod}")));
+        }
         for (mutation, _) in self.of(component) {
             match mutation.read_back(&self.parts.access).await {
                 Ok(ReadBack::Done) => {}
