@@ -1,7 +1,7 @@
 //! The data plane of the mock cluster: pods and Services at addresses of their own that really listen, the hosts
 //! outside, and the policies between them.
 //!
-//! A connection to a Service goes through the Service's [`port::Port`] to that of a pod and on to the socket that
+//! A connection to a Service goes through the Service's port to that of a pod and on to the socket that
 //! stands for the process in the pod. Each hop is a [gate](crate::gate), so every symptom is the kernel's own.
 //!
 //! All connections come from 127.0.0.1, so nobody can see which pod a client is in. The data plane takes every client
