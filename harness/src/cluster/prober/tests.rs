@@ -255,10 +255,14 @@ async fn sockets_of_others_are_counted_and_its_own_are_not() {
     let pooled = TcpStream::connect(stage.gate.address()).await.unwrap();
     let seen = stage.see(|seen| seen.targets["cloud"].pooled() == Some(1)).await;
     assert_eq!(seen.targets["cloud"].pool(0), Pool::Open(1));
-    // The gate listens on the port that is given out as the gateway's.
-    let inbound =
-        stage.see(|seen| seen.inbound.as_ref().is_some_and(|inbound| !inbound.from.is_empty())).await;
-    assert_eq!(inbound.inbound.unwrap().from.get("127.0.0.1"), Some(&1));
+    // The gate listens on the port that is given out as the gateway's; what the prober itself has just closed there
+    // may stand in the table for a moment.
+    stage
+        .see(|seen| {
+            let inbound = seen.inbound.as_ref();
+            inbound.and_then(|inbound| inbound.from.get("127.0.0.1")) == Some(&1)
+        })
+        .await;
     drop(pooled);
     let now_us = stage.now_us();
     stage.see(|seen| seen.targets["cloud"].pool(now_us) == Pool::Drained).await;
