@@ -7,12 +7,20 @@
 //! | `PUT /gone/{component}` | `{"models": ["..."]}` | 204 |
 //! | `POST /reset` | | 204 once all gates pass and all models are back |
 //! | `GET /journal?since=SEQ` | | the records from that `seq` on, one JSON object a line |
+//! | `GET /gates/{component}/fault`, `GET /gone/{component}/fault` | | [`Standing`](crate::fault::Standing) |
+//! | `PUT` there | [`Order`](crate::fault::Order) | 204 once the fault is in effect; it ends by itself |
+//! | `DELETE` there `?run=ID` | | [`Ended`](crate::fault::Ended) once it has ended |
 //!
-//! An error is `{"error": "..."}` with 400, 404, 405, 408, 413 or 500.
+//! The requests of the upper half change things in nobody's name and for ever, and so take a fault over from the run
+//! that made it. Those for a `fault` are refused with 409 where what they would change is not of their run.
+//!
+//! An error is `{"error": "..."}` with 400, 404, 405, 408, 409, 413 or 500.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
@@ -24,6 +32,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::fault::{FaultError, Faults, Switch};
 use crate::gate::GateMode;
 use crate::record::Recorder;
 use crate::serve::{Answer, Body, Server, complete, read_body};
@@ -33,6 +42,8 @@ const JSON: &str = "application/json";
 const JSON_LINES: &str = "application/x-ndjson";
 /// Records copied at a time for one answer.
 const PAGE_RECORDS: usize = 1000;
+/// The longest time that a fault of the world may be asked for.
+const MAX_HOLD: Duration = Duration::from_secs(24 * 3600);
 
 /// A running control API.
 #[derive(Debug)]
@@ -47,7 +58,12 @@ impl Control {
     ///
     /// Whatever the operating system says when the port cannot be bound.
     pub async fn start(world: Arc<World>, port: u16) -> io::Result<Self> {
-        Ok(Self { server: Server::start(port, Arc::new(Api { world })).await? })
+        let names = || world.states().into_iter().map(|state| state.name);
+        let gate = |name: String| (name.clone(), Faults::new(WorldGate(Arc::clone(&world), name), MAX_HOLD));
+        let gone =
+            |name: String| (name.clone(), Faults::new(WorldModels(Arc::clone(&world), name), MAX_HOLD));
+        let (gates, models) = (names().map(gate).collect(), names().map(gone).collect());
+        Ok(Self { server: Server::start(port, Arc::new(Api { world, gates, models })).await? })
     }
 
     /// Its base URL, without a slash at the end.
@@ -64,6 +80,44 @@ impl Control {
 
 struct Api {
     world: Arc<World>,
+    gates: BTreeMap<String, Arc<Faults<WorldGate>>>,
+    models: BTreeMap<String, Arc<Faults<WorldModels>>>,
+}
+
+/// The gate of a component of the world.
+#[derive(Debug)]
+struct WorldGate(Arc<World>, String);
+
+impl Switch for WorldGate {
+    type Setting = GateMode;
+
+    fn setting(&self) -> GateMode {
+        self.0.gate(&self.1).map(crate::gate::Gate::mode).unwrap_or_default()
+    }
+
+    async fn set(&self, setting: GateMode) -> Result<(), FaultError> {
+        self.0.set(&self.1, setting).await.map_err(|error| match error {
+            WorldError::Gate { source, .. } => FaultError::Failed(format!("it cannot be set: {source}")),
+            error => FaultError::Wrong(error.to_string()),
+        })
+    }
+}
+
+/// The models of a component that are not found.
+#[derive(Debug)]
+struct WorldModels(Arc<World>, String);
+
+impl Switch for WorldModels {
+    type Setting = Vec<String>;
+
+    fn setting(&self) -> Vec<String> {
+        let states = self.0.states().into_iter();
+        states.filter(|state| state.name == self.1).flat_map(|state| state.gone).collect()
+    }
+
+    async fn set(&self, setting: Vec<String>) -> Result<(), FaultError> {
+        self.0.set_gone(&self.1, setting).map_err(|error| FaultError::Wrong(error.to_string()))
+    }
 }
 
 #[derive(Deserialize)]
@@ -79,7 +133,32 @@ struct GoneChange {
 }
 
 /// A refused request: its status and what was wrong.
-struct Refusal(StatusCode, String);
+pub(crate) struct Refusal(pub(crate) StatusCode, pub(crate) String);
+
+impl Refusal {
+    pub(crate) fn method(method: &Method) -> Self {
+        Self(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not allowed here"))
+    }
+
+    pub(crate) fn path() -> Self {
+        Self(StatusCode::NOT_FOUND, "there is nothing at this path".to_owned())
+    }
+
+    pub(crate) fn response(self) -> Response<Body> {
+        complete(self.0, JSON, json!({ "error": self.1 }).to_string())
+    }
+}
+
+impl From<FaultError> for Refusal {
+    fn from(error: FaultError) -> Self {
+        let status = match &error {
+            FaultError::Wrong(_) => StatusCode::BAD_REQUEST,
+            FaultError::Taken(_) => StatusCode::CONFLICT,
+            FaultError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self(status, error.to_string())
+    }
+}
 
 impl From<WorldError> for Refusal {
     fn from(error: WorldError) -> Self {
@@ -95,9 +174,7 @@ impl From<WorldError> for Refusal {
 
 impl Answer for Api {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        self.route(request).await.unwrap_or_else(|Refusal(status, message)| {
-            complete(status, JSON, json!({ "error": message }).to_string())
-        })
+        self.route(request).await.unwrap_or_else(Refusal::response)
     }
 }
 
@@ -124,10 +201,18 @@ impl Api {
                 self.world.reset().await?;
                 Ok(done())
             }
-            (_, ["state" | "journal" | "reset"] | ["gates" | "gone", _]) => {
-                Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, format!("{} is not allowed here", head.method)))
+            (_, ["gates", component, "fault"]) => {
+                let faults = self.gates.get(*component).ok_or_else(|| unknown(component))?;
+                fault(faults, &head.method, head.uri.query(), body).await
             }
-            _ => Err(Refusal(StatusCode::NOT_FOUND, "there is nothing at this path".to_owned())),
+            (_, ["gone", component, "fault"]) => {
+                let faults = self.models.get(*component).ok_or_else(|| unknown(component))?;
+                fault(faults, &head.method, head.uri.query(), body).await
+            }
+            (_, ["state" | "journal" | "reset"] | ["gates" | "gone", _]) => {
+                Err(Refusal::method(&head.method))
+            }
+            _ => Err(Refusal::path()),
         }
     }
 
@@ -139,6 +224,33 @@ impl Api {
             "journal": { "next_seq": recorder.next_seq(), "dropped_count": recorder.dropped_count() },
         })
         .to_string()
+    }
+}
+
+fn unknown(component: &str) -> Refusal {
+    WorldError::UnknownComponent { component: component.to_owned() }.into()
+}
+
+/// What is asked of a fault.
+pub(crate) async fn fault<S: Switch>(
+    faults: &Arc<Faults<S>>,
+    method: &Method,
+    query: Option<&str>,
+    body: Incoming,
+) -> Result<Response<Body>, Refusal> {
+    match *method {
+        Method::GET => Ok(complete(StatusCode::OK, JSON, json!(faults.standing().await).to_string())),
+        Method::PUT => {
+            faults.hold(parse(body).await?).await?;
+            Ok(done())
+        }
+        Method::DELETE => {
+            let run = query.and_then(|query| query.strip_prefix("run=")).filter(|run| !run.is_empty());
+            let run =
+                run.ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, "the query must be `run=ID`".to_owned()))?;
+            Ok(complete(StatusCode::OK, JSON, json!(faults.release(run).await?).to_string()))
+        }
+        _ => Err(Refusal::method(method)),
     }
 }
 

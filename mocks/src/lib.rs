@@ -3,6 +3,8 @@
 //! is the tour; [`world::World`] is where to start.
 
 pub mod control;
+pub mod egress;
+pub mod fault;
 pub mod gate;
 pub mod gateway;
 pub mod kubernetes;

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 server on loopback: our own accept loop over hyper, with every bound in sight.
+//! A small HTTP/1.1 server, mostly on loopback: our own accept loop over hyper, with every bound in sight.
 
 use std::convert::Infallible;
 use std::io;
@@ -38,7 +38,7 @@ pub(crate) trait Answer: Send + Sync + 'static {
     fn answer(self: Arc<Self>, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
 }
 
-/// A server that listens on 127.0.0.1 until it is shut down or dropped.
+/// A server that listens until it is shut down or dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
@@ -48,9 +48,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens on this port, or on a free one where it is 0.
+    /// Listens on this port of 127.0.0.1, or on a free one where it is 0.
     pub(crate) async fn start(port: u16, answer: Arc<impl Answer>) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        Self::at((Ipv4Addr::LOCALHOST, port).into(), answer).await
+    }
+
+    /// Listens at this address, on a free port where it is 0.
+    pub(crate) async fn at(address: SocketAddr, answer: Arc<impl Answer>) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let end = CancellationToken::new();
         let tasks = TaskTracker::new();

@@ -80,7 +80,7 @@ impl Listening {
 }
 
 fn bound(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     // Not SO_REUSEADDR: it would let anyone who sets it too (as most servers do) bind the port while we do not
     // listen. SO_REUSEPORT has no such hole for other users, and covers connections in TIME_WAIT as well.

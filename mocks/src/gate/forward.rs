@@ -64,8 +64,7 @@ pub(super) fn reset_on_close(stream: &TcpStream) {
 pub(super) async fn serve_connection(client: TcpStream, route: Route, flow: Flow, end: CancellationToken) {
     let served = async {
         flow.passing().await;
-        let upstream = route.next().ok_or(io::ErrorKind::ConnectionReset)?;
-        let server = tokio::time::timeout(UPSTREAM_CONNECT_MAX, TcpStream::connect(upstream)).await??;
+        let server = tokio::time::timeout(UPSTREAM_CONNECT_MAX, route.connect()).await??;
         // Tokens are small and must not wait for one another. Failing to set it costs only time.
         let _set = (client.set_nodelay(true), server.set_nodelay(true));
         let both = async { tokio::try_join!(copy(&client, &server, &flow), copy(&server, &client, &flow)) };

@@ -59,10 +59,11 @@ pub(crate) use route::Route;
 pub const CONNECTIONS_MAX: usize = 4096;
 
 /// What a gate does with its connections. See the [module](self) for the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GateMode {
     /// Bytes flow both ways, half-closes included.
+    #[default]
     Pass,
     /// Connects are refused and established connections are reset.
     Refuse,
@@ -83,7 +84,7 @@ impl GateMode {
     }
 }
 
-/// A fault gate before one upstream, at a loopback address of its own.
+/// A fault gate before one upstream, at an address of its own.
 #[derive(Debug)]
 pub struct Gate {
     address: SocketAddr,
@@ -102,7 +103,17 @@ impl Gate {
     ///
     /// Whatever the operating system says when no port can be bound or listened on.
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
-        Self::open(Route::to(upstream), CONNECTIONS_MAX)
+        Self::open(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Route::to(upstream), CONNECTIONS_MAX)
+    }
+
+    /// Opens a gate in mode [`GateMode::Pass`] at this address (on a free port where it is 0) before `upstream`, as
+    /// `host:port`: the name is looked up anew for each connection.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the operating system says when the address cannot be bound or listened on.
+    pub async fn listen(address: SocketAddr, upstream: &str) -> io::Result<Self> {
+        Self::open(address, Route::to_name(upstream), CONNECTIONS_MAX)
     }
 
     /// Opens a gate that refuses, at exactly this address, before the upstreams of `route`.
@@ -114,8 +125,8 @@ impl Gate {
         Ok(Self::keep(Listening::reserve(address)?, route, GateMode::Refuse, CONNECTIONS_MAX))
     }
 
-    fn open(route: Route, connections_max: usize) -> io::Result<Self> {
-        let mut listening = Listening::reserve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    fn open(address: SocketAddr, route: Route, connections_max: usize) -> io::Result<Self> {
+        let mut listening = Listening::reserve(address)?;
         listening.open()?;
         Ok(Self::keep(listening, route, GateMode::Pass, connections_max))
     }
@@ -137,7 +148,7 @@ impl Gate {
         }
     }
 
-    /// Where callers connect: 127.0.0.1 and a port that is ours for the gate's whole life.
+    /// Where callers connect, with a port that is ours for the gate's whole life.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -202,7 +213,8 @@ mod tests {
     #[tokio::test]
     async fn holds_no_more_connections_than_its_bound() {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let gate = Gate::open(Route::to(upstream.local_addr().unwrap()), 2).unwrap();
+        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let gate = Gate::open(here, Route::to(upstream.local_addr().unwrap()), 2).unwrap();
         gate.set(GateMode::Stall).await.unwrap();
         let mut clients = Vec::new();
         for _ in 0..3 {

@@ -1,14 +1,19 @@
 //! Where a gate sends its connections: one upstream for ever, or whichever serve at present.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::net::TcpStream;
 
 /// The upstreams of a gate, taken in turn. A copy is the same route.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Route {
     targets: Arc<RwLock<Vec<SocketAddr>>>,
     taken: Arc<AtomicUsize>,
+    /// `host:port` instead of them.
+    name: Option<Arc<str>>,
 }
 
 impl Route {
@@ -19,13 +24,26 @@ impl Route {
         route
     }
 
+    /// A route to whatever a name means at the time, `host:port`.
+    pub(super) fn to_name(name: &str) -> Self {
+        Self { name: Some(name.into()), ..Self::default() }
+    }
+
+    /// A connection to the upstream.
+    pub(super) async fn connect(&self) -> io::Result<TcpStream> {
+        match &self.name {
+            Some(name) => TcpStream::connect(&**name).await,
+            None => TcpStream::connect(self.next().ok_or(io::ErrorKind::ConnectionReset)?).await,
+        }
+    }
+
     /// New connections go to these from now on; present ones stay where they are.
     pub(crate) fn set(&self, targets: Vec<SocketAddr>) {
         *self.targets.write().unwrap_or_else(PoisonError::into_inner) = targets;
     }
 
     /// The upstream of the next connection; `None` where there is none.
-    pub(super) fn next(&self) -> Option<SocketAddr> {
+    fn next(&self) -> Option<SocketAddr> {
         let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
         let taken = self.taken.fetch_add(1, Ordering::Relaxed);
         targets.get(taken.checked_rem(targets.len())?).copied()

@@ -55,6 +55,65 @@ async fn gives_the_journal_from_any_record_on() {
     world.shutdown().await;
 }
 
+async fn delete(url: String) -> (u16, String) {
+    let answer = http_client().delete(url).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_fault_has_an_owner_and_an_end() {
+    let world = shared_world().await;
+    let control = Control::start(world.clone(), 0).await.unwrap();
+    let url = |path: &str| format!("{}{path}", control.url());
+    let standing = async |path: &str| -> Value { serde_json::from_str(&get(url(path)).await.1).unwrap() };
+    let (gate, gone) = ("/gates/vllm/fault", "/gone/cloud/fault");
+    assert_eq!(put(url(gate), r#"{"run":"a","seconds":600,"to":"blackhole"}"#).await, 204);
+    assert_eq!(put(url(gate), r#"{"run":"a","seconds":600,"to":"blackhole"}"#).await, 204, "idempotent");
+    assert_eq!(put(url(gone), r#"{"run":"a","seconds":600,"to":["kimi-k2.5"]}"#).await, 204);
+    check_new_client_sees(GateMode::Blackhole, world.gate("vllm").unwrap().address(), "after it").await;
+    let seen = standing(gate).await;
+    assert_eq!((&seen["now"], &seen["run"]), (&json!("blackhole"), &json!("a")));
+    assert!((1.0..=600.0).contains(&seen["expires_in_s"].as_f64().unwrap()), "{seen}");
+    assert_eq!(standing(gone).await["now"], json!(["kimi-k2.5"]));
+    assert_eq!(put(url(gate), r#"{"run":"b","seconds":600,"to":"refuse"}"#).await, 409);
+    assert_eq!(delete(url("/gates/vllm/fault?run=b")).await.0, 409);
+    assert_eq!(delete(url("/gates/vllm/fault?run=a")).await, (200, r#""now""#.to_owned()));
+    assert_eq!(delete(url("/gates/vllm/fault?run=a")).await, (200, r#""before""#.to_owned()));
+    assert_eq!(delete(url("/gone/cloud/fault?run=a")).await.0, 200);
+    // What somebody sets for ever is theirs.
+    assert_eq!(put(url(gate), r#"{"run":"a","seconds":600,"to":"blackhole"}"#).await, 204);
+    assert_eq!(put(url("/gates/vllm"), r#"{"mode":"refuse"}"#).await, 204);
+    assert_eq!(
+        (&standing(gate).await["now"], &standing(gate).await["run"]),
+        (&json!("refuse"), &Value::Null)
+    );
+    assert_eq!(delete(url("/gates/vllm/fault?run=a")).await.0, 409);
+    assert_eq!(put(url("/gates/vllm"), r#"{"mode":"pass"}"#).await, 204);
+    for (body, status) in [
+        (r#"{"run":"a","seconds":0,"to":"blackhole"}"#, 400),
+        (r#"{"run":"a","seconds":600,"to":"pass"}"#, 400),
+        (r#"{"run":"a","to":"blackhole"}"#, 400),
+        (r#"{"run":"a","seconds":600,"to":"blackhole","for":1}"#, 400),
+    ] {
+        assert_eq!(put(url(gate), body).await, status, "{body}");
+    }
+    assert_eq!(put(url("/gone/cloud/fault"), r#"{"run":"a","seconds":1,"to":["none"]}"#).await, 400);
+    assert_eq!(get(url("/gates/none/fault")).await.0, 404);
+    assert_eq!(delete(url(gate)).await.0, 400);
+    // It is over when its time is.
+    assert_eq!(put(url(gate), r#"{"run":"a","seconds":1,"to":"blackhole"}"#).await, 204);
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(50));
+    let over = async {
+        while standing(gate).await["now"] != "pass" {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), over).await.unwrap();
+    check_new_client_sees(GateMode::Pass, world.gate("vllm").unwrap().address(), "after its end").await;
+    control.shutdown().await;
+    world.shutdown().await;
+}
+
 #[tokio::test]
 async fn refuses_what_it_does_not_understand() {
     let world = shared_world().await;
