@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -63,6 +64,8 @@ pub enum Command {
     List(ListArguments),
     /// Serve the mock world until interrupted; prints its URLs as JSON.
     Mock(MockArguments),
+    /// Stand between a gateway and an endpoint, pass bytes on, and hold the faults that runs ask for, each until its end.
+    Gate(GateArguments),
     /// Print a JSON Schema.
     Schema {
         /// Of which file.
@@ -179,6 +182,30 @@ pub struct MockArguments {
     /// A LiteLLM config.yaml for the mock gateway [default: the tuned one built in].
     #[arg(long, value_name = "FILE")]
     pub litellm_config: Option<PathBuf>,
+}
+
+/// `harness gate`.
+#[derive(Debug, Args)]
+pub struct GateArguments {
+    /// Where the gateway connects.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// Where that leads; the name is looked up for each connection.
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    pub to: String,
+    /// Where runs ask, over HTTP. Whoever reaches it can cut the way; a port-forward reaches it on loopback, too.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9099")]
+    pub control: SocketAddr,
+    /// The longest time that a fault may be asked for.
+    #[arg(long, value_name = "D", default_value = "24h")]
+    pub max_hold: Period,
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    let right = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if right { Ok(text.to_owned()) } else { Err("write a host and a port, like `ollama.com:443`".to_owned()) }
 }
 
 /// What a schema is of.

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod doctor;
 mod exit;
+mod gate;
 mod init;
 mod list;
 mod mock;
@@ -48,6 +49,7 @@ fn dispatch(arguments: Arguments) -> ExitStatus {
         Command::Report(report) => report::report(&report, quiet),
         Command::List(list) => list::list(&list),
         Command::Mock(mock) => mock::mock(&mock),
+        Command::Gate(gate) => gate::gate(gate),
         Command::Schema { of } => {
             let schema = match of {
                 args::SchemaOf::Scenario => crate::input::schema(crate::input::FileKind::Scenario),

@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::access::{Access, CallError};
+use super::access::{Access, CallError, Failure, Target, Verb};
+use super::faults::gate::Gate;
 use super::faults::netns::NetnsDrop;
 use super::faults::policy::{Anchor, Policy};
 use super::faults::scale::Scale;
@@ -28,6 +29,8 @@ pub enum Mutation {
     NetnsDrop(Box<NetnsDrop>),
     /// Somebody who would fight the change is told to wait.
     Pause(Box<Pause>),
+    /// A fault gate is told to hold a fault, which it ends itself when its time is over.
+    Gate(Box<Gate>),
 }
 
 /// The object as a mutation has left it.
@@ -97,6 +100,7 @@ impl Mutation {
             Self::Policy(policy) => policy.object(),
             Self::NetnsDrop(drop) => drop.object(),
             Self::Pause(pause) => pause.object(),
+            Self::Gate(gate) => gate.object(),
         }
     }
 
@@ -109,6 +113,7 @@ impl Mutation {
             Self::Policy(policy) => policy.words(),
             Self::NetnsDrop(drop) => drop.words(),
             Self::Pause(pause) => pause.words(),
+            Self::Gate(gate) => gate.words(),
         }
     }
 
@@ -121,6 +126,7 @@ impl Mutation {
             Self::Policy(policy) => policy.undo_words(),
             Self::NetnsDrop(drop) => drop.undo_words(),
             Self::Pause(pause) => pause.undo_words(),
+            Self::Gate(gate) => gate.undo_words(),
         }
     }
 
@@ -133,11 +139,12 @@ impl Mutation {
             Self::Policy(policy) => policy.undo_command(kubectl),
             Self::NetnsDrop(drop) => drop.undo_command(kubectl),
             Self::Pause(pause) => pause.undo_command(kubectl),
+            Self::Gate(gate) => gate.undo_command(kubectl),
         }
     }
 
     /// Asks the API to do all that making the change does but to keep it, so that what refuses it (admission, quota,
-    /// policy) is known before. Does not ask about pauses.
+    /// policy) is known before. Does not ask about pauses and gates, which nobody but their owner checks.
     ///
     /// # Errors
     /// Why it would not be made.
@@ -147,21 +154,24 @@ impl Mutation {
             Self::Anchor(anchor) => anchor.rehearse(access).await,
             Self::Policy(policy) => policy.rehearse(access).await,
             Self::NetnsDrop(drop) => drop.rehearse(access).await,
-            Self::Pause(_) => Ok(()),
+            Self::Pause(_) | Self::Gate(_) => Ok(()),
         }
     }
 
-    /// Makes the change, if the object is still as it was when this was prepared.
+    /// Makes the change, if the object is still as it was when this was prepared. Where there is no cluster, and so no
+    /// access, only gates on this machine can be changed.
     ///
     /// # Errors
     /// Where it was not made, or that is not known: undo it either way.
-    pub async fn apply(&self, access: &Access) -> Result<Applied, MutationError> {
+    pub async fn apply(&self, access: impl Into<Option<&Access>>) -> Result<Applied, MutationError> {
+        let access = access.into();
         match self {
-            Self::Scale(scale) => scale.apply(access).await,
-            Self::Anchor(anchor) => anchor.apply(access).await,
-            Self::Policy(policy) => policy.apply(access).await,
-            Self::NetnsDrop(drop) => drop.apply(access).await,
-            Self::Pause(pause) => pause.apply(access).await,
+            Self::Scale(scale) => scale.apply(reached(access)?).await,
+            Self::Anchor(anchor) => anchor.apply(reached(access)?).await,
+            Self::Policy(policy) => policy.apply(reached(access)?).await,
+            Self::NetnsDrop(drop) => drop.apply(reached(access)?).await,
+            Self::Pause(pause) => pause.apply(reached(access)?).await,
+            Self::Gate(gate) => gate.apply(access).await,
         }
     }
 
@@ -169,13 +179,15 @@ impl Mutation {
     ///
     /// # Errors
     /// Where it is not undone, or that is not known: try again.
-    pub async fn undo(&self, access: &Access) -> Result<Undone, CallError> {
+    pub async fn undo(&self, access: impl Into<Option<&Access>>) -> Result<Undone, CallError> {
+        let access = access.into();
         match self {
-            Self::Scale(scale) => scale.undo(access).await,
-            Self::Anchor(anchor) => anchor.undo(access).await,
-            Self::Policy(policy) => policy.undo(access).await,
-            Self::NetnsDrop(drop) => drop.undo(access).await,
-            Self::Pause(pause) => pause.undo(access).await,
+            Self::Scale(scale) => scale.undo(reached(access)?).await,
+            Self::Anchor(anchor) => anchor.undo(reached(access)?).await,
+            Self::Policy(policy) => policy.undo(reached(access)?).await,
+            Self::NetnsDrop(drop) => drop.undo(reached(access)?).await,
+            Self::Pause(pause) => pause.undo(reached(access)?).await,
+            Self::Gate(gate) => gate.undo(access).await,
         }
     }
 
@@ -183,15 +195,26 @@ impl Mutation {
     ///
     /// # Errors
     /// Where it cannot be read.
-    pub async fn read_back(&self, access: &Access) -> Result<ReadBack, CallError> {
+    pub async fn read_back(&self, access: impl Into<Option<&Access>>) -> Result<ReadBack, CallError> {
+        let access = access.into();
         match self {
-            Self::Scale(scale) => scale.read_back(access).await,
-            Self::Anchor(anchor) => anchor.read_back(access).await,
-            Self::Policy(policy) => policy.read_back(access).await,
-            Self::NetnsDrop(drop) => drop.read_back(access).await,
-            Self::Pause(pause) => pause.read_back(access).await,
+            Self::Scale(scale) => scale.read_back(reached(access)?).await,
+            Self::Anchor(anchor) => anchor.read_back(reached(access)?).await,
+            Self::Policy(policy) => policy.read_back(reached(access)?).await,
+            Self::NetnsDrop(drop) => drop.read_back(reached(access)?).await,
+            Self::Pause(pause) => pause.read_back(reached(access)?).await,
+            Self::Gate(gate) => gate.read_back(access).await,
         }
     }
+}
+
+/// Only what is on this machine can be changed without a cluster.
+fn reached(access: Option<&Access>) -> Result<&Access, CallError> {
+    access.ok_or_else(|| CallError {
+        verb: Verb::Get,
+        target: Target::outside("the object"),
+        failure: Failure::NoCluster,
+    })
 }
 
 /// Undoes all of these, the last first, each whatever became of the others; the results in the order of the undoing.

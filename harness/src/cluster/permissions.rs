@@ -154,6 +154,13 @@ fn of_component(needs: &mut Needs, environment: &Environment, cluster: &Cluster,
             needs.add(gateway, "", "pods/ephemeralcontainers", &["patch"]);
             needs.insert(Some(gateway), "", "namespaces", Some(gateway), &["get"], Some(LEVEL));
         }
+        (FaultKind::BlackholeBy(Mechanism::EgressProxy), _) => {
+            if let Some(proxy) = &component.proxy {
+                watched(needs, &proxy.deployment.namespace);
+                needs.add(&proxy.service.namespace, "", "services", &READ);
+                needs.add(&proxy.deployment.namespace, "", "pods/portforward", &["get", "create"]);
+            }
+        }
         _ => {}
     }
 }

@@ -134,6 +134,16 @@ pub(super) fn is_over(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
+/// Connections of a pod that ends are on their way out.
+pub(super) fn is_ending(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
+pub(super) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
 /// Whether what the gateway's pods are lets a NetworkPolicy or a packet filter of theirs cut them off from the endpoint
 /// `host`, and no more.
 #[must_use]
@@ -150,6 +160,16 @@ pub fn gateway_template(name: &ObjectName, deployment: &Deployment, host: &str) 
             "run the gateway without hostNetwork",
         ));
     }
+    refused.extend(gateway_way(name, deployment, host));
+    refused
+}
+
+/// Whether the gateway's pods go to the endpoint `host` by themselves, and go on without it.
+#[must_use]
+pub fn gateway_way(name: &ObjectName, deployment: &Deployment, host: &str) -> Vec<Refusal> {
+    let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let Some(pod) = pod else { return Vec::new() };
+    let mut refused = Vec::new();
     for (container, variable) in proxies(pod, host) {
         refused.push(Refusal::new(
             format!(

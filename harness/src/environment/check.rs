@@ -197,6 +197,7 @@ fn one_component(
         deployment: found.deployment,
         service: found.service,
         port: found.port,
+        proxy: found.proxy,
         pause: found.pause,
     })
 }

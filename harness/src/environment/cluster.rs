@@ -59,6 +59,17 @@ pub enum Reach {
     },
 }
 
+/// The fault gate that the gateway's way to an endpoint leads through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressProxy {
+    /// Where the gateway reaches it.
+    pub service: ObjectName,
+    /// What runs it.
+    pub deployment: ObjectName,
+    /// The port in its pods where it is told what to do.
+    pub control: u16,
+}
+
 /// Whose way to enforce network policies the mock cluster imitates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -210,7 +221,7 @@ pub enum Mechanism {
     NetworkPolicy,
     /// A rule in the network namespace of each gateway pod, which the kernel removes when its time is over.
     NetnsDrop,
-    /// The fault proxy that stands between the gateway and the endpoint; plans and runs refuse it.
+    /// The fault gate that stands between the gateway and the endpoint for good, and ends a fault by itself.
     EgressProxy,
 }
 

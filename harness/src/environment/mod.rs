@@ -11,7 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::cluster::{
-    Cluster, ClusterGateway, Cni, KeySource, Mechanism, NotAnObjectName, ObjectName, Opponent, Reach,
+    Cluster, ClusterGateway, Cni, EgressProxy, KeySource, Mechanism, NotAnObjectName, ObjectName, Opponent,
+    Reach,
 };
 pub use self::names::Names;
 use crate::scenario::Source;
@@ -115,6 +116,9 @@ pub struct Component {
     /// Port of the Service; by default the only one that it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// What the gateway reaches the endpoint through, where that is a fault gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<EgressProxy>,
     /// Who is paused while it is down, if found, beside those of the whole environment.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub pause: BTreeSet<Opponent>,

@@ -6,7 +6,8 @@ mod cluster;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 pub(super) use self::cluster::{
-    GATEWAY_PORT, GatewayWritten, KeyWritten, KubernetesWritten, OpponentsWritten, UsersWritten,
+    CONTROL_PORT, GATEWAY_PORT, GatewayWritten, KeyWritten, KubernetesWritten, OpponentsWritten,
+    ProxyWritten, UsersWritten,
 };
 use super::{Cni, FaultKind, Mechanism, Profile};
 use crate::input::at::{At, Entries, FromText, Items, Key, Text, one_of};
@@ -154,6 +155,9 @@ pub(crate) struct ComponentWritten {
     /// Kubernetes: port of the Service; by default the only one that it has.
     #[schemars(default, range(min = 1, max = 65535))]
     pub(crate) port: Key<At<Text<u64>>>,
+    /// Kubernetes: the fault gate that the gateway reaches the `endpoint` through; what `egress-proxy` acts on.
+    #[schemars(default)]
+    pub(crate) proxy: Key<At<ProxyWritten>>,
     /// Kubernetes: who may be paused while it is down, beside those of the whole file.
     #[schemars(default)]
     pub(crate) opponents: Key<At<OpponentsWritten>>,
@@ -173,6 +177,7 @@ impl Read for ComponentWritten {
         "deployment",
         "service",
         "port",
+        "proxy",
         "opponents",
         "ready_within",
         "ceilings",
@@ -186,6 +191,7 @@ impl Read for ComponentWritten {
             deployment: keys.optional(check, "deployment"),
             service: keys.optional(check, "service"),
             port: keys.optional(check, "port"),
+            proxy: keys.optional(check, "proxy"),
             opponents: keys.optional(check, "opponents"),
             ready_within: keys.optional(check, "ready_within"),
             ceilings: keys.optional(check, "ceilings"),

@@ -234,7 +234,9 @@ impl Stage<'_> {
         watching.with(|watch| {
             watch.expect_gateway(namespace, &gateway.selector);
             watch.expect_service(&cluster.gateway.service);
-            for service in environment.components.values().filter_map(service_of) {
+            let proxies = environment.components.values().filter_map(|component| component.proxy.as_ref());
+            let proxies = proxies.map(|proxy| proxy.service.clone());
+            for service in environment.components.values().filter_map(service_of).chain(proxies) {
                 watch.expect_service(&service);
             }
         });
@@ -307,7 +309,10 @@ impl Stage<'_> {
 /// Where gateway and backends are.
 fn namespaces(cluster: &Cluster, environment: &Environment) -> BTreeSet<String> {
     let components = environment.components.values();
-    let backends = components.flat_map(|component| component.deployment.iter().chain(&component.service));
+    let backends = components.flat_map(|component| {
+        let proxy = component.proxy.iter().flat_map(|proxy| [&proxy.service, &proxy.deployment]);
+        component.deployment.iter().chain(&component.service).chain(proxy)
+    });
     let gateway = [&cluster.gateway.service, &cluster.gateway.deployment];
     gateway.into_iter().chain(backends).map(|object| object.namespace.clone()).collect()
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::FutureExt;
+use mocks::control::Control;
 use mocks::gateway::config::{BearsOn, Unsupported};
 use mocks::profile::TimingKind;
 use mocks::time::Epoch;
@@ -15,8 +16,9 @@ use mocks::upstream::{ComponentOptions, Dialect};
 use mocks::world::{World, WorldOptions};
 
 use super::conductor::{Conductor, Cut, Means};
-use super::target::{Embedded, EmbeddedComponent, Target};
+use super::target::{Embedded, EmbeddedComponent, EmbeddedParts, Target};
 use super::{RunError, RunOptions, Watcher};
+use crate::cluster::preview;
 use crate::environment::{Environment, Kind, Profile, Reach};
 use crate::gateway::config::LocalConfig;
 use crate::gateway::litellm::warm_up::{MAX_TOKENS, REQUESTS_EACH, WarmUpStatus, warm_up};
@@ -142,9 +144,23 @@ impl Stage<'_> {
             Ok(client) => client,
             Err(error) => return self.refuse(&format!("no HTTP client for the witness: {error}")),
         };
-        let components = components(draft, &self.options.environment);
-        let target = Target::Embedded(Embedded::new(Arc::clone(world), components, client));
-        self.conduct(Means { target, prober, budgets }).await.0
+        let control = match Control::start(Arc::clone(world), 0).await {
+            Ok(control) => control,
+            Err(error) => return self.refuse(&format!("no control API of the mock world: {error}")),
+        };
+        let environment = &self.options.environment;
+        let target = Target::Embedded(Box::new(Embedded::new(EmbeddedParts {
+            world: Arc::clone(world),
+            control: control.address(),
+            components: components(draft, environment),
+            client,
+            run: self.run_id.clone(),
+            deadline: preview::deadline(plan::demanded(&self.plan), environment),
+            journal: Arc::clone(&self.journal),
+        })));
+        let ended = self.conduct(Means { target, prober, budgets }).await.0;
+        control.shutdown().await;
+        ended
     }
 
     /// The conductor with all of its ways out; what was changed is undone, or named as left, when this returns.

@@ -4,6 +4,7 @@
 
 mod doctor;
 mod drift;
+mod egress;
 mod evidence;
 mod init;
 mod netns;

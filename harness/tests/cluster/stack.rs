@@ -103,12 +103,22 @@ impl Stack {
         };
         std::fs::write(dir.path().join("kubeconfig"), kubeconfig.to_string()).unwrap();
         std::fs::write(dir.path().join("cluster.yaml"), ENVIRONMENT).unwrap();
-        let gateway = gateway(&household, dir.path()).await;
+        let cloud = SocketAddr::from((household.plane().network().host("ollama.com")[0], CLOUD_PORT));
+        let gateway = gateway(&household, dir.path(), cloud).await;
         // A policy leaves old connections alone; the shorter they are kept the sooner a run goes on.
         gateway.keep_idle(Duration::from_secs(1));
         let address = gateway.url().trim_start_matches("http://").parse().unwrap();
         assert!(household.plane().kubelet().set_backing("ml", "litellm", address));
         Self { household, world, gateway, dir }
+    }
+
+    /// Another gateway, which reaches the cloud there.
+    pub(crate) async fn lead_cloud_to(&mut self, cloud: SocketAddr) {
+        let gateway = gateway(&self.household, self.dir.path(), cloud).await;
+        gateway.keep_idle(Duration::from_secs(1));
+        let address = gateway.url().trim_start_matches("http://").parse().unwrap();
+        assert!(self.household.plane().kubelet().set_backing("ml", "litellm", address));
+        std::mem::replace(&mut self.gateway, gateway).shutdown().await;
     }
 
     /// From now on the cloud is taken down by this mechanism.
@@ -231,14 +241,14 @@ impl Stack {
     }
 }
 
-/// A mock LiteLLM that reaches its upstreams as a pod of the cluster would.
-async fn gateway(household: &Household, dir: &Path) -> Gateway {
+/// A mock LiteLLM that reaches its upstreams as a pod of the cluster would, and the cloud at this address.
+async fn gateway(household: &Household, dir: &Path, cloud: SocketAddr) -> Gateway {
     let path = dir.join("cluster.yaml");
     let environment = input::load(&[], path.to_str()).unwrap().environment;
     let plane = household.plane();
     let url = |address: Option<&std::net::Ipv4Addr>, port: u16| format!("http://{}:{port}", address.unwrap());
     let urls = BTreeMap::from([
-        ("cloud".to_owned(), url(plane.network().host("ollama.com").first(), CLOUD_PORT)),
+        ("cloud".to_owned(), format!("http://{cloud}")),
         ("vllm".to_owned(), url(plane.resolve("ml", "vllm").first(), 8000)),
         ("ollama".to_owned(), url(plane.resolve("ml", "ollama").first(), 11_434)),
     ]);
@@ -281,6 +291,11 @@ impl Running {
             rustix::process::Signal::INT,
         )
         .unwrap();
+    }
+
+    /// It ends without a chance to do anything.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
     }
 
     pub(crate) async fn end(mut self) -> Ended {

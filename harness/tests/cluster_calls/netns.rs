@@ -7,7 +7,7 @@ use harness::cluster::access::Access;
 use harness::cluster::faults::{Prepared, Wanted, netns, prepare};
 use harness::cluster::mutation::{Mutation, ReadBack, Undone, undo_all};
 use harness::cluster::{permissions, preview};
-use harness::environment::{Environment, FaultKind, Kind, Mechanism, ObjectName};
+use harness::environment::{EgressProxy, Environment, FaultKind, Kind, Mechanism, ObjectName};
 use harness::units::Period;
 use k8s_openapi::api::core::v1::Pod;
 use mocks::gate::GateMode;
@@ -268,14 +268,24 @@ fn the_right_to_add_containers_is_asked_for_and_that_to_read_the_namespace_is_no
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_is_not_switched_and_that_is_said_before_anything_is_changed() {
+async fn a_gate_that_is_not_there_is_refused_and_asks_for_a_port_forward() {
     let (household, access) = start().await;
     let mut environment = environment();
-    environment.components.get_mut("cloud").unwrap().down = FaultKind::BlackholeBy(Mechanism::EgressProxy);
-    let found = prepared(&access, &environment, &[Ipv4Addr::new(34, 36, 133, 15)], 600).await;
+    let cloud = environment.components.get_mut("cloud").unwrap();
+    cloud.down = FaultKind::BlackholeBy(Mechanism::EgressProxy);
+    let gate = ObjectName::new("ml", "egress-gate");
+    cloud.proxy = Some(EgressProxy { service: gate.clone(), deployment: gate, control: 9099 });
+    let found = prepared(&access, &environment, &[], 600).await;
     assert!(found.mutations.is_empty());
     let [refusal] = found.refusals.as_slice() else { panic!("{:?}", found.refusals) };
-    assert!(refusal.reason.contains("switches no proxy"), "{refusal}");
-    assert!(refusal.hint.contains("network-policy") && refusal.hint.contains("netns-drop"), "{refusal}");
+    assert_eq!(refusal.reason, "there is no Deployment ml/egress-gate");
+    let needs = permissions::needed(&environment);
+    let forwards = |verb: &str| {
+        needs
+            .iter()
+            .any(|need| need.resource == "pods/portforward" && need.verb == verb && need.optional.is_none())
+    };
+    assert!(forwards("get") && forwards("create"));
+    assert!(!needs.iter().any(|need| need.resource == "networkpolicies" && need.verb == "create"));
     household.shutdown().await;
 }

@@ -4,6 +4,7 @@
 
 mod ceilings;
 mod child;
+mod drift;
 mod fault;
 mod files;
 mod gateway;

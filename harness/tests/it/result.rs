@@ -52,6 +52,16 @@ impl RunDir {
                 written <= injected["called_us"].as_u64().expect("called"),
                 "{injected} before its intent"
             );
+            // What is done to it comes between the two.
+            let kind = &intended.expect("an intent")["event"]["fault-intended"]["kind"];
+            let of_it = |entry: &&Value| entry["event"]["mutation-intended"]["fault"] == injected["fault"];
+            let mutations: Vec<&Value> = entries.iter().filter(of_it).collect();
+            assert_eq!(mutations.is_empty(), kind == "nothing", "{injected}: {mutations:?}");
+            let accepted = injected["accepted_us"].as_u64();
+            for mutation in mutations {
+                let at = mutation["at_us"].as_u64();
+                assert!(Some(written) <= at && at <= accepted, "{mutation} outside {injected}");
+            }
         }
         let healed = self.events("fault-healed");
         for intended in self.events("fault-intended") {

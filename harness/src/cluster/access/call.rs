@@ -87,6 +87,12 @@ impl Target {
         Self { resource: K::plural(kind).as_ref().into(), namespace: None, name: Some(name.into()) }
     }
 
+    /// Something that is no object of the API, in words.
+    #[must_use]
+    pub fn outside(what: impl Into<Box<str>>) -> Self {
+        Self { resource: what.into(), namespace: None, name: None }
+    }
+
     pub(super) fn scale(deployment: &ObjectName) -> Self {
         Self::new("deployments/scale", deployment)
     }
@@ -127,6 +133,9 @@ pub enum Failure {
     /// It would change something outside the environment's namespaces, and was not sent.
     #[error("it is outside the namespaces of the environment")]
     NotAllowed,
+    /// There is no cluster here.
+    #[error("there is no cluster to ask")]
+    NoCluster,
     /// The server said no.
     #[error("{status} {reason}: {message}")]
     Status {
@@ -213,7 +222,7 @@ impl CallError {
                 true
             }
             Failure::Status { status, .. } => *status >= 500,
-            Failure::NotAllowed | Failure::TooMany(_) => false,
+            Failure::NotAllowed | Failure::NoCluster | Failure::TooMany(_) => false,
         }
     }
 }

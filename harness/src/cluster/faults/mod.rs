@@ -1,6 +1,8 @@
 //! The faults that are made by objects of the cluster: what each needs to read, what it changes, and what keeps it
 //! from being made.
 
+mod egress_proxy;
+pub mod gate;
 pub mod isolate;
 pub mod netns;
 pub mod policy;
@@ -69,16 +71,9 @@ pub async fn prepare(
         (FaultKind::BlackholeBy(Mechanism::NetnsDrop), _) => {
             netns::prepare(access, cluster, component, wanted).await
         }
-        (FaultKind::BlackholeBy(Mechanism::EgressProxy), _) => Ok(Prepared {
-            refusals: vec![Refusal::new(
-                format!(
-                    "{} is to be taken down by its proxy, and this version of the harness switches no proxy",
-                    wanted.component
-                ),
-                "write `down: { blackhole: network-policy }` or `{ blackhole: netns-drop }`",
-            )],
-            ..Prepared::default()
-        }),
+        (FaultKind::BlackholeBy(Mechanism::EgressProxy), _) => {
+            egress_proxy::prepare(access, cluster, component, wanted).await
+        }
         _ => Ok(Prepared::default()),
     }
 }

@@ -20,7 +20,7 @@ use crate::cluster::access::{Access, CallError, Failure, Target, Verb, found, sh
 use crate::cluster::mutation::{
     ATTEMPTS, Applied, Kubectl, Mutation, MutationError, ReadBack, Undone, quoted,
 };
-use crate::cluster::refusals::{self, Refusal, selects};
+use crate::cluster::refusals::{self, Refusal, is_ending, is_ready, selects};
 use crate::environment::{Cluster, Component, ObjectName};
 use crate::units::Period;
 
@@ -132,15 +132,6 @@ async fn pod_security(access: &Access, namespace: &str) -> Result<Option<Refusal
             "take it down by `network-policy` here",
         )
     }))
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-fn is_ending(pod: &Pod) -> bool {
-    pod.metadata.deletion_timestamp.is_some()
 }
 
 /// The container that puts the filter there, and the table that it makes.

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use crate::environment::cluster::{NFT_IMAGE, is_dns_label};
 use crate::environment::written::{
-    ComponentWritten, EnvironmentFile, GATEWAY_PORT, GatewayWritten, KeyWritten, KubernetesWritten,
-    OpponentsWritten,
+    CONTROL_PORT, ComponentWritten, EnvironmentFile, GATEWAY_PORT, GatewayWritten, KeyWritten,
+    KubernetesWritten, OpponentsWritten, ProxyWritten,
 };
 use crate::environment::{
-    Cluster, ClusterGateway, Cni, FaultKind, KeySource, ObjectName, Opponent, Profile, Reach,
+    Cluster, ClusterGateway, Cni, EgressProxy, FaultKind, KeySource, Mechanism, ObjectName, Opponent,
+    Profile, Reach,
 };
 use crate::input::at::{At, Entries, Key, Text};
 use crate::input::checker::Checker;
@@ -85,8 +86,8 @@ impl<'w> World<'w> {
     }
 
     /// A TCP port.
-    fn port(&self, check: &mut Checker<'_>, written: &Key<At<Text<u64>>>) -> Option<u16> {
-        self.no_cluster(check, "port", written.place());
+    fn port(&self, check: &mut Checker<'_>, key: &str, written: &Key<At<Text<u64>>>) -> Option<u16> {
+        self.no_cluster(check, key, written.place());
         let written = written.there()?;
         let port = u16::try_from(check.value(written)?).ok().filter(|port| *port > 0);
         if port.is_none() {
@@ -299,7 +300,7 @@ fn gateway(
     }
     let port = match &written.port {
         Key::Absent => Some(GATEWAY_PORT),
-        port => world.port(check, port),
+        port => world.port(check, "port", port),
     };
     let key = match &written.key {
         Key::Absent => {
@@ -378,6 +379,7 @@ pub(super) struct Whereabouts {
     pub(super) deployment: Option<ObjectName>,
     pub(super) service: Option<ObjectName>,
     pub(super) port: Option<u16>,
+    pub(super) proxy: Option<EgressProxy>,
     pub(super) pause: BTreeSet<Opponent>,
 }
 
@@ -403,9 +405,27 @@ pub(super) fn whereabouts(
         endpoint: written.endpoint.there().map(|endpoint| endpoint.value.clone()),
         deployment,
         service,
-        port: world.port(check, &written.port),
+        port: world.port(check, "port", &written.port),
+        proxy: proxy(check, &written.proxy, world),
         pause: world.pause(check, &written.opponents),
     }
+}
+
+/// The gate before an endpoint.
+fn proxy(check: &mut Checker<'_>, written: &Key<At<ProxyWritten>>, world: &World<'_>) -> Option<EgressProxy> {
+    world.no_cluster(check, "proxy", written.place());
+    let World::Cluster { .. } = world else { return None };
+    let written = &written.there()?.value;
+    let service = world.object(check, "service", &written.service);
+    let deployment = match &written.deployment {
+        Key::Absent => service.clone(),
+        deployment => world.object(check, "deployment", deployment),
+    };
+    let control = match &written.control {
+        Key::Absent => Some(CONTROL_PORT),
+        control => world.port(check, "control", control),
+    };
+    Some(EgressProxy { service: service?, deployment: deployment?, control: control? })
 }
 
 fn endpoint(check: &mut Checker<'_>, written: &At<String>) {
@@ -452,7 +472,7 @@ fn fault(
         (World::Cluster { .. }, FaultKind::Blackhole) => check.problem(
             place,
             "`blackhole` does not say by what the way is cut",
-            "write `{ blackhole: network-policy }` or `{ blackhole: netns-drop }`",
+            "write `{ blackhole: network-policy }`, `{ blackhole: netns-drop }` or `{ blackhole: egress-proxy }`",
         ),
         (World::Cluster { .. }, FaultKind::ScaleToZero | FaultKind::Isolate)
             if written.deployment.is_absent() =>
@@ -469,12 +489,12 @@ fn fault(
             "add `endpoint: \"https://ollama.com\"` to this component",
         ),
         (World::Cluster { .. }, FaultKind::BlackholeBy(mechanism))
-            if mechanism == crate::environment::Mechanism::EgressProxy && written.service.is_absent() =>
+            if mechanism == Mechanism::EgressProxy && written.proxy.is_absent() =>
         {
             check.problem(
                 place,
-                "`egress-proxy` needs the Service of the proxy",
-                "add `service: ml/egress-proxy` to this component",
+                "`egress-proxy` needs the gate that stands before the endpoint",
+                "add `proxy: { service: ml/egress-gate }` to this component",
             );
         }
         _ => {}

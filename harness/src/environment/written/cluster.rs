@@ -87,6 +87,35 @@ impl Read for GatewayWritten {
     }
 }
 
+/// The fault gate that a gateway reaches an endpoint through.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "Proxy")]
+pub(crate) struct ProxyWritten {
+    /// The Service that the name in `endpoint` leads to, `namespace/name`.
+    #[schemars(extend("pattern" = OBJECT_PATTERN, "examples" = ["ml/egress-gate"]))]
+    pub(crate) service: Key<At<String>>,
+    /// The Deployment that runs `harness gate`; by default it is called as the Service.
+    #[schemars(default, extend("pattern" = OBJECT_PATTERN, "examples" = ["ml/egress-gate"]))]
+    pub(crate) deployment: Key<At<String>>,
+    /// Port of its control in the pods, reached by a port-forward.
+    #[schemars(default, range(min = 1, max = 65535), extend("default" = CONTROL_PORT))]
+    pub(crate) control: Key<At<Text<u64>>>,
+}
+
+/// Where `harness gate` is told what to do unless it is told otherwise.
+pub(crate) const CONTROL_PORT: u16 = 9099;
+
+impl Read for ProxyWritten {
+    fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
+        let keys = check.keys(node, &["service", "deployment", "control"])?;
+        Some(Self {
+            service: keys.required(check, "service", "service: ml/egress-gate"),
+            deployment: keys.optional(check, "deployment"),
+            control: keys.optional(check, "control"),
+        })
+    }
+}
+
 /// Where a key is found: in an environment variable, or in a field of a Secret.
 #[derive(Debug, JsonSchema)]
 #[schemars(

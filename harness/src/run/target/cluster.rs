@@ -54,15 +54,15 @@ pub(in crate::run) struct ClusterParts {
 /// A cluster under test.
 pub(in crate::run) struct Cluster {
     parts: ClusterParts,
-    driver: Driver,
+    driver: Arc<Driver>,
 }
 
 impl Cluster {
     #[must_use]
     pub(in crate::run) fn new(parts: ClusterParts) -> Self {
         let kubectl = parts.environment.cluster().map_or_else(|| Kubectl::new(None), Kubectl::of);
-        let driver = Driver::new(parts.access.clone(), kubectl, Arc::clone(&parts.journal));
-        Self { parts, driver }
+        let driver = Driver::in_cluster(parts.access.clone(), kubectl, Arc::clone(&parts.journal));
+        Self { parts, driver: Arc::new(driver) }
     }
 
     pub(super) async fn inject(&self, active: &ActiveFault) -> Result<(), String> {
@@ -167,7 +167,8 @@ impl Cluster {
                 match mutation {
                     Mutation::Scale(scale) => watch.forget_count(&scale.deployment),
                     Mutation::Policy(policy) => watch.forget_policy(&policy.policy),
-                    Mutation::Anchor(_) | Mutation::NetnsDrop(_) | Mutation::Pause(_) => {}
+                    Mutation::Anchor(_) | Mutation::NetnsDrop(_) | Mutation::Pause(_) | Mutation::Gate(_) => {
+                    }
                 }
             }
         });
@@ -223,6 +224,9 @@ impl Cluster {
         let (access, run) = (self.parts.access.clone(), self.parts.run.clone());
         if fault.kind == PlannedKind::Down(FaultKind::BlackholeBy(Mechanism::NetnsDrop)) {
             return Some(filters(access, run, component, &self.parts.environment.cluster()?.gateway));
+        }
+        if fault.kind == PlannedKind::Down(FaultKind::BlackholeBy(Mechanism::EgressProxy)) {
+            return Some(gates(Arc::clone(&self.driver), component));
         }
         let namespace = match &known.deployment {
             Some(deployment) => deployment.namespace.clone(),
@@ -348,6 +352,25 @@ fn filters(access: Access, run: String, component: String, gateway: &ClusterGate
                 },
                 Ok(_) => Look { up: true, saw: "not each pod of the gateway has a packet filter".to_owned() },
                 Err(error) => Look { up: true, saw: error.to_string() },
+            }
+        }
+        .boxed()
+    }))
+}
+
+/// What the gates that were told to hold a fault say of it.
+fn gates(driver: Arc<Driver>, component: String) -> Objects {
+    Objects(Arc::new(move || {
+        let (driver, component) = (Arc::clone(&driver), component.clone());
+        async move {
+            if !driver.has_made(&component) {
+                return Look { up: true, saw: "no gate was told anything".to_owned() };
+            }
+            match driver.what_has_changed(&component).await {
+                changed if changed.is_empty() => {
+                    Look { up: false, saw: "each gate holds the fault".to_owned() }
+                }
+                changed => Look { up: true, saw: changed.join("; ") },
             }
         }
         .boxed()

@@ -12,16 +12,37 @@ use crate::cluster::access::Access;
 use crate::cluster::mutation::{Applied, Kubectl, Mutation, MutationError, ReadBack, Undone};
 use crate::journal::{Event, Journal};
 
-/// An undo that fails is tried again for so long; a person is told what to type after that.
-const UNDO_WITHIN: Duration = Duration::from_secs(60);
-/// What was undone must read back so by then.
-const READ_BACK_WITHIN: Duration = Duration::from_secs(30);
-/// Between two tries of an undo.
-const UNDO_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long undoing may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// An undo that fails is tried again for so long; a person is told what to type after that.
+    pub(super) undo_within: Duration,
+    /// What was undone must read back so by then.
+    pub(super) read_back_within: Duration,
+    /// Between two tries of an undo.
+    pub(super) again_after: Duration,
+}
+
+impl Patience {
+    /// Behind an API that may have a bad moment.
+    pub(super) const IN_CLUSTER: Self = Self {
+        undo_within: Duration::from_secs(60),
+        read_back_within: Duration::from_secs(30),
+        again_after: Duration::from_secs(1),
+    };
+    /// On this machine; less than the reserve that a run has for it.
+    pub(super) const HERE: Self = Self {
+        undo_within: Duration::from_secs(4),
+        read_back_within: Duration::from_secs(2),
+        again_after: Duration::from_millis(100),
+    };
+}
 
 /// Knows every mutation of a run, and so what may have to be undone.
 pub(super) struct Driver {
-    access: Access,
+    /// The cluster, if there is one.
+    access: Option<Access>,
+    patience: Patience,
     kubectl: Kubectl,
     journal: Arc<Journal>,
     made: Mutex<BTreeMap<u32, Made>>,
@@ -48,10 +69,18 @@ enum State {
 }
 
 impl Driver {
-    /// Nothing is changed yet.
+    /// For a cluster; nothing is changed yet.
     #[must_use]
-    pub(super) fn new(access: Access, kubectl: Kubectl, journal: Arc<Journal>) -> Self {
-        Self { access, kubectl, journal, made: Mutex::default() }
+    pub(super) fn in_cluster(access: Access, kubectl: Kubectl, journal: Arc<Journal>) -> Self {
+        let (access, patience) = (Some(access), Patience::IN_CLUSTER);
+        Self { access, patience, kubectl, journal, made: Mutex::default() }
+    }
+
+    /// For what is on this machine; nothing is changed yet.
+    #[must_use]
+    pub(super) fn here(journal: Arc<Journal>) -> Self {
+        let (patience, kubectl) = (Patience::HERE, Kubectl::new(None));
+        Self { access: None, patience, kubectl, journal, made: Mutex::default() }
     }
 
     /// Writes down that it will be made, and makes it.
@@ -60,7 +89,7 @@ impl Driver {
     /// In words, why it was not made, or that this is not known.
     pub(super) async fn make(&self, active: &ActiveFault, mutation: &Mutation) -> Result<Applied, String> {
         self.intend(active, mutation)?;
-        let applied = mutation.apply(&self.access).await.map_err(|error| {
+        let applied = mutation.apply(self.access.as_ref()).await.map_err(|error| {
             // A definite no: whatever is found there later is somebody else's.
             let unknown = matches!(&error, MutationError::Call(call) if call.is_outcome_unknown());
             if !unknown {
@@ -114,16 +143,16 @@ impl Driver {
     }
 
     async fn undo(&self, mutation: &Mutation) -> Result<Undone, String> {
-        let deadline = Instant::now() + UNDO_WITHIN;
+        let deadline = Instant::now() + self.patience.undo_within;
         loop {
-            match mutation.undo(&self.access).await {
+            match mutation.undo(self.access.as_ref()).await {
                 Ok(undone) => return Ok(undone),
                 Err(error) if error.is_forbidden() || Instant::now() >= deadline => {
                     return Err(error.to_string());
                 }
                 Err(error) => tracing::warn!("{} is not undone yet: {error}", mutation.object()),
             }
-            sleep(UNDO_AGAIN_AFTER).await;
+            sleep(self.patience.again_after).await;
         }
     }
 
@@ -132,10 +161,10 @@ impl Driver {
     /// # Errors
     /// In words, when that cannot be told.
     pub(super) async fn is_healed(&self, component: &str) -> Result<bool, String> {
-        let deadline = Instant::now() + READ_BACK_WITHIN;
+        let deadline = Instant::now() + self.patience.read_back_within;
         for mutation in self.of(component) {
             loop {
-                let read = mutation.read_back(&self.access).await;
+                let read = mutation.read_back(self.access.as_ref()).await;
                 if read == Ok(ReadBack::Undone) {
                     break;
                 }
@@ -143,7 +172,7 @@ impl Driver {
                     return read.map(|_| false).map_err(|error| error.to_string());
                 }
                 // On its way out, not yet taken back by whoever was told to wait, or the API has a bad moment.
-                sleep(UNDO_AGAIN_AFTER).await;
+                sleep(self.patience.again_after).await;
             }
         }
         Ok(true)
@@ -160,7 +189,7 @@ impl Driver {
     pub(super) async fn what_has_changed(&self, component: &str) -> Vec<String> {
         let mut changed = Vec::new();
         for mutation in self.of(component) {
-            match mutation.read_back(&self.access).await {
+            match mutation.read_back(self.access.as_ref()).await {
                 Ok(ReadBack::Done) => {}
                 Ok(ReadBack::Undone) => {
                     changed.push(format!("{} is as before: somebody undid it", mutation.object()));
@@ -170,6 +199,12 @@ impl Driver {
             }
         }
         changed
+    }
+
+    /// Whether something of this component may be changed at present.
+    #[must_use]
+    pub(super) fn has_made(&self, component: &str) -> bool {
+        !self.of(component).is_empty()
     }
 
     /// Everything that was intended for a fault, whatever became of it, in order.

@@ -1,6 +1,8 @@
-//! The embedded world as a target of faults.
+//! The embedded world as a target of faults. They are made through its control API, by the same driver as those of a
+//! cluster; only looking at it is done from inside.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +11,14 @@ use mocks::record::{Outcome, Record};
 use mocks::upstream::Dialect;
 use mocks::world::World;
 
+use super::ActiveFault;
+use super::driver::Driver;
+use crate::cluster::faults::gate::{ControlAt, Gate, Setting};
+use crate::cluster::mutation::Mutation;
 use crate::environment::FaultKind;
 use crate::journal::{Journal, UpstreamCall};
 use crate::plan::{PlannedFault, PlannedKind};
+use crate::units::Period;
 use crate::witness::{CompletionRequest, Target, Witness, serves_completion};
 
 /// One component of the embedded world.
@@ -23,59 +30,68 @@ pub(in crate::run) struct EmbeddedComponent {
     pub(in crate::run) models: BTreeMap<String, String>,
 }
 
+/// What a run acts and looks with in the embedded world.
+pub(in crate::run) struct EmbeddedParts {
+    /// Looked at from inside.
+    pub(in crate::run) world: Arc<World>,
+    /// Changed from here.
+    pub(in crate::run) control: SocketAddr,
+    /// What is in it.
+    pub(in crate::run) components: BTreeMap<String, EmbeddedComponent>,
+    /// Asks its components directly.
+    pub(in crate::run) client: reqwest::Client,
+    /// The run's id.
+    pub(in crate::run) run: String,
+    /// When its gates end a fault by themselves.
+    pub(in crate::run) deadline: Period,
+    /// Mutations are on disk before they are made.
+    pub(in crate::run) journal: Arc<Journal>,
+}
+
 /// The mock world as seen by the run.
 pub(in crate::run) struct Embedded {
-    world: Arc<World>,
-    components: BTreeMap<String, EmbeddedComponent>,
-    client: reqwest::Client,
+    parts: EmbeddedParts,
+    driver: Driver,
 }
 
 impl Embedded {
-    /// A target over a running world; `client` asks its components directly.
     #[must_use]
-    pub(in crate::run) fn new(
-        world: Arc<World>,
-        components: BTreeMap<String, EmbeddedComponent>,
-        client: reqwest::Client,
-    ) -> Self {
-        Self { world, components, client }
+    pub(in crate::run) fn new(parts: EmbeddedParts) -> Self {
+        let driver = Driver::here(Arc::clone(&parts.journal));
+        Self { parts, driver }
+    }
+
+    pub(super) fn driver(&self) -> &Driver {
+        &self.driver
     }
 
     /// Make the fault. Idempotent.
     ///
     /// # Errors
     /// In words, when it was not accepted.
-    pub(super) async fn inject(&self, fault: &PlannedFault) -> Result<(), String> {
-        match &fault.kind {
-            PlannedKind::Down(FaultKind::Nothing) => Ok(()),
-            PlannedKind::Down(kind) => self.set(&fault.component, gate_mode(*kind)).await,
-            PlannedKind::Gone(aliases) => self.set_gone(&fault.component, aliases),
-        }
-    }
-
-    /// Undo the fault. Idempotent.
-    ///
-    /// # Errors
-    /// In words, when it was not accepted.
-    pub(super) async fn heal(&self, fault: &PlannedFault) -> Result<(), String> {
-        match &fault.kind {
-            PlannedKind::Down(_) => self.set(&fault.component, GateMode::Pass).await,
-            PlannedKind::Gone(_) => self.set_gone(&fault.component, &[]),
-        }
-    }
-
-    /// Read back: is the component's setting what it was before any fault?
-    #[must_use]
-    pub(super) fn is_healed(&self, component: &str) -> bool {
-        self.world.gate(component).is_some_and(|gate| gate.mode() == GateMode::Pass)
-            && self.world.states().iter().all(|state| state.name != component || state.gone.is_empty())
+    pub(super) async fn inject(&self, active: &ActiveFault) -> Result<(), String> {
+        let component = &active.fault.component;
+        let (way, to) = match &active.fault.kind {
+            PlannedKind::Down(FaultKind::Nothing) => return Ok(()),
+            PlannedKind::Down(kind) => ("gates", Setting::Mode(gate_mode(*kind))),
+            PlannedKind::Gone(aliases) => ("gone", Setting::Gone(self.models(component, aliases)?)),
+        };
+        let gate = Gate {
+            before: component.clone(),
+            at: ControlAt::Here(self.parts.control),
+            path: format!("/{way}/{component}/fault"),
+            run: self.parts.run.clone(),
+            seconds: self.parts.deadline.0.as_secs().max(1),
+            to,
+        };
+        self.driver.make(active, &Mutation::Gate(Box::new(gate))).await.map(drop)
     }
 
     /// Someone who looks at what this fault hits.
     #[must_use]
     pub(super) fn witness(&self, fault: &PlannedFault, journal: &Arc<Journal>) -> Option<Witness> {
         let target = self.looked_at(fault)?;
-        Some(Witness::start(&fault.component, target, self.client.clone(), Arc::clone(journal)))
+        Some(Witness::start(&fault.component, target, self.parts.client.clone(), Arc::clone(journal)))
     }
 
     /// Asks a component for a completion, past the gateway.
@@ -89,7 +105,7 @@ impl Embedded {
         limit: Duration,
     ) -> Result<(), String> {
         match self.completion(component, alias) {
-            Some(request) => serves_completion(&self.client, &request, limit).await,
+            Some(request) => serves_completion(&self.parts.client, &request, limit).await,
             None => Err("it has no model to ask for".to_owned()),
         }
     }
@@ -100,7 +116,9 @@ impl Embedded {
             PlannedKind::Down(FaultKind::Stall) => {
                 self.completion(&fault.component, None).map(Target::Answers)
             }
-            PlannedKind::Down(_) => self.world.gate(&fault.component).map(|gate| Target::Tcp(gate.address())),
+            PlannedKind::Down(_) => {
+                self.parts.world.gate(&fault.component).map(|gate| Target::Tcp(gate.address()))
+            }
             PlannedKind::Gone(aliases) => {
                 self.completion(&fault.component, aliases.first().map(String::as_str)).map(Target::Answers)
             }
@@ -109,12 +127,12 @@ impl Embedded {
 
     /// How to ask a component for a completion, past the gateway.
     fn completion(&self, component: &str, alias: Option<&str>) -> Option<CompletionRequest> {
-        let known = self.components.get(component)?;
+        let known = self.parts.components.get(component)?;
         let model = match alias {
             Some(alias) => known.models.get(alias)?,
             None => known.models.values().next()?,
         };
-        let base = self.world.base_url(component)?;
+        let base = self.parts.world.base_url(component)?;
         let path = match known.dialect {
             Dialect::Ollama => "/api/chat",
             Dialect::OpenAi => "/v1/chat/completions",
@@ -125,18 +143,15 @@ impl Embedded {
     /// Requests for chats in the upstreams' own journals, from record `since` on; open ones as they stand.
     #[must_use]
     pub(super) fn calls(&self) -> Vec<(u64, UpstreamCall)> {
-        let records = self.world.recorder().all();
+        let records = self.parts.world.recorder().all();
         records.iter().filter(|record| is_chat(record)).map(|record| (record.seq, call(record))).collect()
     }
 
-    async fn set(&self, component: &str, mode: GateMode) -> Result<(), String> {
-        self.world.set(component, mode).await.map_err(|error| error.to_string())
-    }
-
-    fn set_gone(&self, component: &str, aliases: &[String]) -> Result<(), String> {
-        let known = self.components.get(component).ok_or_else(|| format!("no component {component}"))?;
-        let models = aliases.iter().filter_map(|alias| known.models.get(alias).cloned()).collect();
-        self.world.set_gone(component, models).map_err(|error| error.to_string())
+    /// The models of these aliases.
+    fn models(&self, component: &str, aliases: &[String]) -> Result<Vec<String>, String> {
+        let known =
+            self.parts.components.get(component).ok_or_else(|| format!("no component {component}"))?;
+        Ok(aliases.iter().filter_map(|alias| known.models.get(alias).cloned()).collect())
     }
 }
 

@@ -13,7 +13,7 @@ use crate::plan::{PlannedFault, PlannedKind};
 use crate::witness::Witness;
 
 pub(super) use cluster::{Cluster, ClusterParts};
-pub(super) use embedded::{Embedded, EmbeddedComponent};
+pub(super) use embedded::{Embedded, EmbeddedComponent, EmbeddedParts};
 
 /// How long a fault of the embedded world may take to show up at the witness after it was accepted.
 const EMBEDDED_EFFECTIVE_WITHIN: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ pub(super) enum Healed {
 /// The stack under test, as something that can be changed and changed back.
 pub(super) enum Target {
     /// The mock world in this process.
-    Embedded(Embedded),
+    Embedded(Box<Embedded>),
     /// A Kubernetes cluster.
     Cluster(Box<Cluster>),
 }
@@ -68,7 +68,7 @@ impl Target {
     /// In words, when it was not accepted.
     pub(super) async fn inject(&self, active: &ActiveFault) -> Result<(), String> {
         match self {
-            Self::Embedded(world) => world.inject(&active.fault).await,
+            Self::Embedded(world) => world.inject(active).await,
             Self::Cluster(cluster) => cluster.inject(active).await,
         }
     }
@@ -79,7 +79,7 @@ impl Target {
     /// In words, when it was not accepted.
     pub(super) async fn heal(&self, active: &ActiveFault) -> Result<Healed, String> {
         match self {
-            Self::Embedded(world) => world.heal(&active.fault).await.map(|()| Healed::Undone),
+            Self::Embedded(world) => world.driver().heal(active).await,
             Self::Cluster(cluster) => cluster.heal(active).await,
         }
     }
@@ -90,7 +90,7 @@ impl Target {
     /// In words, when that cannot be told.
     pub(super) async fn is_healed(&self, component: &str) -> Result<bool, String> {
         match self {
-            Self::Embedded(world) => Ok(world.is_healed(component)),
+            Self::Embedded(world) => world.driver().is_healed(component).await,
             Self::Cluster(cluster) => cluster.is_healed(component).await,
         }
     }
@@ -99,7 +99,7 @@ impl Target {
     #[must_use]
     pub(super) fn undo_commands(&self, component: &str) -> Vec<String> {
         match self {
-            Self::Embedded(_) => Vec::new(),
+            Self::Embedded(world) => world.driver().undo_commands(component),
             Self::Cluster(cluster) => cluster.undo_commands(component),
         }
     }
@@ -107,7 +107,7 @@ impl Target {
     /// What is no longer as this component's faults left it, and what could not be watched, in words.
     pub(super) async fn what_has_changed(&self, component: &str) -> Vec<String> {
         match self {
-            Self::Embedded(_) => Vec::new(),
+            Self::Embedded(world) => world.driver().what_has_changed(component).await,
             Self::Cluster(cluster) => cluster.what_has_changed(component).await,
         }
     }

@@ -351,10 +351,10 @@ impl Kubelet {
         let namespace = meta(pod, "namespace");
         let set = self.store().get(&ObjectKey::new(&REPLICA_SETS, namespace, set["name"].as_str()?))?;
         let deployment = controller_of(&set)?["name"].as_str()?.to_owned();
-        let mut workloads = self.inner.parts.workloads.iter();
-        workloads
-            .find(|workload| workload.namespace == namespace && workload.deployment == deployment)
-            .cloned()
+        let workloads = self.inner.workloads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let is_of =
+            |workload: &&Workload| workload.namespace == namespace && workload.deployment == deployment;
+        workloads.iter().find(is_of).cloned()
     }
 
     /// Notes that a process has begun or ended, and tells of the first and the last.

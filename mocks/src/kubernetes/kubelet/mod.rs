@@ -121,6 +121,8 @@ struct Inner {
     /// Serving processes of each Deployment; held through the calls of [`Processes`].
     serving: tokio::sync::Mutex<BTreeMap<(String, String), usize>>,
     changes: Mutex<Vec<ProcessChange>>,
+    /// What is behind the pods, those of the parts included.
+    workloads: Mutex<Vec<Workload>>,
     /// The backing of each Deployment at present.
     backings: Mutex<BTreeMap<(String, String), SocketAddr>>,
     end: CancellationToken,
@@ -146,6 +148,7 @@ impl Kubelet {
         let names = NameFiles::make(parts.names_at)?;
         let backing = |workload: &Workload| (workload.key(), workload.backing);
         let backings = Mutex::new(parts.workloads.iter().map(backing).collect());
+        let workloads = Mutex::new(parts.workloads.clone());
         let inner = Inner {
             parts,
             names,
@@ -153,6 +156,7 @@ impl Kubelet {
             running: Mutex::default(),
             serving: tokio::sync::Mutex::default(),
             changes: Mutex::default(),
+            workloads,
             backings,
             end,
             tasks,
@@ -187,6 +191,13 @@ impl Kubelet {
             port.route().set(vec![backing]);
         }
         true
+    }
+
+    /// Knows what is behind the pods of one more Deployment, which must not have any yet.
+    pub fn add_workload(&self, workload: Workload) {
+        let mut backings = self.inner.backings.lock().unwrap_or_else(PoisonError::into_inner);
+        backings.insert(workload.key(), workload.backing);
+        self.inner.workloads.lock().unwrap_or_else(PoisonError::into_inner).push(workload);
     }
 
     fn backing(&self, key: &(String, String)) -> Option<SocketAddr> {
