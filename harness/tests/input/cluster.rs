@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use harness::environment::{
-    Cni, Environment, FaultKind, KeySource, Kind, Mechanism, ObjectName, Opponent, Profile, Reach,
+    Cni, EgressProxy, Environment, FaultKind, KeySource, Kind, Mechanism, ObjectName, Opponent, Profile,
+    Reach,
 };
 use harness::input;
 use harness::units::Period;
@@ -62,6 +63,18 @@ fn a_cluster_is_read() {
     assert_eq!(ollama.service, Some(ObjectName::new("ml", "ollama-serve")));
     assert_eq!(environment.pause("vllm"), BTreeSet::from([Opponent::ArgoCd, Opponent::Keda]));
     assert_eq!(environment.pause("ollama"), BTreeSet::from([Opponent::ArgoCd]));
+}
+
+#[test]
+fn a_gate_before_an_endpoint_is_called_as_its_service() {
+    let gated = home().replace("network-policy }", "egress-proxy }, proxy: { service: ml/egress-gate }");
+    let gate = ObjectName::new("ml", "egress-gate");
+    let expected = EgressProxy { service: gate.clone(), deployment: gate.clone(), control: 9099 };
+    assert_eq!(loaded(&gated).components["cloud"].proxy, Some(expected));
+    let other = gated.replace("egress-gate }", "egress-gate, deployment: ml/gate, control: 9100 }");
+    let deployment = ObjectName::new("ml", "gate");
+    let expected = EgressProxy { service: gate, deployment, control: 9100 };
+    assert_eq!(loaded(&other).components["cloud"].proxy, Some(expected));
 }
 
 #[test]

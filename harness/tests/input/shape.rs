@@ -52,7 +52,8 @@ fn full() -> Vec<(FileKind, Value)> {
         "components": {
             "cloud": {
                 "aliases": ["cloud-kimi", "cloud-minimax"], "endpoint": "https://ollama.com",
-                "down": { "blackhole": "network-policy" },
+                "down": { "blackhole": "egress-proxy" },
+                "proxy": { "service": "ml/gate", "deployment": "ml/egress-gate", "control": 9100 },
             },
             "vllm": {
                 "aliases": ["vllm-qwen"], "deployment": "ml/vllm", "service": "ml/vllm", "port": 8000,

@@ -513,6 +513,7 @@ pub(super) fn no_sharing(
     });
     let mut deployments: BTreeMap<&str, &str> = BTreeMap::new();
     let mut hosts: BTreeMap<String, &str> = BTreeMap::new();
+    let mut gates: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, component) in &components.value.0 {
         let Some(component) = component else { continue };
         if let Some(deployment) = component.deployment.there() {
@@ -529,6 +530,15 @@ pub(super) fn no_sharing(
                     "what goes down together is one component",
                 );
             }
+        }
+        if let Some(gate) = component.proxy.there().and_then(|proxy| proxy.value.runs_as())
+            && let Some(owner) = gates.insert(&gate.value, &name.value)
+        {
+            check.problem(
+                gate.place,
+                &format!("the gate `{}` already stands before component `{owner}`", gate.value),
+                "give each component a gate of its own, or make them one component",
+            );
         }
         let host = |text: &str| reqwest::Url::parse(text).ok()?.host_str().map(str::to_owned);
         if let Some(endpoint) = component.endpoint.there()

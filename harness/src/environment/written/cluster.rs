@@ -102,6 +102,16 @@ pub(crate) struct ProxyWritten {
     pub(crate) control: Key<At<Text<u64>>>,
 }
 
+impl ProxyWritten {
+    /// What names its Deployment.
+    pub(crate) fn runs_as(&self) -> Option<&At<String>> {
+        match &self.deployment {
+            Key::Absent => self.service.there(),
+            deployment => deployment.there(),
+        }
+    }
+}
+
 /// Where `harness gate` is told what to do unless it is told otherwise.
 pub(crate) const CONTROL_PORT: u16 = 9099;
 
