@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use crate::evidence::without_exec;
 use crate::stack::{CLOUD_DOWN, Stack, Staging};
 
 const PORT: u16 = 8443;
@@ -64,8 +65,8 @@ impl Gate {
 }
 
 /// A cluster whose gateway reaches the cloud through a gate of its own Deployment.
-async fn staged() -> (Stack, Gate, Ipv4Addr) {
-    let mut stack = Stack::start(Staging::default()).await;
+async fn staged(staging: Staging) -> (Stack, Gate, Ipv4Addr) {
+    let mut stack = Stack::start(staging).await;
     let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
     stack.household.plane().kubelet().add_workload(Workload {
         namespace: "ml".into(),
@@ -117,7 +118,7 @@ async fn staged() -> (Stack, Gate, Ipv4Addr) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gate_before_the_cloud_falls_silent_and_passes_again() {
-    let (stack, gate, _) = staged().await;
+    let (stack, gate, _) = staged(Staging::default()).await;
     let file = stack.scenario("cloud-down", CLOUD_DOWN);
     let planned = stack.harness("plan", std::slice::from_ref(&file)).end().await.expect(0);
     assert!(planned.stdout.contains("let no byte through"), "{}", planned.stdout);
@@ -136,8 +137,31 @@ async fn the_gate_before_the_cloud_falls_silent_and_passes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_exec_the_gate_tells_of_its_fault_and_the_evidence_is_weak() {
+    let (stack, gate, _) = staged(Staging { user: Some(without_exec()), ..Staging::default() }).await;
+    let file = stack.scenario("cloud-down", CLOUD_DOWN);
+    let running = stack.harness("run", &[file]);
+    let mut looks = tokio::time::interval(Duration::from_millis(50));
+    let seen = async {
+        while !stack.journal().contains("each gate holds the fault") {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, seen).await.expect("the gate is asked");
+    // Nobody can count the gateway's connections, so the mode could only be voided.
+    running.interrupt();
+    let ended = running.end().await.expect(3);
+    assert!(ended.report.contains("the evidence is weak"), "{}\n{}", ended.stderr, ended.report);
+    assert_eq!(ended.result["restored"], true);
+    let standing = gate.standing().await;
+    assert_eq!((standing.now, standing.run), (GateMode::Pass, None));
+    gate.end().await;
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gate_that_starts_anew_passes_and_voids_the_mode() {
-    let (stack, gate, pod) = staged().await;
+    let (stack, gate, pod) = staged(Staging::default()).await;
     let file = stack.scenario("cloud-down", CLOUD_DOWN);
     let mut running = stack.harness("run", &[file]);
     running.until_it_says("judging").await;
@@ -153,7 +177,7 @@ async fn a_gate_that_starts_anew_passes_and_voids_the_mode() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_of_another_run_is_refused_and_stays() {
-    let (stack, gate, _) = staged().await;
+    let (stack, gate, _) = staged(Staging::default()).await;
     let order = r#"{"run":"another","seconds":600,"to":"blackhole"}"#;
     assert_eq!(gate.ask("PUT", "/fault", order).await.0, 204);
     let file = stack.scenario("cloud-down", CLOUD_DOWN);
@@ -166,7 +190,7 @@ async fn a_fault_of_another_run_is_refused_and_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_goes_past_the_gate_is_refused() {
-    let (stack, gate, _) = staged().await;
+    let (stack, gate, _) = staged(Staging::default()).await;
     // The name leads to the cloud itself: somebody forgot the way through the gate.
     stack.edit("http://egress-gate.ml:8443", "http://ollama.com:8443");
     let file = stack.scenario("cloud-down", CLOUD_DOWN);
@@ -179,7 +203,7 @@ async fn a_gateway_that_goes_past_the_gate_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gate_ends_the_fault_of_a_run_that_was_killed() {
-    let (stack, gate, _) = staged().await;
+    let (stack, gate, _) = staged(Staging::default()).await;
     let file = stack.scenario("cloud-down", CLOUD_DOWN);
     let mut running = stack.harness("run", &[file]);
     running.until_it_says("judging").await;

@@ -47,8 +47,8 @@ async fn where_packets_vanish_that_is_what_is_named() {
 
 const SILENT: &str = "no answer to a connect within the hang limit";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_exec_the_evidence_is_weak_and_the_time_is_left_open() {
+/// Who may do all that a run needs, but not exec.
+pub(crate) fn without_exec() -> User {
     let all = |resources: &[&str], verbs: &[&str]| {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         Rule {
@@ -59,7 +59,7 @@ async fn without_exec_the_evidence_is_weak_and_the_time_is_left_open() {
             verbs: texts(verbs),
         }
     };
-    let user = User {
+    User {
         name: "without-exec".to_owned(),
         token: Secret::new("token-of-one-without-exec"),
         rules: vec![
@@ -70,7 +70,12 @@ async fn without_exec_the_evidence_is_weak_and_the_time_is_left_open() {
             ),
             all(&["deployments/scale"], &["get", "patch"]),
         ],
-    };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_exec_the_evidence_is_weak_and_the_time_is_left_open() {
+    let user = without_exec();
     let stack = Stack::start(Staging { user: Some(user), ..Staging::default() }).await;
     let body = "\
 requirements: [FR217, NFR123, NFR125]

@@ -196,6 +196,11 @@ impl Stack {
         std::fs::read_to_string(self.dir.path().join(name)).unwrap()
     }
 
+    /// What the newest run has written down so far.
+    pub(crate) fn journal(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("out/latest/journal.jsonl")).unwrap_or_default()
+    }
+
     /// Who changed something in the cluster through the API, as `VERB RESOURCE NAMESPACE/NAME`, dry runs left out.
     pub(crate) fn mutations(&self) -> Vec<String> {
         let entries = self.household.cluster().audit().entries();

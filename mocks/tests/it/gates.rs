@@ -26,6 +26,21 @@ async fn gate() -> Gate {
     Gate::start(echo_server().await).await.unwrap()
 }
 
+#[tokio::test]
+async fn a_gate_at_an_address_of_its_own_leads_to_a_name() {
+    let upstream = echo_server().await;
+    for listen in ["127.0.0.2:0", "[::1]:0"] {
+        let gate =
+            Gate::listen(listen.parse().unwrap(), &format!("localhost:{}", upstream.port())).await.unwrap();
+        assert_eq!(gate.address().ip(), listen.parse::<std::net::SocketAddr>().unwrap().ip());
+        for mode in [GateMode::Pass, GateMode::Blackhole, GateMode::Pass, GateMode::Refuse, GateMode::Pass] {
+            gate.set(mode).await.unwrap();
+            check_new_client_sees(mode, gate.address(), &format!("{mode:?} at {listen}")).await;
+        }
+        gate.shutdown().await;
+    }
+}
+
 /// Sets each mode in turn; after each, a new client and an established connection must see it.
 async fn check_sequence(modes: &[GateMode]) {
     let gate = gate().await;
