@@ -11,6 +11,7 @@ pub mod access;
 pub mod faults;
 pub mod forward;
 pub mod gateway;
+pub mod lease;
 pub mod mutation;
 pub mod opponents;
 pub mod others;
