@@ -1,6 +1,7 @@
 //! What faults are made on: the only place that changes anything.
 
 mod cluster;
+mod driver;
 mod embedded;
 
 use std::sync::Arc;
