@@ -19,6 +19,7 @@ pub mod permissions;
 pub mod places;
 pub mod preview;
 pub mod prober;
+pub mod record;
 pub mod refusals;
 pub mod watch;
 

@@ -100,6 +100,16 @@ impl Mutation {
         }
     }
 
+    /// What tells it from every other change that may be open beside it: two of one key would not know which of them
+    /// found the object as it was.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::NetnsDrop(drop) => drop.key(),
+            other => other.object(),
+        }
+    }
+
     /// What is done, in words.
     #[must_use]
     pub fn words(&self) -> String {
