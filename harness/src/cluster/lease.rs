@@ -215,7 +215,13 @@ impl Watch {
 }
 
 /// The Lease as a holder writes it, over the one that was read.
-fn written(read: Option<&Lease>, name: &ObjectName, holder: &Holder, terms: &Terms, wall: Timestamp) -> Lease {
+fn written(
+    read: Option<&Lease>,
+    name: &ObjectName,
+    holder: &Holder,
+    terms: &Terms,
+    wall: Timestamp,
+) -> Lease {
     let mut lease = read.cloned().unwrap_or_default();
     let before = lease.spec.take().unwrap_or_default();
     let is_ours = before.holder_identity.as_deref() == Some(holder.id.as_str());

@@ -8,6 +8,8 @@
 //! leaves alone what somebody else has changed since, and says so.
 
 pub mod access;
+pub mod alarm;
+pub mod dead_man;
 pub mod faults;
 pub mod forward;
 pub mod gateway;

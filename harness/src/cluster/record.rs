@@ -126,7 +126,9 @@ pub struct Record {
 
 /// Why there is no second intent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the record of {run} has an open change of {object} already, and its original state is not overwritten")]
+#[error(
+    "the record of {run} has an open change of {object} already, and its original state is not overwritten"
+)]
 pub struct AlreadyOpen {
     /// Whose record.
     pub run: String,
@@ -254,7 +256,9 @@ impl Record {
         let text = self.text();
         let bytes = json.len() + text.len();
         if bytes > BYTES_MAX {
-            return Err(format!("the record of the run would have {bytes} bytes, and {BYTES_MAX} is the most"));
+            return Err(format!(
+                "the record of the run would have {bytes} bytes, and {BYTES_MAX} is the most"
+            ));
         }
         let labels = [
             ("app.kubernetes.io/name", "failover-harness"),

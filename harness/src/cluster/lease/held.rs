@@ -208,11 +208,11 @@ impl Shared {
                     *lease = written;
                     return Ok(());
                 }
-                Err(error)
-                    if error.is_conflict() || error.is_already_exists() || error.is_not_found() => {}
+                Err(error) if error.is_conflict() || error.is_already_exists() || error.is_not_found() => {}
                 Err(error) => return Err(error.to_string()),
             }
-            let there = found(self.access.get::<Lease>(&self.name).await).map_err(|error| error.to_string())?;
+            let there =
+                found(self.access.get::<Lease>(&self.name).await).map_err(|error| error.to_string())?;
             if let Some(there) = &there {
                 self.still_ours(there)?;
             }

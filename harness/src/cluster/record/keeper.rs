@@ -230,15 +230,20 @@ impl Keeper {
         written.map(|()| seq)
     }
 
-    /// Remembers what has become of a change, and writes it down where somebody else would act on it: what was made
+    /// Remembers what has become of changes, and writes it down where somebody else would act on it: what was made
     /// need not be written, it is looked at either way.
     ///
     /// # Errors
     /// Where it was not written.
-    pub async fn note(&self, seq: u32, state: State) -> Result<(), RecordError> {
+    pub async fn note(&self, changes: &[(u32, State)]) -> Result<(), RecordError> {
         let mut kept = self.kept.lock().await;
-        kept.record.note(seq, state);
-        if state == State::Made { Ok(()) } else { self.write(&mut kept).await }
+        for (seq, state) in changes {
+            kept.record.note(*seq, *state);
+        }
+        if changes.iter().all(|(_, state)| *state == State::Made) {
+            return Ok(());
+        }
+        self.write(&mut kept).await
     }
 
     /// Writes down how the run ended: restored, unless something is left.
@@ -256,8 +261,7 @@ impl Keeper {
         if kept.record == kept.written {
             return Ok(());
         }
-        kept.version =
-            replace(&self.access, &self.name, &kept.version, &kept.written, &kept.record).await?;
+        kept.version = replace(&self.access, &self.name, &kept.version, &kept.written, &kept.record).await?;
         kept.written = kept.record.clone();
         Ok(())
     }
