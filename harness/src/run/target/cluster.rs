@@ -16,6 +16,7 @@ use crate::cluster::faults::{self, Wanted, netns};
 use crate::cluster::mutation::{Kubectl, Mutation};
 use crate::cluster::places::service_of;
 use crate::cluster::prober::{Fleet, Pool, Prober as PodProber};
+use crate::cluster::record::Keeper;
 use crate::cluster::watch::Watching;
 use crate::environment::{ClusterGateway, Environment, FaultKind, Mechanism};
 use crate::journal::{ClaimSource, Event, Journal, Outcome, Purpose};
@@ -41,6 +42,8 @@ pub(in crate::run) struct ClusterParts {
     pub(in crate::run) deadline: Period,
     /// Mutations are on disk before they are made.
     pub(in crate::run) journal: Arc<Journal>,
+    /// And then in the cluster.
+    pub(in crate::run) record: Arc<Keeper>,
     /// Looks from inside the gateway's pods; or why nobody does.
     pub(in crate::run) probers: Result<Fleet, String>,
     /// Follows what others do.
@@ -63,7 +66,8 @@ impl Cluster {
     #[must_use]
     pub(in crate::run) fn new(parts: ClusterParts) -> Self {
         let kubectl = parts.environment.cluster().map_or_else(|| Kubectl::new(None), Kubectl::of);
-        let driver = Driver::in_cluster(parts.access.clone(), kubectl, Arc::clone(&parts.journal));
+        let (journal, record) = (Arc::clone(&parts.journal), Arc::clone(&parts.record));
+        let driver = Driver::in_cluster(parts.access.clone(), kubectl, journal, record);
         Self { parts, driver: Arc::new(driver) }
     }
 

@@ -1,15 +1,18 @@
 //! Makes mutations and undoes them: each written down durably before it is made, each undone whatever becomes of the
-//! others, and left alone where somebody else has changed it since.
+//! others, and left alone where somebody else has changed it since. Once the lock is lost nothing is written any more:
+//! what is left is read back only.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::{ActiveFault, Healed};
-use crate::cluster::access::Access;
+use crate::cluster::access::{Access, CallError};
+use crate::cluster::alarm::{Alarm, Stuck};
 use crate::cluster::mutation::{Applied, Kubectl, Mutation, MutationError, ReadBack, Undone};
+use crate::cluster::record::{Keeper, State as Recorded};
 use crate::journal::{Event, Journal};
 
 /// How long undoing may take.
@@ -40,19 +43,36 @@ impl Patience {
 
 /// Knows every mutation of a run, and so what may have to be undone.
 pub(super) struct Driver {
-    /// The cluster, if there is one.
-    access: Option<Access>,
+    cluster: Option<Cluster>,
     patience: Patience,
     kubectl: Kubectl,
     journal: Arc<Journal>,
     made: Mutex<BTreeMap<u32, Made>>,
+    /// Until then whoever took the lock may have undone all of it.
+    others_until: OnceLock<Instant>,
+}
+
+/// Where there is a cluster.
+struct Cluster {
+    access: Access,
+    /// In the cluster, for whoever restores from elsewhere.
+    record: Arc<Keeper>,
 }
 
 /// What was changed for one fault.
 #[derive(Default)]
 struct Made {
     component: String,
-    mutations: Vec<(Mutation, State)>,
+    mutations: Vec<Change>,
+}
+
+/// One mutation.
+#[derive(Clone)]
+struct Change {
+    mutation: Mutation,
+    state: State,
+    /// Its number in the record.
+    seq: u32,
 }
 
 /// What is known of a mutation.
@@ -71,16 +91,23 @@ enum State {
 impl Driver {
     /// For a cluster; nothing is changed yet.
     #[must_use]
-    pub(super) fn in_cluster(access: Access, kubectl: Kubectl, journal: Arc<Journal>) -> Self {
-        let (access, patience) = (Some(access), Patience::IN_CLUSTER);
-        Self { access, patience, kubectl, journal, made: Mutex::default() }
+    pub(super) fn in_cluster(
+        access: Access,
+        kubectl: Kubectl,
+        journal: Arc<Journal>,
+        record: Arc<Keeper>,
+    ) -> Self {
+        Self::new(Some(Cluster { access, record }), Patience::IN_CLUSTER, kubectl, journal)
     }
 
     /// For what is on this machine; nothing is changed yet.
     #[must_use]
     pub(super) fn here(journal: Arc<Journal>) -> Self {
-        let (patience, kubectl) = (Patience::HERE, Kubectl::new(None));
-        Self { access: None, patience, kubectl, journal, made: Mutex::default() }
+        Self::new(None, Patience::HERE, Kubectl::new(None), journal)
+    }
+
+    fn new(cluster: Option<Cluster>, patience: Patience, kubectl: Kubectl, journal: Arc<Journal>) -> Self {
+        Self { cluster, patience, kubectl, journal, made: Mutex::default(), others_until: OnceLock::new() }
     }
 
     /// Writes down that it will be made, and makes it.
@@ -88,21 +115,27 @@ impl Driver {
     /// # Errors
     /// In words, why it was not made, or that this is not known.
     pub(super) async fn make(&self, active: &ActiveFault, mutation: &Mutation) -> Result<Applied, String> {
-        self.intend(active, mutation)?;
-        let applied = mutation.apply(self.access.as_ref()).await.map_err(|error| {
-            // A definite no: whatever is found there later is somebody else's.
-            let unknown = matches!(&error, MutationError::Call(call) if call.is_outcome_unknown());
-            if !unknown {
-                self.note(active.id, mutation, State::NotMade);
+        let seq = self.intend(active, mutation).await?;
+        match mutation.apply(self.access()).await {
+            Ok(applied) => {
+                self.note(active.id, seq, State::Made);
+                self.record(&[(seq, Recorded::Made)]).await;
+                Ok(applied)
             }
-            error.to_string()
-        })?;
-        self.note(active.id, mutation, State::Made);
-        Ok(applied)
+            Err(error) => {
+                // A definite no: whatever is found there later is somebody else's.
+                let unknown = matches!(&error, MutationError::Call(call) if call.is_outcome_unknown());
+                if !unknown {
+                    self.note(active.id, seq, State::NotMade);
+                    self.record(&[(seq, Recorded::NotMade)]).await;
+                }
+                Err(error.to_string())
+            }
+        }
     }
 
-    /// On disk and remembered: from here on it may have been made.
-    fn intend(&self, active: &ActiveFault, mutation: &Mutation) -> Result<(), String> {
+    /// On disk, in the cluster, and remembered: from here on it may have been made. Its number.
+    async fn intend(&self, active: &ActiveFault, mutation: &Mutation) -> Result<u32, String> {
         let intended = Event::MutationIntended {
             fault: active.id,
             object: mutation.object(),
@@ -111,11 +144,25 @@ impl Driver {
             mutation: serde_json::to_value(mutation).map_err(|error| error.to_string())?,
         };
         self.journal.append_durably(intended).map_err(|error| error.to_string())?;
+        let seq = match &self.cluster {
+            Some(Cluster { record, .. }) => {
+                let seq = record.intend(mutation).await.map_err(|error| error.to_string())?;
+                self.journal.append(Event::RecordWritten {
+                    record: record.name().to_string(),
+                    phase: "armed".to_owned(),
+                    change: Some(seq),
+                });
+                seq
+            }
+            // What is on this machine ends with it.
+            None => u32::try_from(self.made().values().map(|made| made.mutations.len()).sum::<usize>())
+                .unwrap_or(u32::MAX),
+        };
         let mut made = self.made();
         let own = made.entry(active.id).or_default();
         own.component.clone_from(&active.fault.component);
-        own.mutations.push((mutation.clone(), State::Intended));
-        Ok(())
+        own.mutations.push(Change { mutation: mutation.clone(), state: State::Intended, seq });
+        Ok(seq)
     }
 
     /// Undoes what was changed for a fault, the last first, each whatever becomes of the others. Can be repeated.
@@ -123,12 +170,13 @@ impl Driver {
     /// # Errors
     /// In words, what could not be undone, and what a person types instead.
     pub(super) async fn heal(&self, active: &ActiveFault) -> Result<Healed, String> {
-        let (mut left_alone, mut failed) = (Vec::new(), Vec::new());
-        for mutation in self.to_undo(active.id) {
+        let (mut left_alone, mut failed, mut known) = (Vec::new(), Vec::new(), Vec::new());
+        for Change { mutation, seq, .. } in self.to_undo(active.id) {
             match self.undo(&mutation).await {
-                Ok(Undone::Now | Undone::Before) => {}
+                Ok(Undone::Now | Undone::Before) => known.push((seq, Recorded::Undone)),
                 Ok(Undone::LeftAlone { saw }) => {
-                    self.note(active.id, &mutation, State::LeftAlone);
+                    self.note(active.id, seq, State::LeftAlone);
+                    known.push((seq, Recorded::LeftAlone));
                     left_alone.push(format!("{}: {saw}", mutation.object()));
                 }
                 Err(error) => {
@@ -136,6 +184,8 @@ impl Driver {
                 }
             }
         }
+        // Only then: what is slow to be written must not keep anything from being undone.
+        self.record(&known).await;
         if !failed.is_empty() {
             return Err(failed.join("; "));
         }
@@ -144,13 +194,47 @@ impl Driver {
 
     async fn undo(&self, mutation: &Mutation) -> Result<Undone, String> {
         let deadline = Instant::now() + self.patience.undo_within;
+        let mut alarm = Alarm::default();
         loop {
-            match mutation.undo(self.access.as_ref()).await {
+            let error = match mutation.undo(self.access()).await {
                 Ok(undone) => return Ok(undone),
-                Err(error) if error.is_forbidden() || Instant::now() >= deadline => {
-                    return Err(error.to_string());
-                }
-                Err(error) => tracing::warn!("{} is not undone yet: {error}", mutation.object()),
+                Err(error) => error,
+            };
+            if error.is_lock_lost() {
+                return self.undone_by_others(mutation, &error).await;
+            }
+            let stuck = [Stuck {
+                mutation: mutation.clone(),
+                why: error.to_string(),
+                command: mutation.undo_command(&self.kubectl),
+            }];
+            if error.is_forbidden() || Instant::now() >= deadline {
+                alarm.raise(self.access(), &stuck).await;
+                return Err(error.to_string());
+            }
+            tracing::warn!("{} is not undone yet: {error}", mutation.object());
+            alarm.raise_if_due(self.access(), &stuck).await;
+            sleep(self.patience.again_after).await;
+        }
+    }
+
+    /// Whoever took the lock undoes what this run has left; here it is only read.
+    async fn undone_by_others(&self, mutation: &Mutation, lost: &CallError) -> Result<Undone, String> {
+        let until = *self.others_until.get_or_init(|| Instant::now() + self.patience.read_back_within);
+        loop {
+            let read = mutation.read_back(self.access()).await;
+            if read == Ok(ReadBack::Undone) {
+                let words = mutation.undo_words();
+                self.journal
+                    .append(Event::Found { text: format!("done by somebody else: {words} ({lost})") });
+                return Ok(Undone::Before);
+            }
+            if Instant::now() >= until {
+                return Err(match read {
+                    Ok(ReadBack::Other { saw }) => format!("{} is left as {saw}; {lost}", mutation.object()),
+                    Ok(_) => lost.to_string(),
+                    Err(error) => format!("{error}; {lost}"),
+                });
             }
             sleep(self.patience.again_after).await;
         }
@@ -164,7 +248,7 @@ impl Driver {
         let deadline = Instant::now() + self.patience.read_back_within;
         for mutation in self.of(component) {
             loop {
-                let read = mutation.read_back(self.access.as_ref()).await;
+                let read = mutation.read_back(self.access()).await;
                 if read == Ok(ReadBack::Undone) {
                     break;
                 }
@@ -189,7 +273,7 @@ impl Driver {
     pub(super) async fn what_has_changed(&self, component: &str) -> Vec<String> {
         let mut changed = Vec::new();
         for mutation in self.of(component) {
-            match mutation.read_back(self.access.as_ref()).await {
+            match mutation.read_back(self.access()).await {
                 Ok(ReadBack::Done) => {}
                 Ok(ReadBack::Undone) => {
                     changed.push(format!("{} is as before: somebody undid it", mutation.object()));
@@ -212,17 +296,14 @@ impl Driver {
     pub(super) fn intended_for(&self, fault: u32) -> Vec<Mutation> {
         let made = self.made();
         let own = made.get(&fault).map(|own| own.mutations.iter()).into_iter().flatten();
-        own.map(|(mutation, _)| mutation.clone()).collect()
+        own.map(|change| change.mutation.clone()).collect()
     }
 
     /// What may have to be undone for a fault, the last first.
-    fn to_undo(&self, fault: u32) -> Vec<Mutation> {
+    fn to_undo(&self, fault: u32) -> Vec<Change> {
         let made = self.made();
         let own = made.get(&fault).map(|own| own.mutations.iter()).into_iter().flatten();
-        own.rev()
-            .filter(|(_, state)| *state != State::NotMade)
-            .map(|(mutation, _)| mutation.clone())
-            .collect()
+        own.rev().filter(|change| matches!(change.state, State::Intended | State::Made)).cloned().collect()
     }
 
     /// Mutations of a component that may be in effect, in order.
@@ -230,17 +311,30 @@ impl Driver {
         let made = self.made();
         let own = made.values().filter(|made| made.component == component);
         own.flat_map(|made| &made.mutations)
-            .filter(|(_, state)| matches!(state, State::Intended | State::Made))
-            .map(|(mutation, _)| mutation.clone())
+            .filter(|change| matches!(change.state, State::Intended | State::Made))
+            .map(|change| change.mutation.clone())
             .collect()
     }
 
-    fn note(&self, fault: u32, mutation: &Mutation, state: State) {
+    fn note(&self, fault: u32, seq: u32, state: State) {
         let mut made = self.made();
         let own = made.get_mut(&fault).map(|own| own.mutations.iter_mut()).into_iter().flatten();
-        for (_, known) in own.filter(|(known, _)| known == mutation) {
-            *known = state;
+        for known in own.filter(|known| known.seq == seq) {
+            known.state = state;
         }
+    }
+
+    /// The record says so, too. Where it does not, the next write corrects it; whoever reads it before looks at the
+    /// objects themselves.
+    async fn record(&self, changes: &[(u32, Recorded)]) {
+        let Some(Cluster { record, .. }) = &self.cluster else { return };
+        if let Err(error) = record.note(changes).await {
+            tracing::warn!("{error}");
+        }
+    }
+
+    fn access(&self) -> Option<&Access> {
+        self.cluster.as_ref().map(|cluster| &cluster.access)
     }
 
     fn made(&self) -> MutexGuard<'_, BTreeMap<u32, Made>> {
