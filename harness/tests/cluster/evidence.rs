@@ -69,6 +69,7 @@ pub(crate) fn without_exec() -> User {
                 &["get", "create", "delete"],
             ),
             all(&["deployments/scale"], &["get", "patch"]),
+            all(&["leases", "configmaps"], &["create", "update", "delete"]),
         ],
     }
 }
