@@ -6,7 +6,7 @@ use crate::attribution::{Attribution, Names, attribute};
 use crate::environment::Environment;
 use crate::journal::{Entry, Event, GatewayStarted, Outcome, ProbeRecord, RunStarted, UpstreamCall};
 use crate::plan::Step;
-use crate::verdict::result::Ended;
+use crate::verdict::result::{Ended, KnownBy};
 
 use super::Span;
 
@@ -52,6 +52,14 @@ pub struct Mode {
     pub drifts: Vec<Drift>,
     /// What others changed while it came back.
     pub drifts_after: Vec<Drift>,
+    /// When and how the harness's own way to the gateway broke, before anything was healed.
+    pub way_broke: Vec<Drift>,
+    /// The same while it came back.
+    pub way_broke_after: Vec<Drift>,
+    /// What was seen of others who used the gateway, the most at the end.
+    pub others: Vec<Drift>,
+    /// Which pods of the gateway answered, and how that is known.
+    pub answered_by: Option<(KnownBy, BTreeMap<String, Option<u64>>)>,
     /// All faults in effect in this mode, inherited ones first.
     pub faults: Vec<FaultFacts>,
     /// Start of the judged window.
@@ -218,6 +226,10 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         voided: Vec::new(),
         drifts: Vec::new(),
         drifts_after: Vec::new(),
+        way_broke: Vec::new(),
+        way_broke_after: Vec::new(),
+        others: Vec::new(),
+        answered_by: None,
         faults: Vec::new(),
         hold_from_us: None,
         hold_ended_us: None,
@@ -246,6 +258,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         home: BTreeMap::new(),
         calls: BTreeMap::new(),
         drifts: Vec::new(),
+        breaks: Vec::new(),
     };
     for entry in entries {
         gatherer.take(entry.at_us, &entry.event);
@@ -282,6 +295,8 @@ struct Gatherer {
     home: BTreeMap<u32, Vec<(String, bool)>>,
     calls: BTreeMap<String, Vec<UpstreamCall>>,
     drifts: Vec<Drift>,
+    /// When and how the way to the gateway broke.
+    breaks: Vec<Drift>,
 }
 
 impl Gatherer {
@@ -316,6 +331,16 @@ impl Gatherer {
             }
             Event::Drifted { seen_us, what } => {
                 self.drifts.push(Drift { seen_us: *seen_us, what: what.clone() });
+            }
+            Event::WayBroke { broke_us, why } => {
+                self.breaks.push(Drift { seen_us: *broke_us, what: why.clone() });
+            }
+            Event::OthersCalled { scenario, seen_us, what } => {
+                let seen = Drift { seen_us: *seen_us, what: what.clone() };
+                self.with(scenario, |mode| mode.others.push(seen));
+            }
+            Event::PodsAnswered { scenario, known_by, pods } => {
+                self.with(scenario, |mode| mode.answered_by = Some((*known_by, pods.clone())));
             }
             Event::HoldStarted { scenario, from_us } => {
                 self.with(scenario, |mode| mode.hold_from_us = Some(*from_us));
@@ -471,13 +496,12 @@ impl Gatherer {
             let heals = mode.faults.iter().filter_map(|fault| fault.heal_called_us);
             mode.heal_called_us = heals.filter(|healed| (from..=to).contains(healed)).min();
             let until = mode.heal_called_us.unwrap_or(to);
-            let (here, after): (Vec<Drift>, Vec<Drift>) = self
-                .drifts
-                .iter()
-                .filter(|drift| (from..to).contains(&drift.seen_us))
-                .cloned()
-                .partition(|drift| drift.seen_us < until);
-            (mode.drifts, mode.drifts_after) = (here, after);
+            let of_mode = |all: &[Drift]| -> (Vec<Drift>, Vec<Drift>) {
+                let here = all.iter().filter(|drift| (from..to).contains(&drift.seen_us));
+                here.cloned().partition(|drift| drift.seen_us < until)
+            };
+            (mode.drifts, mode.drifts_after) = of_mode(&self.drifts);
+            (mode.way_broke, mode.way_broke_after) = of_mode(&self.breaks);
             mode.probes.sort_by_key(|probe| (probe.record.intended_us, probe.record.id.clone()));
             for probe in &mut mode.probes {
                 explain(probe, self.calls.get(&probe.record.id).map_or(&[][..], Vec::as_slice), &self.names);

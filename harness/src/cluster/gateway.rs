@@ -8,7 +8,7 @@ use kube::core::Selector;
 use serde_json::Value;
 
 use super::access::{Access, CallError};
-use super::forward::{Forward, ForwardError};
+use super::forward::{Forward, ForwardError, Way};
 use super::refusals::parse_labels;
 use super::watch::ready_pods;
 use crate::environment::{Cluster, KeySource, ObjectName, Reach};
@@ -141,6 +141,12 @@ impl Gateway {
     /// Where it does not answer, or otherwise.
     pub async fn page(&self, path: &str) -> Result<Value, PageError> {
         Pages { url: &self.url, key: &self.key }.get(path).await
+    }
+
+    /// Who tells what becomes of the port-forward to it, where there is one.
+    #[must_use]
+    pub fn way(&self) -> Option<Way> {
+        self.forward.as_ref().map(Forward::way)
     }
 
     /// Closes the way to it; says what a person should know of how it went.

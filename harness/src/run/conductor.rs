@@ -156,6 +156,7 @@ impl Conductor {
         for fault in &step.inject {
             self.witness(fault);
         }
+        self.target.mode_begins(&scenario).await;
         let traffic = self.start_traffic(step)?;
         let outcome = self.mode(step, &traffic).await;
         if outcome.is_err() {
@@ -165,6 +166,7 @@ impl Conductor {
             self.heal(&components).await;
         }
         traffic.finish(self.stop.token()).await;
+        self.target.mode_ends().await;
         outcome?;
         self.journal.append(Event::ScenarioEnded { scenario });
         self.go_on()

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::at_gateway::AtGateway;
 use super::conductor::Means;
 use super::mock_cluster::{MockCluster, MockClusterOptions};
 use super::stage::Stage;
@@ -251,6 +252,7 @@ impl Stage<'_> {
             watching,
             gateway: prober.clone(),
             ids: gateway.ids.clone(),
+            at_gateway: AtGateway::start(access, gateway, &prober, &self.journal),
             pods: places.pods,
         });
         let means = Means { target: Target::Cluster(Box::new(target)), prober, budgets };

@@ -105,3 +105,24 @@ async fn ctrl_c_in_the_middle_leaves_the_cluster_as_it_was() {
     stack.assert_clean();
     stack.strike().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_who_come_while_it_is_measured_leave_the_time_open() {
+    let stack = Stack::start(Staging::default()).await;
+    let file = stack.scenario("cloud-down", CLOUD_DOWN);
+    let mut running = stack.harness("run", &[file]);
+    running.until_it_says("judging").await;
+    stack.gateway_prints("INFO:     10.42.0.9:40000 - \"POST /v1/chat/completions HTTP/1.1\" 200 OK");
+    let ended = running.end().await.expect(3);
+    let mode = &ended.result["scenarios"][0];
+    assert!(mode["reasons"].to_string().contains("from 10.42.0.9 (1) while the time was measured"), "{mode}");
+    assert_eq!(crate::evidence::requirement(&ended, "NFR123"), "inconclusive");
+    assert_eq!(crate::evidence::requirement(&ended, "NFR125"), "pass", "{}", ended.reasons());
+    assert!(mode["timeline"].to_string().contains("10.42.0.9"), "{mode}");
+    let answered_by = &mode["answered_by"];
+    assert_eq!(answered_by["known_by"], "port-forward", "{mode}");
+    let pods: Vec<&String> = answered_by["pods"].as_object().unwrap().keys().collect();
+    assert!(matches!(&pods[..], [pod] if pod.starts_with("ml/litellm-")), "{pods:?}");
+    stack.assert_clean();
+    stack.strike().await;
+}

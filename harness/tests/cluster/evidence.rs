@@ -6,7 +6,7 @@ use mocks::kubernetes::network::Cni;
 
 use crate::stack::{CLOUD_DOWN, Stack, Staging};
 
-fn requirement(ended: &crate::stack::Ended, id: &str) -> String {
+pub(crate) fn requirement(ended: &crate::stack::Ended, id: &str) -> String {
     let all = ended.result["scenarios"][0]["requirements"].as_array().unwrap();
     let found = all.iter().find(|one| one["id"] == id).unwrap();
     found["verdict"].as_str().unwrap().to_owned()

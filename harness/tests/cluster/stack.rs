@@ -194,6 +194,16 @@ impl Stack {
             .collect()
     }
 
+    /// The gateway prints a line.
+    pub(crate) fn gateway_prints(&self, line: &str) {
+        use mocks::kubernetes::resources::PODS;
+        let pods = self.household.cluster().store().list(&PODS, Some("ml")).items;
+        let gateways = pods.iter().filter(|pod| pod["metadata"]["labels"]["app"] == "litellm");
+        for pod in gateways {
+            self.household.plane().kubelet().log_line(pod, "litellm", line);
+        }
+    }
+
     /// How many pods a Deployment of `ml` is to have.
     pub(crate) fn replicas(&self, name: &str) -> u64 {
         use mocks::kubernetes::resources::DEPLOYMENTS;

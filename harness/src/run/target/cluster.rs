@@ -20,6 +20,7 @@ use crate::environment::{ClusterGateway, Environment, FaultKind, Mechanism};
 use crate::journal::{ClaimSource, Event, Journal, Outcome, Purpose};
 use crate::plan::{PlannedFault, PlannedKind};
 use crate::probe::{Prober, Request};
+use crate::run::at_gateway::AtGateway;
 use crate::units::Period;
 use crate::witness::{Look, Objects, Target, Witness};
 
@@ -52,6 +53,8 @@ pub(in crate::run) struct ClusterParts {
     pub(in crate::run) gateway: Prober,
     /// Deployment ids of the gateway, by alias.
     pub(in crate::run) ids: BTreeMap<String, String>,
+    /// Follows what goes on at the gateway.
+    pub(in crate::run) at_gateway: AtGateway,
     /// Where the pods of a component are.
     pub(in crate::run) pods: BTreeMap<String, (String, Selector)>,
 }
@@ -88,6 +91,14 @@ impl Cluster {
     pub(in crate::run) fn new(parts: ClusterParts) -> Self {
         let kubectl = parts.environment.cluster().map_or_else(|| Kubectl::new(None), Kubectl::of);
         Self { parts, kubectl, made: Mutex::default() }
+    }
+
+    pub(super) async fn mode_begins(&self, scenario: &str) {
+        self.parts.at_gateway.begin(scenario);
+    }
+
+    pub(super) async fn mode_ends(&self) {
+        self.parts.at_gateway.end().await;
     }
 
     pub(super) async fn inject(&self, active: &ActiveFault) -> Result<(), String> {
@@ -447,6 +458,7 @@ impl Cluster {
 
     /// Ends what looks; the cluster is left as it is.
     pub(in crate::run) async fn close(self) {
+        self.parts.at_gateway.stop().await;
         if let Ok(fleet) = self.parts.probers {
             fleet.stop().await;
         }

@@ -61,6 +61,22 @@ pub(super) enum OldConnections {
 }
 
 impl Target {
+    /// A mode begins: nothing is sent yet.
+    pub(super) async fn mode_begins(&self, scenario: &str) {
+        match self {
+            Self::Embedded(_) => {}
+            Self::Cluster(cluster) => cluster.mode_begins(scenario).await,
+        }
+    }
+
+    /// A mode is over: all that was sent in it has ended.
+    pub(super) async fn mode_ends(&self) {
+        match self {
+            Self::Embedded(_) => {}
+            Self::Cluster(cluster) => cluster.mode_ends().await,
+        }
+    }
+
     /// Make the fault. Idempotent.
     ///
     /// # Errors
