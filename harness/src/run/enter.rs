@@ -16,7 +16,7 @@ use crate::witness::wait_until;
 /// How long a witness may take for its first look.
 const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(5);
 /// By then it has shown whether an established connection is still answered.
-const FATE_KNOWN_WITHIN: Duration = Duration::from_secs(3);
+const FATE_KNOWN_WITHIN: Duration = Duration::from_secs(4);
 /// A gateway closes connections that nobody uses by then: LiteLLM after 120 s, unless it is told otherwise.
 const DRAINED_WITHIN: Duration = Duration::from_secs(150);
 /// Between two looks at what is known of old connections.
@@ -115,6 +115,7 @@ impl Conductor {
         })?;
         let active = ActiveFault { id, fault: fault.clone() };
         self.active.push(active.clone());
+        let limit = self.target.effective_within(fault);
         let called_us = self.journal.clock().now_us();
         if let Err(error) = self.target.inject(&active).await {
             self.journal.append(Event::InjectionFailed { fault: id, error });
@@ -124,7 +125,6 @@ impl Conductor {
         self.journal.append(Event::FaultInjected { fault: id, called_us, accepted_us });
         let Some(witness) = self.witnesses.get(&fault.component) else { return Ok(false) };
         let mut observed = witness.observed();
-        let limit = self.target.effective_within();
         let down = wait_until(&mut observed, limit, |observed| {
             observed.down_since_us.is_some_and(|since| since >= called_us)
         });

@@ -159,6 +159,12 @@ impl Prober {
         self.seen.clone()
     }
 
+    /// What is known of a component from there.
+    #[must_use]
+    pub fn target(&self, component: &str) -> Option<TargetSeen> {
+        self.seen.borrow().targets.get(component).cloned()
+    }
+
     /// Whether new connections to a component are accepted, as a witness has it.
     #[must_use]
     pub fn observed(&self, component: &str) -> Option<watch::Receiver<Observed>> {

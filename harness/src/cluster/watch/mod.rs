@@ -108,7 +108,7 @@ impl Watching {
         self.tasks.spawn(watch);
     }
 
-    /// Feed what a prober resolves, too: an address that moves is drift.
+    /// Feed what a prober has ever resolved, too: an address that moves is drift, also where it moves back at once.
     pub fn mind_addresses(&mut self, mut seen: watch::Receiver<prober::Seen>) {
         let (shared, stop) = (self.shared.clone(), self.stop.clone());
         self.tasks.spawn(async move {
@@ -117,7 +117,7 @@ impl Watching {
                     .borrow_and_update()
                     .targets
                     .iter()
-                    .map(|(name, target)| (name.clone(), target.addresses.clone()))
+                    .map(|(name, target)| (name.clone(), target.ever.clone()))
                     .collect();
                 for (name, addresses) in targets {
                     shared.take(Seen::Resolved(name, addresses));

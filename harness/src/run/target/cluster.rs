@@ -14,7 +14,7 @@ use crate::cluster::access::Access;
 use crate::cluster::faults::{self, Wanted, netns};
 use crate::cluster::mutation::{Kubectl, Mutation, MutationError, ReadBack, Undone};
 use crate::cluster::places::service_of;
-use crate::cluster::prober::{Fleet, Pool, Prober as PodProber};
+use crate::cluster::prober::{Fleet, Pool, TargetSeen};
 use crate::cluster::watch::Watching;
 use crate::environment::{ClusterGateway, Environment, FaultKind, Mechanism};
 use crate::journal::{ClaimSource, Event, Journal, Outcome, Purpose};
@@ -24,8 +24,14 @@ use crate::run::at_gateway::AtGateway;
 use crate::units::Period;
 use crate::witness::{Look, Objects, Target, Witness};
 
-/// A fault of a cluster shows up by then: a pod may use all of its grace period before it is gone.
-const EFFECTIVE_WITHIN: Duration = Duration::from_secs(120);
+/// A pod that is deleted uses its grace period, and is gone so long after it on a node that has much to do.
+const GONE_MARGIN: Duration = Duration::from_secs(30);
+/// Where the API does not tell the grace period of a pod.
+const GRACE_USUAL: Duration = Duration::from_secs(30);
+/// Within this time every enforcer that is known acts on a policy: kindnet on established connections last, after 30 s.
+const ENFORCED_WITHIN: Duration = Duration::from_secs(45);
+/// A packet filter is in force when it is made; three looks in a row must see it.
+const FILTERED_WITHIN: Duration = Duration::from_secs(15);
 /// An undo that fails is tried again for so long; a person is told what to type after that.
 const UNDO_WITHIN: Duration = Duration::from_secs(60);
 /// What was undone must read back so by then.
@@ -94,6 +100,7 @@ impl Cluster {
     }
 
     pub(super) async fn mode_begins(&self, scenario: &str) {
+        self.parts.watching.with(crate::cluster::watch::Reducer::begin_mode);
         self.parts.at_gateway.begin(scenario);
     }
 
@@ -138,10 +145,20 @@ impl Cluster {
         if !targets.is_empty() {
             self.parts.watching.with(|watch| watch.expect_addresses(component, &targets));
         }
+        self.expect_isolated(&active.fault);
         for mutation in prepared.mutations {
             self.make(active, mutation).await?;
         }
         Ok(())
+    }
+
+    /// While a backend is isolated no other policy may let anybody in.
+    fn expect_isolated(&self, fault: &PlannedFault) {
+        if fault.kind == PlannedKind::Down(FaultKind::Isolate)
+            && let Some((namespace, selector)) = self.parts.pods.get(&fault.component)
+        {
+            self.parts.watching.with(|watch| watch.expect_isolated(&fault.component, namespace, selector));
+        }
     }
 
     /// Writes down that it will be made, and makes it.
@@ -203,12 +220,9 @@ impl Cluster {
         };
         let seen = match &self.parts.probers {
             Ok(fleet) => {
-                let of_pod = |prober: &PodProber| {
-                    let seen = prober.seen();
-                    let target = seen.borrow().targets.get(component).cloned();
-                    target.map(|target| target.addresses).unwrap_or_default()
-                };
-                Some(fleet.members().flat_map(|(_, prober)| of_pod(prober)).collect::<BTreeSet<IpAddr>>())
+                let seen: Vec<TargetSeen> =
+                    fleet.members().filter_map(|(_, one)| one.target(component)).collect();
+                Some(blackhole_targets(component, &seen)?)
             }
             // From here, as far as that is the same: the evidence is weak without a prober anyhow.
             Err(_) => {
@@ -265,6 +279,7 @@ impl Cluster {
         self.parts.watching.with(|watch| {
             watch.forget_addresses(&made.component);
             watch.forget_no_pods(&made.component);
+            watch.forget_isolated(&made.component);
             for (mutation, _) in &made.mutations {
                 match mutation {
                     Mutation::Scale(scale) => watch.forget_count(&scale.deployment),
@@ -380,8 +395,19 @@ impl Cluster {
         })))
     }
 
-    pub(super) fn effective_within(&self) -> Duration {
-        EFFECTIVE_WITHIN
+    /// How long a fault may take to show up; to be asked before it is made, while its pods are there.
+    pub(super) fn effective_within(&self, fault: &PlannedFault) -> Duration {
+        match &fault.kind {
+            PlannedKind::Down(FaultKind::ScaleToZero) => {
+                let pods = self.parts.pods.get(&fault.component);
+                let grace = pods.and_then(|(namespace, selector)| {
+                    self.parts.watching.with(|watch| watch.grace(namespace, selector))
+                });
+                grace.unwrap_or(GRACE_USUAL).saturating_add(GONE_MARGIN)
+            }
+            PlannedKind::Down(FaultKind::BlackholeBy(Mechanism::NetnsDrop)) => FILTERED_WITHIN,
+            PlannedKind::Down(_) | PlannedKind::Gone(_) => ENFORCED_WITHIN,
+        }
     }
 
     /// Asks the gateway for the deployment that stands for an alias, by its id: that goes past its memory of cooldowns,
@@ -474,6 +500,17 @@ impl Cluster {
     }
 }
 
+/// What a blackhole must cover: every address that a pod of the gateway has ever resolved, since it may still keep one
+/// from before.
+fn blackhole_targets(component: &str, seen: &[TargetSeen]) -> Result<BTreeSet<IpAddr>, String> {
+    if seen.iter().any(|target| target.more) {
+        return Err(format!(
+            "the endpoint of {component} has more addresses than are known, so nothing would cut it off for sure"
+        ));
+    }
+    Ok(seen.iter().flat_map(|target| target.ever.iter().copied()).collect())
+}
+
 /// What the gateway's pods tell of the packet filters in their network.
 fn filters(access: Access, run: String, component: String, gateway: &ClusterGateway) -> Objects {
     let (namespace, labels) = (gateway.deployment.namespace.clone(), gateway.pods.clone());
@@ -493,4 +530,25 @@ fn filters(access: Access, run: String, component: String, gateway: &ClusterGate
         }
         .boxed()
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::blackhole_targets;
+    use crate::cluster::prober::TargetSeen;
+
+    #[test]
+    fn a_blackhole_covers_all_that_any_pod_ever_resolved_and_is_not_made_where_that_is_not_known() {
+        let seen = |now: &str, ever: &[&str], more| TargetSeen {
+            addresses: [now.parse().unwrap()].into(),
+            ever: ever.iter().map(|text| text.parse().unwrap()).collect(),
+            more,
+            ..TargetSeen::default()
+        };
+        let pods = [seen("1.1.1.1", &["1.1.1.1", "1.1.1.2"], false), seen("1.1.1.3", &["1.1.1.3"], false)];
+        let targets = blackhole_targets("cloud", &pods).unwrap();
+        assert_eq!(targets, ["1.1.1.1", "1.1.1.2", "1.1.1.3"].map(|text| text.parse().unwrap()).into());
+        let error = blackhole_targets("cloud", &[seen("1.1.1.1", &["1.1.1.1"], true)]).unwrap_err();
+        assert!(error.contains("more addresses than are known"), "{error}");
+    }
 }

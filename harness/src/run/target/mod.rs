@@ -136,12 +136,12 @@ impl Target {
         }
     }
 
-    /// How long a fault may take to show up at its witness after it was accepted.
+    /// How long a fault may take to show up at its witness after it was accepted; to be asked before it is made.
     #[must_use]
-    pub(super) fn effective_within(&self) -> Duration {
+    pub(super) fn effective_within(&self, fault: &PlannedFault) -> Duration {
         match self {
             Self::Embedded(_) => EMBEDDED_EFFECTIVE_WITHIN,
-            Self::Cluster(cluster) => cluster.effective_within(),
+            Self::Cluster(cluster) => cluster.effective_within(fault),
         }
     }
 
