@@ -114,6 +114,8 @@ pub struct FaultFacts {
     pub flaw: Option<String>,
     /// When the gateway's connections from before it were gone, where they outlived its beginning.
     pub connections_gone: Option<(Span, String)>,
+    /// When its last pod was gone, where that was later than its new connections failed.
+    pub pods_gone: Option<(Span, String)>,
     /// Why nobody saw the component itself.
     pub weak: Option<String>,
     /// What the undo left to someone else's change.
@@ -183,9 +185,11 @@ impl FaultFacts {
     fn bracket(&self) -> Option<Span> {
         let first = self.first_seen()?;
         let (lo, hi) = (self.first_effect()?, first.done_us);
-        // While old connections still work, the gateway does not feel it.
-        let (last_seen, gone) = self.connections_gone.as_ref().map_or((0, 0), |(span, _)| *span);
-        Some((lo.max(last_seen), hi.max(gone)))
+        // While old connections still work, or may do so, the gateway does not feel it.
+        let later = self.connections_gone.iter().chain(&self.pods_gone);
+        let (lo, hi) =
+            later.fold((lo, hi), |(lo, hi), ((last_seen, gone), _)| (lo.max(*last_seen), hi.max(*gone)));
+        Some((lo.min(hi), hi))
     }
 
     /// In effect without a break, with fresh evidence all the time, from its start to `until_us`.
@@ -372,6 +376,7 @@ impl Gatherer {
             | Event::HealFailed { .. }
             | Event::HealLeftAlone { .. }
             | Event::ConnectionsGone { .. }
+            | Event::PodsGone { .. }
             | Event::EvidenceWeak { .. }
             | Event::FaultGone { .. }
             | Event::NotServing { .. }
@@ -429,6 +434,11 @@ impl Gatherer {
             Event::ConnectionsGone { fault, last_seen_us, gone_us, saw } => {
                 self.fault(*fault, |facts| {
                     facts.connections_gone = Some(((*last_seen_us, *gone_us), saw.clone()));
+                });
+            }
+            Event::PodsGone { fault, last_seen_us, gone_us, saw } => {
+                self.fault(*fault, |facts| {
+                    facts.pods_gone = Some(((*last_seen_us, *gone_us), saw.clone()));
                 });
             }
             Event::HealLeftAlone { fault, why } => {

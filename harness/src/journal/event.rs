@@ -155,6 +155,17 @@ pub enum Event {
         /// In words.
         saw: String,
     },
+    /// The last pod of a component that is scaled down is gone, later than new connections to it failed.
+    PodsGone {
+        /// Number of the fault.
+        fault: u32,
+        /// When the last request was sent that an established connection answered; 0 where none is known.
+        last_seen_us: u64,
+        /// When it was known that none is left.
+        gone_us: u64,
+        /// In words.
+        saw: String,
+    },
     /// Something that a mode relies on does not hold, so it says nothing.
     Voided {
         /// Its name.

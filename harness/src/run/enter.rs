@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::conductor::{Conductor, Cut};
 use super::live::{first_bad, good_count};
-use super::target::{ActiveFault, OldConnections};
+use super::target::{ActiveFault, OldConnections, PodsGone};
 use crate::journal::Event;
 use crate::plan::{self, PlannedFault, Step};
 use crate::probe::{Live, Traffic};
@@ -128,12 +128,30 @@ impl Conductor {
         let down = wait_until(&mut observed, limit, |observed| {
             observed.down_since_us.is_some_and(|since| since >= called_us)
         });
-        let Some(seen) = self.unless_stopped(down).await? else {
+        let gone = self.target.pods_gone(fault, limit);
+        let (seen, gone) = self.unless_stopped(async { tokio::join!(down, gone) }).await?;
+        let not_effective = || {
             let waited_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
             self.journal.append(Event::FaultNotEffective { fault: id, waited_ms });
+        };
+        let Some(seen) = seen else {
+            not_effective();
             return Ok(false);
         };
-        let effective_us = seen.down_since_us.unwrap_or(called_us);
+        let mut effective_us = seen.down_since_us.unwrap_or(called_us);
+        match gone {
+            Some(Ok(gone)) if gone.gone_us > effective_us => {
+                let last_seen_us = gone.last_answered_us.unwrap_or(0);
+                effective_us = gone.gone_us;
+                let PodsGone { gone_us, saw, .. } = gone;
+                self.journal.append(Event::PodsGone { fault: id, last_seen_us, gone_us, saw });
+            }
+            Some(Err(_)) => {
+                not_effective();
+                return Ok(false);
+            }
+            Some(Ok(_)) | None => {}
+        }
         match self.old_connections_gone(&active, effective_us, traffic).await? {
             Ok(gone_us) => {
                 self.effective_us = self.effective_us.max(gone_us);

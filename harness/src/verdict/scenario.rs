@@ -203,12 +203,14 @@ fn fault_result(run: &RunFacts, mode: &Mode, fault: &FaultFacts) -> FaultResult 
             saw: format!("{}: {}", if look.up { "up" } else { "down" }, look.saw),
         })
         .collect();
-    if let Some(((_, gone_us), saw)) = fault.connections_gone.as_ref().filter(|((_, gone), _)| here(gone)) {
-        evidence.push(Evidence {
-            at_ms: ms(*gone_us),
-            source: "connections".to_owned(),
-            saw: format!("down: {saw}"),
-        });
+    for (source, gone) in [("connections", &fault.connections_gone), ("objects", &fault.pods_gone)] {
+        if let Some(((_, gone_us), saw)) = gone.as_ref().filter(|((_, gone), _)| here(gone)) {
+            evidence.push(Evidence {
+                at_ms: ms(*gone_us),
+                source: source.to_owned(),
+                saw: format!("down: {saw}"),
+            });
+        }
     }
     if let Some(renewed) = renewed_evidence(fault, from, until) {
         evidence.push(renewed);

@@ -37,13 +37,15 @@ const KEY: &str = "sk-of-the-mock-cluster";
 pub(crate) struct Staging {
     pub(crate) cni: Cni,
     pub(crate) opponents: Vec<Opponent>,
+    /// Pods of the gateway.
+    pub(crate) gateway_replicas: u32,
     /// As whom the harness asks; as the one who may do everything where there is none.
     pub(crate) user: Option<User>,
 }
 
 impl Default for Staging {
     fn default() -> Self {
-        Self { cni: Cni::K3s, opponents: Vec::new(), user: None }
+        Self { cni: Cni::K3s, opponents: Vec::new(), gateway_replicas: 1, user: None }
     }
 }
 
@@ -88,7 +90,7 @@ impl Stack {
                 ollama: socket("ollama"),
                 gateway: nobody,
                 master_key: Secret::new(KEY),
-                gateway_replicas: 1,
+                gateway_replicas: staging.gateway_replicas,
                 vllm_ready_after: None,
                 opponents: staging.opponents,
             },

@@ -138,6 +138,31 @@ fn a_fault_is_in_effect_for_the_gateway_once_its_old_connections_are_gone() {
 }
 
 #[test]
+fn a_backend_is_down_once_its_last_pod_is_gone() {
+    let lines = told();
+    let seen = lines.when(|event| matches!(event, Event::WitnessSaw { up: false, .. }));
+    let gone = |last_seen_us, gone_us| Event::PodsGone {
+        fault: 0,
+        last_seen_us,
+        gone_us,
+        saw: "no pod is left, no endpoint is ready or serving".into(),
+    };
+    let effective = |result: &harness::verdict::result::RunResult| {
+        let fault = &scenario(result, "cloud-down").faults[0];
+        assert!(
+            fault.evidence.iter().any(|seen| seen.source == "objects" && seen.saw.contains("no pod is left"))
+        );
+        fault.effective_ms.map(|bracket| (bracket.0, bracket.1.unwrap())).unwrap()
+    };
+    let before = scenario(&lines.clone().judge(), "cloud-down").faults[0].effective_ms.unwrap();
+    let at = hold(&lines);
+    let wide = effective(&lines.clone().with(seen + 1, gone(0, at)).judge());
+    assert_eq!(wide, (before.0, at as f64 / 1000.0), "nothing answered on an old connection");
+    let narrow = effective(&lines.with(seen + 1, gone(at - 2000, at)).judge());
+    assert_eq!(narrow, ((at - 2000) as f64 / 1000.0, at as f64 / 1000.0), "one did to the last");
+}
+
+#[test]
 fn a_way_to_the_gateway_that_breaks_voids_the_mode_and_is_no_failure_of_the_gateway() {
     let lines = told();
     let at = hold(&lines) + 2 * SECOND;

@@ -215,18 +215,21 @@ class Held:
             self.head += data
             if len(self.head) > HEAD_MAX:
                 return self.fail("no-http")
-            if b"\r\n\r\n" in self.head:
-                return self.answered(*self.head.split(b"\r\n\r\n", 1))
+            while self.phase == "ask" and b"\r\n\r\n" in self.head:
+                head, self.head = self.head.split(b"\r\n\r\n", 1)
+                self.answered(head)
+            if self.phase != "ask":
+                return None
 
-    def answered(self, head, rest):
+    def answered(self, head):
         first = head.split(b"\r\n", 1)[0].split()
         if len(first) < 2 or not first[0].startswith(b"HTTP/1.") or not first[1].isdigit():
             return self.fail("no-http")
         self.tell(status=int(first[1][:3]))
-        if rest or self.owed > 1 or b"\r\nconnection: close" in head.lower():
-            # What else is owed on it would be taken for the answer to the next.
+        self.owed -= 1
+        if b"\r\nconnection: close" in head.lower() or (self.head and not self.owed):
             self.drop(self.due)
-        else:
+        elif not self.owed:
             self.phase = "idle"
         return None
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use kube::core::Selector;
 
-use super::{ActiveFault, Healed, OldConnections};
+use super::{ActiveFault, Healed, OldConnections, PodsGone, Reached};
 use crate::attribution::by_header;
 use crate::cluster::access::Access;
 use crate::cluster::faults::{self, Wanted, netns};
@@ -16,13 +16,13 @@ use crate::cluster::mutation::{Kubectl, Mutation, MutationError, ReadBack, Undon
 use crate::cluster::places::service_of;
 use crate::cluster::prober::{Fleet, Pool, TargetSeen};
 use crate::cluster::watch::Watching;
-use crate::environment::{ClusterGateway, Environment, FaultKind, Mechanism};
+use crate::environment::{ClusterGateway, Environment, FaultKind, Mechanism, ObjectName};
 use crate::journal::{ClaimSource, Event, Journal, Outcome, Purpose};
 use crate::plan::{PlannedFault, PlannedKind};
 use crate::probe::{Prober, Request};
 use crate::run::at_gateway::AtGateway;
 use crate::units::Period;
-use crate::witness::{Look, Objects, Target, Witness};
+use crate::witness::{Look, Objects, Observed, Target, Witness};
 
 /// A pod that is deleted uses its grace period, and is gone so long after it on a node that has much to do.
 const GONE_MARGIN: Duration = Duration::from_secs(30);
@@ -112,10 +112,10 @@ impl Cluster {
         let component = &active.fault.component;
         let weak = match &self.parts.probers {
             Err(why) => Some(why.clone()),
-            // Each pod feels it at a moment of its own, and only the first one's are in the journal.
-            Ok(fleet) if fleet.members().count() > 1 => {
-                Some("the gateway has several pods, and the times are those of the first".to_owned())
-            }
+            Ok(fleet) if !fleet.unprobed().is_empty() => Some(format!(
+                "{} pods of the gateway have no prober, and each feels it at a moment of its own",
+                fleet.unprobed().len()
+            )),
             Ok(_) => None,
         };
         if let Some(why) = weak {
@@ -350,7 +350,7 @@ impl Cluster {
 
     pub(super) fn witness(&self, fault: &PlannedFault, journal: &Arc<Journal>) -> Option<Witness> {
         if let Ok(fleet) = &self.parts.probers {
-            return fleet.lead().observed(&fault.component).map(Witness::following);
+            return fleet.observed(&fault.component).map(Witness::following);
         }
         let client = crate::http::loopback_client().build().ok()?;
         let target = Target::Objects(self.objects(fault)?);
@@ -393,6 +393,49 @@ impl Cluster {
             }
             .boxed()
         })))
+    }
+
+    /// Waits until no pod of a backend that is scaled down is left: until then it may answer on connections from
+    /// before. `None` where that is not how it is taken down, or is what its witness looks at anyhow.
+    pub(super) async fn pods_gone(
+        &self,
+        fault: &PlannedFault,
+        limit: Duration,
+    ) -> Option<Result<PodsGone, String>> {
+        if fault.kind != PlannedKind::Down(FaultKind::ScaleToZero) {
+            return None;
+        }
+        let fleet = self.parts.probers.as_ref().ok()?;
+        let (namespace, selector) = self.parts.pods.get(&fault.component)?;
+        let service = service_of(self.parts.environment.components.get(&fault.component)?);
+        let mut saw = String::new();
+        let gone = self.parts.watching.wait_until(limit, |watch| {
+            let presence = watch.presence(namespace, selector, service.as_ref());
+            saw = presence.words();
+            presence.is_down()
+        });
+        if !gone.await {
+            return Some(Err(saw));
+        }
+        let gone_us = self.parts.journal.clock().now_us();
+        let answered = |target: TargetSeen| target.held.answered_sent_us;
+        let answered = fleet.members().filter_map(|(_, prober)| answered(prober.target(&fault.component)?));
+        Some(Ok(PodsGone { last_answered_us: answered.max(), gone_us, saw }))
+    }
+
+    /// Whether every pod of the gateway reaches a component by new connections.
+    pub(super) fn reached(&self, component: &str) -> Reached {
+        let Ok(fleet) = &self.parts.probers else { return Reached::Unknown(Vec::new()) };
+        let (cut_off, unknown): (Vec<_>, Vec<_>) =
+            fleet.not_up(component).into_iter().partition(|(_, seen)| seen.up == Some(false));
+        let words = |seen: Vec<(ObjectName, Observed)>| {
+            seen.into_iter().map(|(pod, seen)| format!("pod {pod}: {}", seen.saw)).collect::<Vec<_>>()
+        };
+        match (cut_off.is_empty(), unknown.is_empty()) {
+            (false, _) => Reached::CutOff(words(cut_off)),
+            (true, false) => Reached::Unknown(words(unknown)),
+            (true, true) => Reached::All,
+        }
     }
 
     /// How long a fault may take to show up; to be asked before it is made, while its pods are there.
