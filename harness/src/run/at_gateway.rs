@@ -13,7 +13,7 @@ use super::during::During;
 use crate::cluster::access::Access;
 use crate::cluster::forward::{Forwarded, Way};
 use crate::cluster::gateway::Gateway;
-use crate::cluster::others::{LogReader, Others};
+use crate::cluster::others::{LogReader, Others, Tally};
 use crate::environment::ObjectName;
 use crate::journal::{Event, Journal};
 use crate::probe::{Prober, Sent};
@@ -34,14 +34,19 @@ pub(super) struct AtGateway {
 }
 
 struct Shared {
-    logs: LogReader,
+    logs: Mutex<Logs>,
     prober: Prober,
     journal: Arc<Journal>,
     /// The addresses that the gateway sees us by, where they are known.
     addresses: BTreeSet<IpAddr>,
-    pods: Vec<ObjectName>,
     way: Option<Way>,
     state: Mutex<State>,
+}
+
+/// The logs that are read, of these pods.
+struct Logs {
+    reader: LogReader,
+    pods: Vec<ObjectName>,
 }
 
 #[derive(Default)]
@@ -70,11 +75,10 @@ impl AtGateway {
         let inside =
             way.iter().flat_map(|_| [IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()]);
         let shared = Arc::new(Shared {
-            logs: LogReader::start(access, &gateway.pods, gateway.container.as_deref(), Duration::ZERO),
+            logs: Mutex::new(Logs::of(access, &gateway.pods, gateway.container.as_deref())),
             prober: prober.clone(),
             journal: Arc::clone(journal),
             addresses: inside.collect(),
-            pods: gateway.pods.clone(),
             way,
             state: Mutex::default(),
         });
@@ -83,10 +87,15 @@ impl AtGateway {
         Self { shared, stop, task: Some(task) }
     }
 
+    /// Follow the logs of these pods instead; between two modes.
+    pub(super) fn follow(&self, access: &Access, pods: &[ObjectName], container: Option<&str>) {
+        *self.shared.lock_logs() = Logs::of(access, pods, container);
+    }
+
     /// From now on what is seen belongs to this mode.
     pub(super) fn begin(&self, scenario: &str) {
         let shared = &self.shared;
-        let (tally, now_us) = (shared.logs.tally(), shared.journal.clock().now_us());
+        let (tally, now_us) = (shared.tally(), shared.journal.clock().now_us());
         let mut state = shared.lock();
         let settled = state.settled(now_us);
         let during = During::begin(tally, shared.prober.sent(), settled);
@@ -139,6 +148,12 @@ async fn look_on(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
+impl Logs {
+    fn of(access: &Access, pods: &[ObjectName], container: Option<&str>) -> Self {
+        Self { reader: LogReader::start(access, pods, container, Duration::ZERO), pods: pods.to_vec() }
+    }
+}
+
 impl State {
     /// What we had sent so long ago that it is printed.
     fn settled(&self, now_us: u64) -> Sent {
@@ -153,9 +168,18 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn lock_logs(&self) -> MutexGuard<'_, Logs> {
+        // Replaced whole.
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tally(&self) -> Tally {
+        self.lock_logs().reader.tally()
+    }
+
     fn look(&self) {
         // What we have sent is read after what was printed: no line of ours is there without its call.
-        let tally = self.logs.tally();
+        let tally = self.tally();
         let sent = self.prober.sent();
         let now_us = self.journal.clock().now_us();
         let mut state = self.lock();
@@ -189,7 +213,7 @@ impl Shared {
 
     /// Whether all of ours in this mode that were answered are in the log, as far as it shows calls at all.
     fn is_printed(&self) -> bool {
-        let tally = self.logs.tally();
+        let tally = self.tally();
         let state = self.lock();
         let Some(mode) = &state.mode else { return true };
         let printed = mode.during.added(&tally).calls;
@@ -202,9 +226,10 @@ impl Shared {
         if mode.during.answered(sent) == 0 {
             return;
         }
-        let tally = self.logs.tally();
+        let tally = self.tally();
         let added = mode.during.added(&tally);
-        let (known_by, pods): (KnownBy, BTreeMap<String, Option<u64>>) = match (&self.way, &self.pods[..]) {
+        let pods = self.lock_logs().pods.clone();
+        let (known_by, pods): (KnownBy, BTreeMap<String, Option<u64>>) = match (&self.way, &pods[..]) {
             (Some(way), _) => (KnownBy::PortForward, pods_of(&mode.forwarded, &way.forwarded())),
             (None, [only]) => (KnownBy::OnlyPod, BTreeMap::from([(only.to_string(), None)])),
             (None, _) => {

@@ -148,6 +148,7 @@ impl Conductor {
         self.go_on()?;
         let scenario = step.scenario.name.clone();
         self.journal.append(Event::ScenarioStarted { scenario: scenario.clone() });
+        self.target.mode_begins(&scenario).await;
         for component in &step.inherited {
             if let Some(active) = self.active.iter().find(|active| active.fault.component == *component) {
                 self.journal.append(Event::FaultInherited { scenario: scenario.clone(), fault: active.id });
@@ -156,7 +157,6 @@ impl Conductor {
         for fault in &step.inject {
             self.witness(fault);
         }
-        self.target.mode_begins(&scenario).await;
         let traffic = self.start_traffic(step)?;
         let outcome = self.mode(step, &traffic).await;
         if outcome.is_err() {

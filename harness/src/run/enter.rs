@@ -177,7 +177,20 @@ impl Conductor {
         let (mut last_seen_us, mut most) = (effective_us, 0);
         loop {
             match self.target.old_connections(fault, effective_us) {
-                None | Some(OldConnections::Dead) => break,
+                None => break,
+                Some(OldConnections::Dead) => {
+                    // Evidence alone: it moves no instant.
+                    self.journal.append(Event::ConnectionsGone {
+                        fault: active.id,
+                        last_seen_us: 0,
+                        gone_us: effective_us,
+                        saw: format!(
+                            "what is asked on connections to {} from before it is not answered",
+                            fault.component
+                        ),
+                    });
+                    break;
+                }
                 // They were gone when they were first counted: nothing is known of any.
                 Some(OldConnections::Gone) if most == 0 => break,
                 Some(OldConnections::Gone) => {

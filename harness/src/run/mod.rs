@@ -5,6 +5,7 @@ mod at_gateway;
 mod conductor;
 mod during;
 mod enter;
+mod from_pods;
 mod in_cluster;
 mod leave;
 mod live;

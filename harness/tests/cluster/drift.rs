@@ -78,6 +78,42 @@ async fn a_pod_of_the_gateway_that_is_replaced_voids_the_mode() {
     stack.strike().await;
 }
 
+/// Only vLLM is stopped, and the primary serves on.
+const GPU_DOWN: &str = "\
+requirements: [NFR125]
+components: { vllm: down }
+traffic:
+  - { route: agent, rate: 8/s, for: 6s, stream: mixed }
+expect:
+  agent: { served_by: cloud-kimi, within: 5s, errors: 0 }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_was_replaced_in_one_mode_is_looked_at_anew_in_the_next() {
+    let stack = Stack::start(Staging::default()).await;
+    let files = [stack.scenario("a-cloud-down", CLOUD_DOWN), stack.scenario("b-gpu-down", GPU_DOWN)];
+    let mut running = stack.harness("run", &files);
+    running.until_it_says("judging").await;
+    let access = somebody(&stack).await;
+    let pods: Vec<Pod> = access.list(Some("ml"), "app=litellm").await.unwrap();
+    let (name, uid) = (pods[0].metadata.name.clone().unwrap(), pods[0].metadata.uid.clone().unwrap());
+    access.delete::<Pod>(&ObjectName::new("ml", name.clone()), &uid).await.unwrap();
+    let ended = running.end().await.expect(3);
+    let mode = |name: &str| {
+        let all = ended.result["scenarios"].as_array().unwrap();
+        all.iter().find(|mode| mode["name"] == name).unwrap().clone()
+    };
+    let first = mode("a-cloud-down");
+    assert!(first["reasons"].to_string().contains("its memory of cooldowns is lost"), "{first}");
+    let second = mode("b-gpu-down");
+    assert_eq!(second["verdict"], "pass", "{}", second["reasons"]);
+    assert!(second["faults"][0]["evidence"].to_string().contains("exec-prober"), "{second}");
+    let pods = second["answered_by"]["pods"].as_object().unwrap();
+    assert!(!pods.contains_key(&format!("ml/{name}")), "{pods:?}");
+    stack.assert_clean();
+    stack.strike().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_moves_voids_the_mode() {
     let stack = Stack::start(Staging::default()).await;

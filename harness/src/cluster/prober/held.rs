@@ -118,6 +118,13 @@ impl HeldSeen {
         *self = Self::default();
     }
 
+    /// Whether a request that was sent after `since_us` was answered after `at_us`: what was found dead then was not.
+    #[must_use]
+    pub fn is_answered_after(&self, since_us: u64, at_us: u64) -> bool {
+        let sent = self.answered_sent_us.is_some_and(|sent| sent >= since_us);
+        sent && self.answered_us.is_some_and(|answered| answered > at_us)
+    }
+
     /// What became of a connection that was established before `since_us`, as far as requests after it show.
     #[must_use]
     pub fn fate(&self, since_us: u64) -> Fate {
@@ -169,6 +176,7 @@ mod tests {
         assert_eq!((silent.fate(30), silent.silent_since_us), (Fate::Silent, Some(40)));
         take(&mut silent, "ask", 10, 40, 91, OK);
         assert_eq!(silent.fate(30), Fate::Kept, "late is answered");
+        assert!(silent.is_answered_after(30, 60) && !silent.is_answered_after(30, 91));
         let mut reset = seen;
         take(&mut reset, "ask", 10, 40, 41, r#""error":"ECONNRESET""#);
         take(&mut reset, "open", 0, 50, 51, r#""error":"ECONNREFUSED""#);

@@ -21,6 +21,7 @@ use crate::journal::{ClaimSource, Event, Journal, Outcome, Purpose};
 use crate::plan::{PlannedFault, PlannedKind};
 use crate::probe::{Prober, Request};
 use crate::run::at_gateway::AtGateway;
+use crate::run::from_pods::FromPods;
 use crate::units::Period;
 use crate::witness::{Look, Objects, Observed, Target, Witness};
 
@@ -53,6 +54,10 @@ pub(in crate::run) struct ClusterParts {
     pub(in crate::run) journal: Arc<Journal>,
     /// Looks from inside the gateway's pods; or why nobody does.
     pub(in crate::run) probers: Result<Fleet, String>,
+    /// How such probers are started.
+    pub(in crate::run) from_pods: FromPods,
+    /// The pods that they look from.
+    pub(in crate::run) gateway_pods: Vec<ObjectName>,
     /// Follows what others do.
     pub(in crate::run) watching: Arc<Watching>,
     /// Asks the gateway.
@@ -70,6 +75,9 @@ pub(in crate::run) struct Cluster {
     parts: ClusterParts,
     kubectl: Kubectl,
     made: Mutex<BTreeMap<u32, Made>>,
+    /// Components of which old connections were found dead: since when the fault was in effect, and when that was
+    /// found.
+    dead: Mutex<BTreeMap<String, (u64, u64)>>,
 }
 
 /// What was changed for one fault.
@@ -96,12 +104,28 @@ impl Cluster {
     #[must_use]
     pub(in crate::run) fn new(parts: ClusterParts) -> Self {
         let kubectl = parts.environment.cluster().map_or_else(|| Kubectl::new(None), Kubectl::of);
-        Self { parts, kubectl, made: Mutex::default() }
+        Self { parts, kubectl, made: Mutex::default(), dead: Mutex::default() }
     }
 
-    pub(super) async fn mode_begins(&self, scenario: &str) {
+    pub(super) async fn mode_begins(&mut self, scenario: &str) {
+        self.look_from_new_pods().await;
         self.parts.watching.with(crate::cluster::watch::Reducer::begin_mode);
         self.parts.at_gateway.begin(scenario);
+    }
+
+    /// Where pods of the gateway were replaced, the next mode is looked at from those that took their places.
+    async fn look_from_new_pods(&mut self) {
+        let parts = &mut self.parts;
+        let Some(pods) = parts.from_pods.replaced(&parts.access, &parts.gateway_pods).await else { return };
+        let names: Vec<String> = pods.iter().map(ToString::to_string).collect();
+        let text = format!("the gateway has other pods than in the mode before: {}", names.join(", "));
+        parts.journal.append(Event::Found { text });
+        let started = parts.from_pods.start(&parts.access, &pods, &parts.watching, &parts.journal).await;
+        if let Ok(before) = std::mem::replace(&mut parts.probers, started) {
+            before.stop().await;
+        }
+        parts.at_gateway.follow(&parts.access, &pods, parts.from_pods.container.as_deref());
+        parts.gateway_pods = pods;
     }
 
     pub(super) async fn mode_ends(&self) {
@@ -335,6 +359,19 @@ impl Cluster {
             let unlike = fleet.unlike(component, false).into_iter();
             changed.extend(unlike.map(|pod| format!("{component} is not seen down from pod {pod}")));
         }
+        let dead = self.dead().get(component).copied();
+        if let (Ok(fleet), Some((effective_us, dead_us))) = (&self.parts.probers, dead) {
+            let revived = fleet.members().filter(|(_, prober)| {
+                prober
+                    .target(component)
+                    .is_some_and(|target| target.held.is_answered_after(effective_us, dead_us))
+            });
+            changed.extend(revived.map(|(pod, _)| {
+                format!(
+                    "what is asked on connections to {component} from before is answered again in pod {pod}"
+                )
+            }));
+        }
         for (mutation, _) in self.of(component) {
             match mutation.read_back(&self.parts.access).await {
                 Ok(ReadBack::Done) => {}
@@ -518,6 +555,16 @@ impl Cluster {
                 Pool::Unknown => return OldConnections::Unknown,
             }
         }
+        if open == 0 && dead {
+            let now_us = self.parts.journal.clock().now_us();
+            // Of this fault, not of one before.
+            let mut dead = self.dead();
+            let known = dead.get(component).filter(|(of_us, _)| *of_us == effective_us);
+            let found_us = known.map_or(now_us, |(_, found_us)| *found_us);
+            dead.insert(component.to_owned(), (effective_us, found_us));
+        } else {
+            self.dead().remove(component);
+        }
         match (open, dead) {
             (1.., _) => OldConnections::Open { count: open, counted_us },
             (0, true) => OldConnections::Dead,
@@ -535,6 +582,10 @@ impl Cluster {
         if let Some(watching) = Arc::into_inner(self.parts.watching) {
             watching.stop().await;
         }
+    }
+
+    fn dead(&self) -> MutexGuard<'_, BTreeMap<String, (u64, u64)>> {
+        self.dead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn made(&self) -> MutexGuard<'_, BTreeMap<u32, Made>> {

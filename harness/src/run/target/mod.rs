@@ -84,7 +84,7 @@ pub(super) enum Reached {
 
 impl Target {
     /// A mode begins: nothing is sent yet.
-    pub(super) async fn mode_begins(&self, scenario: &str) {
+    pub(super) async fn mode_begins(&mut self, scenario: &str) {
         match self {
             Self::Embedded(_) => {}
             Self::Cluster(cluster) => cluster.mode_begins(scenario).await,
