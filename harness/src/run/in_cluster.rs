@@ -133,6 +133,13 @@ impl Stage<'_> {
                 names: gateway.names.clone(),
             }));
         }
+        let overhead = tokio::select! {
+            () = stopped.cancelled() => None,
+            overhead = gateway.overhead(&access) => overhead,
+        };
+        if let Some(text) = overhead {
+            self.found(text);
+        }
         let ended = tokio::select! {
             () = stopped.cancelled() => Err(self.interrupted()),
             waited = self.wait_for_users(&access, cluster, &gateway) => waited,

@@ -199,6 +199,31 @@ impl Drop for Prober {
     }
 }
 
+/// How long the empty requests on a kept connection to a target take from there, in microseconds: some of them, or as many
+/// as there are within `limit`.
+///
+/// # Errors
+/// When no prober can be started.
+pub async fn answer_times(
+    open: Opener,
+    target: Target,
+    options: ProberOptions,
+    journal: Arc<Journal>,
+    samples: usize,
+    limit: Duration,
+) -> Result<Vec<u64>, ProberError> {
+    let component = target.component.clone();
+    let prober = Prober::start_as(open, vec![target], options, journal, Told::Nobody).await?;
+    let enough =
+        |seen: &Seen| seen.targets.get(&component).is_some_and(|target| target.held.took_us.len() >= samples);
+    let mut seen = prober.seen();
+    // With fewer there is less to go by, and the caller sees how many.
+    let _ = tokio::time::timeout(limit, seen.wait_for(enough)).await;
+    let took = prober.target(&component).map(|target| target.held.took_us.into_iter().collect());
+    prober.stop().await;
+    Ok(took.unwrap_or_default())
+}
+
 async fn keep_looking(
     open: Opener,
     targets: Vec<Target>,
@@ -242,6 +267,8 @@ enum Told {
     Journal,
     /// As one of several, by its number.
     Joint(Arc<Joint>, usize),
+    /// It is of interest to who asked alone.
+    Nobody,
 }
 
 struct Teller {
@@ -266,6 +293,7 @@ impl Teller {
         match &self.told {
             Told::Journal => events.into_iter().for_each(|event| self.journal.append(event)),
             Told::Joint(joint, number) => joint.take(*number, &events),
+            Told::Nobody => {}
         }
     }
 
