@@ -145,26 +145,3 @@ async fn start_cluster(
     let wait = environment.cluster().is_some();
     MockCluster::start(MockClusterOptions { environment, profile, cni, world, key, clock, seed, wait }).await
 }
-
-#[cfg(test)]
-mod tests {
-    use super::{ServeOptions, serve};
-    use crate::gateway::litellm::find::FindOptions;
-    use crate::gateway::local::{Choice, ConfigSource};
-    use crate::run::Stop;
-
-    #[tokio::test]
-    async fn what_was_started_before_something_failed_is_stopped() {
-        let environment = crate::input::load(&[], None).unwrap().environment;
-        let find = FindOptions { bin: Some("/nowhere/litellm".into()), ..FindOptions::default() };
-        let options = ServeOptions {
-            environment,
-            gateway: Choice::LiteLlm(find),
-            config: ConfigSource::tuned().unwrap(),
-            stop: Stop::default(),
-        };
-        let error = serve(options, |_| panic!("nothing is served")).await.unwrap_err();
-        assert!(error.contains("/nowhere/litellm"), "{error}");
-        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
-    }
-}

@@ -7,6 +7,7 @@ mod household;
 mod mock;
 mod netns;
 mod scale;
+mod serve;
 mod undo;
 
 use std::sync::{Arc, Mutex};
