@@ -6,7 +6,7 @@ use crate::attribution::{Attribution, Names, attribute};
 use crate::environment::Environment;
 use crate::journal::{Entry, Event, GatewayStarted, Outcome, ProbeRecord, RunStarted, UpstreamCall};
 use crate::plan::Step;
-use crate::verdict::result::Ended;
+use crate::verdict::result::{Ended, KnownBy};
 
 use super::Span;
 
@@ -52,6 +52,14 @@ pub struct Mode {
     pub drifts: Vec<Drift>,
     /// What others changed while it came back.
     pub drifts_after: Vec<Drift>,
+    /// When and how the harness's own way to the gateway broke, before anything was healed.
+    pub way_broke: Vec<Drift>,
+    /// The same while it came back.
+    pub way_broke_after: Vec<Drift>,
+    /// What was seen of others who used the gateway, the most at the end.
+    pub others: Vec<Drift>,
+    /// Which pods of the gateway answered, and how that is known.
+    pub answered_by: Option<(KnownBy, BTreeMap<String, Option<u64>>)>,
     /// All faults in effect in this mode, inherited ones first.
     pub faults: Vec<FaultFacts>,
     /// Start of the judged window.
@@ -106,6 +114,8 @@ pub struct FaultFacts {
     pub flaw: Option<String>,
     /// When the gateway's connections from before it were gone, where they outlived its beginning.
     pub connections_gone: Option<(Span, String)>,
+    /// When its last pod was gone, where that was later than its new connections failed.
+    pub pods_gone: Option<(Span, String)>,
     /// Why nobody saw the component itself.
     pub weak: Option<String>,
     /// What the undo left to someone else's change.
@@ -175,9 +185,11 @@ impl FaultFacts {
     fn bracket(&self) -> Option<Span> {
         let first = self.first_seen()?;
         let (lo, hi) = (self.first_effect()?, first.done_us);
-        // While old connections still work, the gateway does not feel it.
-        let (last_seen, gone) = self.connections_gone.as_ref().map_or((0, 0), |(span, _)| *span);
-        Some((lo.max(last_seen), hi.max(gone)))
+        // While old connections still work, or may do so, the gateway does not feel it.
+        let later = self.connections_gone.iter().chain(&self.pods_gone);
+        let (lo, hi) =
+            later.fold((lo, hi), |(lo, hi), ((last_seen, gone), _)| (lo.max(*last_seen), hi.max(*gone)));
+        Some((lo.min(hi), hi))
     }
 
     /// In effect without a break, with fresh evidence all the time, from its start to `until_us`.
@@ -218,6 +230,10 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         voided: Vec::new(),
         drifts: Vec::new(),
         drifts_after: Vec::new(),
+        way_broke: Vec::new(),
+        way_broke_after: Vec::new(),
+        others: Vec::new(),
+        answered_by: None,
         faults: Vec::new(),
         hold_from_us: None,
         hold_ended_us: None,
@@ -246,6 +262,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         home: BTreeMap::new(),
         calls: BTreeMap::new(),
         drifts: Vec::new(),
+        breaks: Vec::new(),
     };
     for entry in entries {
         gatherer.take(entry.at_us, &entry.event);
@@ -282,6 +299,8 @@ struct Gatherer {
     home: BTreeMap<u32, Vec<(String, bool)>>,
     calls: BTreeMap<String, Vec<UpstreamCall>>,
     drifts: Vec<Drift>,
+    /// When and how the way to the gateway broke.
+    breaks: Vec<Drift>,
 }
 
 impl Gatherer {
@@ -333,6 +352,16 @@ impl Gatherer {
             Event::Drifted { seen_us, what } => {
                 self.drifts.push(Drift { seen_us: *seen_us, what: what.clone() });
             }
+            Event::WayBroke { broke_us, why } => {
+                self.breaks.push(Drift { seen_us: *broke_us, what: why.clone() });
+            }
+            Event::OthersCalled { scenario, seen_us, what } => {
+                let seen = Drift { seen_us: *seen_us, what: what.clone() };
+                self.with(scenario, |mode| mode.others.push(seen));
+            }
+            Event::PodsAnswered { scenario, known_by, pods } => {
+                self.with(scenario, |mode| mode.answered_by = Some((*known_by, pods.clone())));
+            }
             Event::HoldStarted { scenario, from_us } => {
                 self.with(scenario, |mode| mode.hold_from_us = Some(*from_us));
             }
@@ -363,6 +392,7 @@ impl Gatherer {
             | Event::HealFailed { .. }
             | Event::HealLeftAlone { .. }
             | Event::ConnectionsGone { .. }
+            | Event::PodsGone { .. }
             | Event::EvidenceWeak { .. }
             | Event::FaultGone { .. }
             | Event::NotServing { .. }
@@ -420,6 +450,11 @@ impl Gatherer {
             Event::ConnectionsGone { fault, last_seen_us, gone_us, saw } => {
                 self.fault(*fault, |facts| {
                     facts.connections_gone = Some(((*last_seen_us, *gone_us), saw.clone()));
+                });
+            }
+            Event::PodsGone { fault, last_seen_us, gone_us, saw } => {
+                self.fault(*fault, |facts| {
+                    facts.pods_gone = Some(((*last_seen_us, *gone_us), saw.clone()));
                 });
             }
             Event::HealLeftAlone { fault, why } => {
@@ -487,13 +522,12 @@ impl Gatherer {
             let heals = mode.faults.iter().filter_map(|fault| fault.heal_called_us);
             mode.heal_called_us = heals.filter(|healed| (from..=to).contains(healed)).min();
             let until = mode.heal_called_us.unwrap_or(to);
-            let (here, after): (Vec<Drift>, Vec<Drift>) = self
-                .drifts
-                .iter()
-                .filter(|drift| (from..to).contains(&drift.seen_us))
-                .cloned()
-                .partition(|drift| drift.seen_us < until);
-            (mode.drifts, mode.drifts_after) = (here, after);
+            let of_mode = |all: &[Drift]| -> (Vec<Drift>, Vec<Drift>) {
+                let here = all.iter().filter(|drift| (from..to).contains(&drift.seen_us));
+                here.cloned().partition(|drift| drift.seen_us < until)
+            };
+            (mode.drifts, mode.drifts_after) = of_mode(&self.drifts);
+            (mode.way_broke, mode.way_broke_after) = of_mode(&self.breaks);
             mode.probes.sort_by_key(|probe| (probe.record.intended_us, probe.record.id.clone()));
             for probe in &mut mode.probes {
                 explain(probe, self.calls.get(&probe.record.id).map_or(&[][..], Vec::as_slice), &self.names);

@@ -7,7 +7,7 @@ mod open;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
@@ -23,7 +23,9 @@ pub(super) use self::call::shown;
 pub use self::call::{CallError, Failure, Target, Verb};
 pub use self::guard::{MayWrite, NoWrite};
 pub use self::open::AccessError;
+use self::open::Source;
 use super::FIELD_MANAGER;
+use super::mutation::Kubectl;
 use crate::environment::ObjectName;
 use crate::gateway::secret::Secret;
 
@@ -39,16 +41,24 @@ const PAGES_MAX: usize = 40;
 /// The API of one cluster, as one user, for some namespaces. Cheap to clone.
 #[derive(Clone)]
 pub struct Access {
-    /// For calls that are answered at once.
-    plain: Client,
-    /// For exec, port-forward, logs and watches, which go on for as long as somebody wants.
-    streaming: Client,
+    /// Shared by all clones: credentials that are read again are so for all.
+    clients: Arc<RwLock<Clients>>,
     namespaces: Arc<BTreeSet<String>>,
-    config: Arc<kube::Config>,
+    source: Arc<Source>,
     name: Arc<str>,
     limit: Duration,
     /// Asked before each change.
     guard: Option<Arc<dyn MayWrite>>,
+}
+
+#[derive(Clone)]
+struct Clients {
+    /// For calls that are answered at once.
+    plain: Client,
+    /// For exec, port-forward, logs and watches, which go on for as long as somebody wants.
+    streaming: Client,
+    /// How often the credentials were read.
+    generation: u64,
 }
 
 impl fmt::Debug for Access {
@@ -62,6 +72,17 @@ impl Access {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How lines for `kubectl` begin that a person types for this cluster.
+    #[must_use]
+    pub fn kubectl(&self) -> Kubectl {
+        Kubectl::new((!self.source.is_in_cluster()).then(|| self.name()))
+    }
+
+    fn clients(&self) -> Clients {
+        // Replaced whole.
+        self.clients.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The namespaces that may be touched.
@@ -98,13 +119,13 @@ impl Access {
         K: Resource<Scope = NamespaceResourceScope>,
         K::DynamicType: Default,
     {
-        Api::namespaced(self.streaming.clone(), namespace)
+        Api::namespaced(self.streaming_client(), namespace)
     }
 
     /// The client for streams of objects without a namespace.
     #[must_use]
     pub fn streaming_client(&self) -> Client {
-        self.streaming.clone()
+        self.clients().streaming
     }
 
     /// Waits for a call at most as long as any may take, and gives its error our words. A change outside the
@@ -138,23 +159,43 @@ impl Access {
     }
 
     /// Sends a request and reads its answer. kube's own way of doing so logs answers that it cannot read, which may
-    /// be Secrets.
+    /// be Secrets. One that was not done because the credentials are no longer good is sent once more with new ones.
     async fn request<T: DeserializeOwned>(
         &self,
         verb: Verb,
         target: Target,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<T, CallError> {
-        let text = self
-            .bounded(verb, target.clone(), async {
-                self.plain.request_text(request.map_err(kube::Error::BuildRequest)?).await
-            })
-            .await?;
+        let text = match request {
+            Ok(request) => self.text(verb, &target, request).await?,
+            Err(error) => {
+                let failure = Failure::of(kube::Error::BuildRequest(error));
+                return Err(CallError { verb, target, failure });
+            }
+        };
         serde_json::from_str(&text).map_err(|error| CallError {
             verb,
             target,
             failure: Failure::Unreadable(format!("line {}, column {}", error.line(), error.column())),
         })
+    }
+
+    async fn text(
+        &self,
+        verb: Verb,
+        target: &Target,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<String, CallError> {
+        let clients = self.clients();
+        let asked = clients.plain.request_text(request.clone());
+        let error = match self.bounded(verb, target.clone(), asked).await {
+            Err(error) if error.is_unauthenticated() => error,
+            answer => return answer,
+        };
+        if self.renew(clients.generation).await.is_err() {
+            return Err(error);
+        }
+        self.bounded(verb, target.clone(), self.clients().plain.request_text(request)).await
     }
 
     /// One object.

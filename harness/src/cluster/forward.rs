@@ -86,6 +86,20 @@ pub struct Trouble {
     pub why: String,
 }
 
+/// Tells what becomes of a port-forward, also after its end.
+#[derive(Clone)]
+pub struct Way {
+    shared: Arc<Shared>,
+}
+
+impl Way {
+    /// What became of the connections so far.
+    #[must_use]
+    pub fn forwarded(&self) -> Forwarded {
+        self.shared.lock().clone()
+    }
+}
+
 /// A port-forward under way. Dropping it ends it.
 pub struct Forward {
     address: SocketAddr,
@@ -142,6 +156,12 @@ impl Forward {
     #[must_use]
     pub fn forwarded(&self) -> Forwarded {
         self.shared.lock().clone()
+    }
+
+    /// Who can tell that, too.
+    #[must_use]
+    pub fn way(&self) -> Way {
+        Way { shared: Arc::clone(&self.shared) }
     }
 
     /// What a request costs on its way through: so many empty ones on new connections, and on a kept one.

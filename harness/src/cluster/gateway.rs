@@ -1,6 +1,8 @@
 //! The gateway of a cluster: how it is reached, and what it says of itself.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -8,16 +10,23 @@ use kube::core::Selector;
 use serde_json::Value;
 
 use super::access::{Access, CallError};
-use super::forward::{Forward, ForwardError};
+use super::forward::{Forward, ForwardError, Overhead, Way};
+use super::prober::{ProberOptions, Target, answer_times, in_pod};
 use super::refusals::parse_labels;
 use super::watch::ready_pods;
 use crate::environment::{Cluster, KeySource, ObjectName, Reach};
 use crate::gateway::pages::{PageError, Pages};
 use crate::gateway::secret::Secret;
-use crate::journal::Clock;
+use crate::journal::{Clock, Journal};
 
 /// Empty requests that show what the port-forward costs.
 const FORWARD_SAMPLES: usize = 10;
+/// What they ask for: it calls no model and needs no key.
+const EMPTY_PATH: &str = "/health/liveliness";
+/// Between two of them inside the pod.
+const INSIDE_EVERY: Duration = Duration::from_millis(50);
+/// The prober that sends those ends by then.
+const INSIDE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A gateway in a cluster that can be asked.
 pub struct Gateway {
@@ -42,6 +51,9 @@ pub struct Gateway {
     /// What a person should know of the way to it.
     pub notes: Vec<String>,
     forward: Option<Forward>,
+    overhead: Option<Overhead>,
+    /// Of the first pod, which is where the port-forward leads first.
+    pod_ip: Option<String>,
 }
 
 /// Why a gateway cannot be asked.
@@ -98,13 +110,14 @@ impl Gateway {
             Some(KeySource::Secret { secret, field }) => access.secret(secret, field).await?,
         };
         let pod: Pod = access.get(first).await?;
-        let containers = pod.spec.map(|spec| spec.containers).unwrap_or_default();
+        let containers = pod.spec.as_ref().map(|spec| spec.containers.clone()).unwrap_or_default();
         let pod_port = pod_port(access, &gateway.service, gateway.port, &containers).await?;
         let has_port = |container: &&Container| {
             container.ports.iter().flatten().any(|port| port.container_port == i32::from(pod_port))
         };
         let container = containers.iter().find(has_port).map(|container| container.name.clone());
-        let mut notes = Vec::new();
+        let (mut notes, mut overhead) = (Vec::new(), None);
+        let pod_ip = pod.status.and_then(|status| status.pod_ip);
         let (url, forward) = match cluster.reach {
             Reach::InCluster => {
                 let service = &gateway.service;
@@ -112,8 +125,8 @@ impl Gateway {
             }
             Reach::Context { .. } | Reach::Embedded { .. } => {
                 let forward = Forward::start(access, namespace, &selector, pod_port, clock).await?;
-                match forward.measure("/health/liveliness", FORWARD_SAMPLES).await {
-                    Ok(overhead) => notes.push(overhead.to_string()),
+                match forward.measure(EMPTY_PATH, FORWARD_SAMPLES).await {
+                    Ok(measured) => overhead = Some(measured),
                     Err(error) => notes.push(format!("what the port-forward costs is not known: {error}")),
                 }
                 (format!("http://{}", forward.address()), Some(forward))
@@ -132,7 +145,21 @@ impl Gateway {
                 (BTreeMap::new(), BTreeMap::new())
             }
         };
-        Ok(Self { url, key, selector, pods, pod_port, container, version, ids, names, notes, forward })
+        Ok(Self {
+            url,
+            key,
+            selector,
+            pods,
+            pod_port,
+            container,
+            version,
+            ids,
+            names,
+            notes,
+            forward,
+            overhead,
+            pod_ip,
+        })
     }
 
     /// A page of it, as JSON.
@@ -141,6 +168,34 @@ impl Gateway {
     /// Where it does not answer, or otherwise.
     pub async fn page(&self, path: &str) -> Result<Value, PageError> {
         Pages { url: &self.url, key: &self.key }.get(path).await
+    }
+
+    /// What the port-forward costs, less what the same takes inside the pod where that can be measured there; `None`
+    /// where there is none.
+    pub async fn overhead(&self, access: &Access) -> Option<String> {
+        let overhead = self.overhead?;
+        let (Some(pod), Some(ip)) = (self.pods.first(), &self.pod_ip) else {
+            return Some(overhead.to_string());
+        };
+        let target = Target {
+            component: "gateway".to_owned(),
+            host: ip.clone(),
+            port: self.pod_port,
+            tls: false,
+            path: EMPTY_PATH.to_owned(),
+        };
+        let mut options = ProberOptions::new(self.pod_port, INSIDE_WITHIN);
+        options.ask_every = INSIDE_EVERY;
+        let open = in_pod(access, pod, self.container.as_deref());
+        let journal = Arc::new(Journal::of_nothing(Clock::starting_now()));
+        let took = answer_times(open, target, options, journal, FORWARD_SAMPLES, INSIDE_WITHIN / 2).await;
+        Some(overhead.with_inside(took.unwrap_or_default()).to_string())
+    }
+
+    /// Who tells what becomes of the port-forward to it, where there is one.
+    #[must_use]
+    pub fn way(&self) -> Option<Way> {
+        self.forward.as_ref().map(Forward::way)
     }
 
     /// Closes the way to it; says what a person should know of how it went.

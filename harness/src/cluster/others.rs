@@ -26,6 +26,8 @@ use crate::environment::ObjectName;
 
 /// How long the gateway's log is read before anything is changed, to see whether somebody uses it.
 pub const SEEN_IN: Duration = Duration::from_secs(10);
+/// What was printed just before that is read, too.
+const SEEN_BEFORE: Duration = Duration::from_secs(1);
 /// Longer lines are cut: an access line is short, and stands at the beginning of its line.
 const LINE_BYTES_MAX: usize = 4096;
 /// Clients that are told apart.
@@ -106,22 +108,43 @@ pub struct Tally {
     pub calls: u64,
     /// Of those, by client; beyond 256 clients they are only in `calls`.
     pub by_client: BTreeMap<IpAddr, u64>,
+    /// The calls by the pod that answered them.
+    pub by_pod: BTreeMap<ObjectName, u64>,
     /// Why a log cannot be read, by pod.
     pub unread: BTreeMap<ObjectName, String>,
 }
 
 impl Tally {
-    /// Take in a line.
-    pub fn take(&mut self, line: &str) {
+    /// Take in a line of a pod.
+    pub fn take(&mut self, pod: &ObjectName, line: &str) {
         let Some(line) = AccessLine::parse(line) else { return };
         self.requests += 1;
         if line.calls_a_model {
             self.calls += 1;
+            *self.by_pod.entry(pod.clone()).or_default() += 1;
             if let Some(client) = line.client
                 && (self.by_client.len() < CLIENTS_MAX || self.by_client.contains_key(&client))
             {
                 *self.by_client.entry(client).or_default() += 1;
             }
+        }
+    }
+
+    /// What was added since an earlier one; what cannot be read is as it is now.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        fn added<K: Ord + Clone>(now: &BTreeMap<K, u64>, before: &BTreeMap<K, u64>) -> BTreeMap<K, u64> {
+            let added = now.iter().map(|(key, count)| {
+                (key.clone(), count.saturating_sub(before.get(key).copied().unwrap_or_default()))
+            });
+            added.filter(|(_, count)| *count > 0).collect()
+        }
+        Self {
+            requests: self.requests.saturating_sub(earlier.requests),
+            calls: self.calls.saturating_sub(earlier.calls),
+            by_client: added(&self.by_client, &earlier.by_client),
+            by_pod: added(&self.by_pod, &earlier.by_pod),
+            unread: self.unread.clone(),
         }
     }
 }
@@ -133,8 +156,18 @@ pub struct Ours {
     pub sent: u64,
     /// Of those, so many were answered some seconds ago, so that the log had to show them.
     pub answered: u64,
-    /// The addresses that the gateway sees us by; empty where that is not known.
+    /// The addresses that the gateway sees us by; empty where that is not known. One of the pod itself stands for
+    /// all of those.
     pub addresses: BTreeSet<IpAddr>,
+}
+
+impl Ours {
+    /// Whether a call from there may be ours.
+    fn may_be_from(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        let is_inside = || client.is_loopback() && self.addresses.iter().any(IpAddr::is_loopback);
+        self.addresses.is_empty() || self.addresses.contains(&client) || is_inside()
+    }
 }
 
 /// Whether others use the gateway.
@@ -183,9 +216,8 @@ impl Others {
 /// in its pod counts them.
 #[must_use]
 pub fn judge(tally: &Tally, ours: &Ours, inbound: Option<&Inbound>) -> Others {
-    let is_ours = |client: &IpAddr| ours.addresses.is_empty() || ours.addresses.contains(client);
-    let mut from: Vec<_> =
-        tally.by_client.iter().filter(|(client, _)| !is_ours(client)).map(|(one, n)| (*one, *n)).collect();
+    let mut from: Vec<_> = tally.by_client.iter().map(|(client, calls)| (*client, *calls)).collect();
+    from.retain(|(client, _)| !ours.may_be_from(*client));
     from.sort_by_key(|(client, calls)| (std::cmp::Reverse(*calls), *client));
     let foreign = from.iter().fold(0_u64, |sum, (_, calls)| sum.saturating_add(*calls));
     // Of the rest, we sent no more than we sent.
@@ -204,7 +236,7 @@ pub fn judge(tally: &Tally, ours: &Ours, inbound: Option<&Inbound>) -> Others {
 }
 
 fn connected(ours: &Ours, inbound: Option<&Inbound>, why: String) -> Others {
-    let is_ours = |client: &str| client.parse().is_ok_and(|client| ours.addresses.contains(&client));
+    let is_ours = |client: &str| client.parse().is_ok_and(|client| ours.may_be_from(client));
     match inbound {
         Some(inbound) if !ours.addresses.is_empty() => {
             let others: Vec<_> = inbound.from.keys().filter(|client| !is_ours(client)).cloned().collect();
@@ -221,7 +253,7 @@ pub async fn look(
     container: Option<&str>,
     seen_in: Duration,
 ) -> Others {
-    let reader = LogReader::start(access, pods, container, Duration::ZERO);
+    let reader = LogReader::start(access, pods, container, SEEN_BEFORE);
     tokio::time::sleep(seen_in).await;
     let tally = reader.tally();
     reader.stop().await;
@@ -236,7 +268,7 @@ pub struct LogReader {
 }
 
 impl LogReader {
-    /// Follow the logs of these pods, from `since` ago on.
+    /// Follow the logs of these pods, from `since` ago on; where that is zero, only what is printed from now on.
     #[must_use]
     pub fn start(access: &Access, pods: &[ObjectName], container: Option<&str>, since: Duration) -> Self {
         let mut reader =
@@ -285,12 +317,12 @@ async fn follow(
     since: Duration,
     tally: &Mutex<Tally>,
 ) {
-    let mut parameters = LogParams {
-        container,
-        follow: true,
-        since_seconds: Some(i64::try_from(since.as_secs()).unwrap_or(i64::MAX).max(1)),
-        ..LogParams::default()
-    };
+    let mut parameters = LogParams { container, follow: true, ..LogParams::default() };
+    if since.is_zero() {
+        parameters.tail_lines = Some(0);
+    } else {
+        parameters.since_seconds = Some(i64::try_from(since.as_secs()).unwrap_or(i64::MAX).max(1));
+    }
     let api = access.streaming::<Pod>(&pod.namespace);
     loop {
         let opened = api.log_stream(&pod.name, &parameters);
@@ -301,7 +333,7 @@ async fn follow(
                 let mut bytes = vec![0; 16 * 1024];
                 while let Ok(count @ 1..) = log.read(&mut bytes).await {
                     let mut tally = lock(tally);
-                    lines.feed(&bytes[..count], |line| tally.take(line));
+                    lines.feed(&bytes[..count], |line| tally.take(pod, line));
                 }
                 // A server ends a follow now and then. What was printed meanwhile is not read twice, and so perhaps
                 // not at all; that makes the count smaller, never larger.
@@ -354,7 +386,7 @@ mod tests {
 
     fn tally(lines: &[String]) -> Tally {
         let mut tally = Tally::default();
-        lines.iter().for_each(|line| tally.take(line));
+        lines.iter().for_each(|line| tally.take(&ObjectName::new("ml", "litellm-0"), line));
         tally
     }
 

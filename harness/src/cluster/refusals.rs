@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use self::network::{egress, ingress};
 pub use self::selects::{parse_labels, selects};
 use super::TARGET_LABEL;
+use super::mutation::Kubectl;
 use crate::environment::ObjectName;
 
 /// A reason, and what a person can do about it.
@@ -39,7 +40,7 @@ impl fmt::Display for Refusal {
 
 /// Whether a Deployment may be a target: it is there, its owner has agreed, and there is something to take down.
 #[must_use]
-pub fn target(name: &ObjectName, deployment: Option<&Deployment>) -> Vec<Refusal> {
+pub fn target(name: &ObjectName, deployment: Option<&Deployment>, kubectl: &Kubectl) -> Vec<Refusal> {
     let Some(deployment) = deployment else {
         return vec![Refusal::new(
             format!("there is no Deployment {name}"),
@@ -57,8 +58,11 @@ pub fn target(name: &ObjectName, deployment: Option<&Deployment>) -> Vec<Refusal
         refused.push(Refusal::new(
             format!("Deployment {name} is not marked as a target: it lacks the label {TARGET_LABEL}=true"),
             format!(
-                "if it may be: kubectl -n {} label deployment {} {TARGET_LABEL}=true",
-                name.namespace, name.name
+                "if it may be: {}",
+                kubectl.line(
+                    &name.namespace,
+                    format_args!("label deployment {} {TARGET_LABEL}=true", name.name)
+                )
             ),
         ));
     }
@@ -69,7 +73,7 @@ pub fn target(name: &ObjectName, deployment: Option<&Deployment>) -> Vec<Refusal
     if spec.and_then(|spec| spec.paused) == Some(true) {
         refused.push(Refusal::new(
             format!("the rollout of Deployment {name} is paused"),
-            format!("kubectl -n {} rollout resume deployment {}", name.namespace, name.name),
+            kubectl.line(&name.namespace, format_args!("rollout resume deployment {}", name.name)),
         ));
     }
     refused

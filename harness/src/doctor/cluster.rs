@@ -63,7 +63,7 @@ pub(super) async fn examine(examination: &mut Examination, environment: &Environ
             );
         }
     };
-    introduced(examination, &gateway);
+    introduced(examination, &gateway, gateway.overhead(&access).await.as_ref());
     models(examination, environment, gateway.page("/v1/models").await);
     let (seen, others) = tokio::join!(
         look_from_pods(&access, environment, &gateway),
@@ -192,7 +192,7 @@ fn is_silent(error: &CallError) -> bool {
     error.is_outcome_unknown() && !matches!(error.failure, Failure::Unreadable(_))
 }
 
-fn introduced(examination: &mut Examination, gateway: &Gateway) {
+fn introduced(examination: &mut Examination, gateway: &Gateway, overhead: Option<&String>) {
     examination.ok("gateway", format!("it answers, and says that it is version {}", gateway.version));
     if gateway.version != LITELLM_VERSION {
         examination.note(
@@ -200,7 +200,7 @@ fn introduced(examination: &mut Examination, gateway: &Gateway) {
             format!("what is said of cooldowns and hops was measured with LiteLLM {LITELLM_VERSION}"),
         );
     }
-    for note in &gateway.notes {
+    for note in gateway.notes.iter().chain(overhead) {
         examination.note("gateway", note);
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
 use crate::plan::Plan;
-use crate::verdict::result::Ended;
+use crate::verdict::result::{Ended, KnownBy};
 
 /// Version of the journal format; a reader refuses a newer one. 3 came with clusters.
 pub const FORMAT: u32 = 3;
@@ -192,12 +192,48 @@ pub enum Event {
         /// In words.
         saw: String,
     },
+    /// The last pod of a component that is scaled down is gone, later than new connections to it failed.
+    PodsGone {
+        /// Number of the fault.
+        fault: u32,
+        /// When the last request was sent that an established connection answered; 0 where none is known.
+        last_seen_us: u64,
+        /// When it was known that none is left.
+        gone_us: u64,
+        /// In words.
+        saw: String,
+    },
     /// Something that a mode relies on does not hold, so it says nothing.
     Voided {
         /// Its name.
         scenario: String,
         /// Why.
         why: String,
+    },
+    /// The harness's own way to the gateway broke.
+    WayBroke {
+        /// When.
+        broke_us: u64,
+        /// In words.
+        why: String,
+    },
+    /// Others used the gateway while a mode went on.
+    OthersCalled {
+        /// Its name.
+        scenario: String,
+        /// When it was known here.
+        seen_us: u64,
+        /// How much, and from where as far as is known.
+        what: String,
+    },
+    /// Which pods of the gateway answered in a mode.
+    PodsAnswered {
+        /// Its name.
+        scenario: String,
+        /// How that is known.
+        known_by: KnownBy,
+        /// The pods, each with the model calls that its log shows, where that is how it is known.
+        pods: std::collections::BTreeMap<String, Option<u64>>,
     },
     /// A component is not seen by a direct witness: only objects say when it went and came.
     EvidenceWeak {

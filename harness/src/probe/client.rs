@@ -1,6 +1,8 @@
 //! One request through the gateway, timed.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -23,6 +25,15 @@ const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 #[derive(Debug, Error)]
 #[error("cannot set up the HTTP client: {0}")]
 pub struct ProberError(#[from] reqwest::Error);
+
+/// Counts when it goes.
+struct Ended<'a>(&'a AtomicU64);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
 
 /// What to ask.
 #[derive(Clone, Debug)]
@@ -57,6 +68,25 @@ pub struct Prober {
     url: String,
     key: Secret,
     clock: Clock,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    begun: AtomicU64,
+    ended: AtomicU64,
+    answered: AtomicU64,
+}
+
+/// Model calls that a prober and its clones have made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Begun, so that the gateway may have got them.
+    pub begun: u64,
+    /// Of those, so many have ended, one way or another.
+    pub ended: u64,
+    /// Of those, so many were answered, with whatever status.
+    pub answered: u64,
 }
 
 impl Prober {
@@ -71,12 +101,25 @@ impl Prober {
             url: url.trim_end_matches('/').to_owned(),
             key,
             clock,
+            counts: Arc::default(),
         })
+    }
+
+    /// What it and its clones have sent by now.
+    #[must_use]
+    pub fn sent(&self) -> Sent {
+        // The last first: what is counted there was counted as begun before.
+        let answered = self.counts.answered.load(Ordering::SeqCst);
+        let ended = self.counts.ended.load(Ordering::SeqCst);
+        Sent { begun: self.counts.begun.load(Ordering::SeqCst), ended, answered }
     }
 
     /// Send one probe and follow it to its end.
     pub async fn send(&self, request: &Request) -> ProbeRecord {
         let mut probe = request.opened(self.clock.now_us());
+        self.counts.begun.fetch_add(1, Ordering::SeqCst);
+        // Counted as ended also where it is given up.
+        let _ended = Ended(&self.counts.ended);
         let exchange = self.exchange(request, &mut probe);
         let ended = bound(request.timeout, exchange).await;
         let outcome = match ended {
@@ -89,6 +132,9 @@ impl Prober {
         };
         probe.outcome = outcome;
         probe.ended_us = self.clock.now_us();
+        if probe.status.is_some() {
+            self.counts.answered.fetch_add(1, Ordering::SeqCst);
+        }
         for claim in &mut probe.claims {
             claim.value = self.clean(&claim.value);
         }

@@ -9,7 +9,7 @@ mod reply;
 mod sse;
 mod traffic;
 
-pub use client::{Prober, ProberError, Request};
+pub use client::{Prober, ProberError, Request, Sent};
 pub use error_class::classify;
 pub use pacer::{Pacer, Schedule, Tick};
 pub use traffic::{Live, LiveProbe, Traffic, TrafficOptions};

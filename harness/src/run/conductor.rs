@@ -148,6 +148,7 @@ impl Conductor {
         self.go_on()?;
         let scenario = step.scenario.name.clone();
         self.journal.append(Event::ScenarioStarted { scenario: scenario.clone() });
+        self.target.mode_begins(&scenario).await;
         for component in &step.inherited {
             if let Some(active) = self.active.iter().find(|active| active.fault.component == *component) {
                 self.journal.append(Event::FaultInherited { scenario: scenario.clone(), fault: active.id });
@@ -165,6 +166,7 @@ impl Conductor {
             self.heal(&components).await;
         }
         traffic.finish(self.stop.token()).await;
+        self.target.mode_ends().await;
         outcome?;
         self.journal.append(Event::ScenarioEnded { scenario });
         self.go_on()

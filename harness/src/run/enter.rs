@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::conductor::{Conductor, Cut};
 use super::live::{first_bad, good_count};
-use super::target::{ActiveFault, OldConnections};
+use super::target::{ActiveFault, OldConnections, PodsGone};
 use crate::journal::Event;
 use crate::plan::{self, PlannedFault, Step};
 use crate::probe::{Live, Traffic};
@@ -16,7 +16,7 @@ use crate::witness::wait_until;
 /// How long a witness may take for its first look.
 const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(5);
 /// By then it has shown whether an established connection is still answered.
-const FATE_KNOWN_WITHIN: Duration = Duration::from_secs(3);
+const FATE_KNOWN_WITHIN: Duration = Duration::from_secs(4);
 /// A gateway closes connections that nobody uses by then: LiteLLM after 120 s, unless it is told otherwise.
 const DRAINED_WITHIN: Duration = Duration::from_secs(150);
 /// Between two looks at what is known of old connections.
@@ -115,6 +115,7 @@ impl Conductor {
         })?;
         let active = ActiveFault { id, fault: fault.clone() };
         self.active.push(active.clone());
+        let limit = self.target.effective_within(fault);
         let called_us = self.journal.clock().now_us();
         if let Err(error) = self.target.inject(&active).await {
             self.journal.append(Event::InjectionFailed { fault: id, error });
@@ -124,16 +125,33 @@ impl Conductor {
         self.journal.append(Event::FaultInjected { fault: id, called_us, accepted_us });
         let Some(witness) = self.witnesses.get(&fault.component) else { return Ok(false) };
         let mut observed = witness.observed();
-        let limit = self.target.effective_within();
         let down = wait_until(&mut observed, limit, |observed| {
             observed.down_since_us.is_some_and(|since| since >= called_us)
         });
-        let Some(seen) = self.unless_stopped(down).await? else {
+        let gone = self.target.pods_gone(fault, limit);
+        let (seen, gone) = self.unless_stopped(async { tokio::join!(down, gone) }).await?;
+        let not_effective = || {
             let waited_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
             self.journal.append(Event::FaultNotEffective { fault: id, waited_ms });
+        };
+        let Some(seen) = seen else {
+            not_effective();
             return Ok(false);
         };
-        let effective_us = seen.down_since_us.unwrap_or(called_us);
+        let mut effective_us = seen.down_since_us.unwrap_or(called_us);
+        match gone {
+            Some(Ok(gone)) if gone.gone_us > effective_us => {
+                let last_seen_us = gone.last_answered_us.unwrap_or(0);
+                effective_us = gone.gone_us;
+                let PodsGone { gone_us, saw, .. } = gone;
+                self.journal.append(Event::PodsGone { fault: id, last_seen_us, gone_us, saw });
+            }
+            Some(Err(_)) => {
+                not_effective();
+                return Ok(false);
+            }
+            Some(Ok(_)) | None => {}
+        }
         match self.old_connections_gone(&active, effective_us, traffic).await? {
             Ok(gone_us) => {
                 self.effective_us = self.effective_us.max(gone_us);
@@ -159,7 +177,20 @@ impl Conductor {
         let (mut last_seen_us, mut most) = (effective_us, 0);
         loop {
             match self.target.old_connections(fault, effective_us) {
-                None | Some(OldConnections::Dead) => break,
+                None => break,
+                Some(OldConnections::Dead) => {
+                    // Evidence alone: it moves no instant.
+                    self.journal.append(Event::ConnectionsGone {
+                        fault: active.id,
+                        last_seen_us: 0,
+                        gone_us: effective_us,
+                        saw: format!(
+                            "what is asked on connections to {} from before it is not answered",
+                            fault.component
+                        ),
+                    });
+                    break;
+                }
                 // They were gone when they were first counted: nothing is known of any.
                 Some(OldConnections::Gone) if most == 0 => break,
                 Some(OldConnections::Gone) => {

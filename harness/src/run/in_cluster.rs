@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::at_gateway::AtGateway;
 use super::conductor::Means;
+use super::from_pods::FromPods;
 use super::mock_cluster::{MockCluster, MockClusterOptions};
 use super::stage::Stage;
 use super::target::{Cluster as ClusterTarget, ClusterParts, Target};
@@ -14,9 +16,9 @@ use crate::cluster::access::Access;
 use crate::cluster::gateway::Gateway;
 use crate::cluster::others::{self, Others};
 use crate::cluster::permissions;
-use crate::cluster::places::{Places, places, service_of};
+use crate::cluster::places::{places, service_of};
 use crate::cluster::preview;
-use crate::cluster::prober::{Fleet, ProberOptions};
+use crate::cluster::prober::ProberOptions;
 use crate::cluster::watch::{Kind, Watching};
 use crate::environment::{Cluster, Environment, Reach};
 use crate::gateway::config::LocalConfig;
@@ -142,6 +144,13 @@ impl Stage<'_> {
                 names: gateway.names.clone(),
             }));
         }
+        let overhead = tokio::select! {
+            () = stopped.cancelled() => None,
+            overhead = gateway.overhead(&access) => overhead,
+        };
+        if let Some(text) = overhead {
+            self.found(text);
+        }
         let ended = tokio::select! {
             () = stopped.cancelled() => Err(self.interrupted()),
             waited = self.wait_for_users(access, cluster, &gateway) => waited,
@@ -230,7 +239,7 @@ impl Stage<'_> {
             Ok(prober) => prober,
             Err(error) => return self.refuse(&error.to_string()),
         };
-        let mut watching = Watching::start(
+        let watching = Watching::start(
             access,
             &self.run_id,
             &namespaces(cluster, environment),
@@ -248,10 +257,14 @@ impl Stage<'_> {
                 return ended;
             }
         };
-        let probers = self.look_from_pods(access, gateway, &places, deadline).await;
-        for (_, prober) in probers.iter().flat_map(Fleet::members) {
-            watching.mind_addresses(prober.seen());
-        }
+        let from_pods = FromPods {
+            namespace: cluster.gateway.deployment.namespace.clone(),
+            selector: gateway.selector.clone(),
+            container: gateway.container.clone(),
+            targets: places.looked_at.clone(),
+            options: ProberOptions::new(gateway.pod_port, deadline.0),
+        };
+        let probers = from_pods.start(access, &gateway.pods, &watching, &self.journal).await;
         let namespace = &cluster.gateway.deployment.namespace;
         watching.with(|watch| {
             watch.expect_gateway(namespace, &gateway.selector);
@@ -273,9 +286,12 @@ impl Stage<'_> {
             journal: Arc::clone(&self.journal),
             record,
             probers,
+            from_pods,
+            gateway_pods: gateway.pods.clone(),
             watching,
             gateway: prober.clone(),
             ids: gateway.ids.clone(),
+            at_gateway: AtGateway::start(access, gateway, &prober, &self.journal),
             pods: places.pods,
         });
         let means = Means { target: Target::Cluster(Box::new(target)), prober, budgets };
@@ -305,27 +321,6 @@ impl Stage<'_> {
         }
         let needed: Vec<String> = needed.into_iter().map(|(_, words)| words).collect();
         if needed.is_empty() { Ok(()) } else { Err(format!("cannot watch {}", needed.join("; "))) }
-    }
-
-    async fn look_from_pods(
-        &self,
-        access: &Access,
-        gateway: &Gateway,
-        places: &Places,
-        ends_after: Period,
-    ) -> Result<Fleet, String> {
-        let options = ProberOptions::new(gateway.pod_port, ends_after.0);
-        let container = gateway.container.as_deref();
-        let started =
-            Fleet::start(access, &gateway.pods, container, &places.looked_at, &options, &self.journal).await;
-        match started {
-            Ok(fleet) => Ok(fleet),
-            Err(error) => {
-                let why = error.to_string();
-                self.found(format!("the evidence is weak: {why}"));
-                Err(why)
-            }
-        }
     }
 }
 

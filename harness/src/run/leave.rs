@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::conductor::{Conductor, Cut};
 use super::live::is_steady;
 use super::stop::RESTORE_RESERVE;
-use super::target::{ActiveFault, Healed};
+use super::target::{ActiveFault, Healed, Reached};
 use crate::journal::Event;
 use crate::plan::{self, PlannedRoute, Step};
 use crate::probe::Live;
@@ -18,6 +18,12 @@ use crate::scenario::Recovery;
 const REPLY_ALLOWANCE: Duration = Duration::from_secs(3);
 /// A completion asked for as evidence takes at most this long.
 const COMPLETION_LIMIT: Duration = Duration::from_secs(5);
+/// New connections to a component that has answered succeed by then, with every enforcer that is known.
+const REACHED_WITHIN: Duration = Duration::from_secs(30);
+/// A prober whose stream broke looks again by then, if it ever will.
+const SEEN_AGAIN_WITHIN: Duration = Duration::from_secs(10);
+/// Between two looks at that.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Why a healed component was not seen to serve.
 enum NotSeen {
@@ -111,6 +117,10 @@ impl Conductor {
             let sent_us = self.journal.clock().now_us();
             match self.target.serves(component, alias, COMPLETION_LIMIT.min(limit)).await {
                 Ok(()) => {
+                    if let Err(saw) = self.reached(component).await {
+                        self.journal.append(Event::NotServing { fault: active.id, saw: saw.clone() });
+                        return Err(NotSeen::NotServing(saw));
+                    }
                     let served_us = self.journal.clock().now_us();
                     self.journal.append(Event::FaultGone { fault: active.id, last_down_us, served_us });
                     return Ok(served_us);
@@ -124,6 +134,32 @@ impl Conductor {
                 Err(_) => last_down_us = sent_us,
             }
             tokio::time::sleep(self.target.ask_every()).await;
+        }
+    }
+
+    /// The negative control: what saw the component go must see it back by new connections, too, since a completion may
+    /// have come on one from before. Where nobody can tell any more, that is said.
+    async fn reached(&self, component: &str) -> Result<(), String> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            match self.target.reached(component) {
+                Reached::All => return Ok(()),
+                Reached::CutOff(seen) if begun.elapsed() >= REACHED_WITHIN => {
+                    let seen = seen.join("; ");
+                    return Err(format!("it answered, but new connections to it still fail from {seen}"));
+                }
+                Reached::Unknown(seen) if seen.is_empty() || begun.elapsed() >= SEEN_AGAIN_WITHIN => {
+                    let from =
+                        if seen.is_empty() { String::new() } else { format!(" ({})", seen.join("; ")) };
+                    let text = format!(
+                        "{component} answers again; whether new connections from the gateway's pods reach it was not seen{from}"
+                    );
+                    self.journal.append(Event::Found { text });
+                    return Ok(());
+                }
+                Reached::CutOff(_) | Reached::Unknown(_) => {}
+            }
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         }
     }
 

@@ -1,8 +1,11 @@
 //! A run: the world and the gateway are started, the conductor takes them through the plan, everything is
 //! undone, and the reports are rendered from the journal alone.
 
+mod at_gateway;
 mod conductor;
+mod during;
 mod enter;
+mod from_pods;
 mod in_cluster;
 mod leave;
 mod live;

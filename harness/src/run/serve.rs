@@ -51,8 +51,21 @@ pub async fn serve(options: ServeOptions, ready: impl FnOnce(&Serving)) -> Resul
     let seed = 0;
     let world = World::start(world_options(&draft, &options.environment, Clock::starting_now(), seed)).await;
     let world = Arc::new(world.map_err(|error| format!("the mock world did not start: {error}"))?);
-    let cluster = start_cluster(&options.environment, &world, &keys.master, seed).await;
-    let cluster = match (cluster, options.environment.cluster()) {
+    let served = serve_world(&options, &keys, &world, seed, ready).await;
+    world.shutdown().await;
+    served
+}
+
+async fn serve_world(
+    options: &ServeOptions,
+    keys: &Keys,
+    world: &Arc<World>,
+    seed: u64,
+    ready: impl FnOnce(&Serving),
+) -> Result<(), String> {
+    let environment = &options.environment;
+    let cluster = start_cluster(environment, world, &keys.master, seed).await;
+    let cluster = match (cluster, environment.cluster()) {
         (Ok(cluster), _) => Some(cluster),
         (Err(error), Some(_)) => return Err(format!("the mock cluster did not start: {error}")),
         (Err(error), None) => {
@@ -60,42 +73,58 @@ pub async fn serve(options: ServeOptions, ready: impl FnOnce(&Serving)) -> Resul
             None
         }
     };
-    let names = options.environment.components.keys();
+    let served = serve_gateway(options, keys, world, cluster.as_ref(), seed, ready).await;
+    if let Some(cluster) = cluster {
+        cluster.shutdown().await;
+    }
+    served
+}
+
+async fn serve_gateway(
+    options: &ServeOptions,
+    keys: &Keys,
+    world: &Arc<World>,
+    cluster: Option<&MockCluster>,
+    seed: u64,
+    ready: impl FnOnce(&Serving),
+) -> Result<(), String> {
+    let environment = &options.environment;
+    let names = environment.components.keys();
     let upstreams: BTreeMap<String, String> =
         names.filter_map(|name| Some((name.clone(), world.base_url(name)?))).collect();
     // In an environment that is a cluster the gateway reaches them as a pod of it.
-    let urls = match (&cluster, options.environment.cluster()) {
-        (Some(cluster), Some(_)) => cluster.urls(&options.environment),
+    let urls = match (cluster, environment.cluster()) {
+        (Some(cluster), Some(_)) => cluster.urls(environment),
         _ => upstreams.clone(),
     };
-    let config = against(&options.config, &options.environment, &urls).map_err(|error| error.to_string())?;
+    let config = against(&options.config, environment, &urls).map_err(|error| error.to_string())?;
     let here = std::env::temp_dir();
     let mut silent = |_: &str| ();
     let gateway = Gateway::start(&options.gateway, &config, &keys.master, &here, seed, &mut silent);
     let gateway = gateway.await.map_err(|error| error.to_string())?;
-    if let (Some(cluster), Ok(address)) = (&cluster, gateway.url.trim_start_matches("http://").parse()) {
+    if let (Some(cluster), Ok(address)) = (cluster, gateway.url.trim_start_matches("http://").parse()) {
         cluster.lead_to(address);
     }
-    let control =
-        Control::start(Arc::clone(&world), 0).await.map_err(|error| format!("no control API: {error}"))?;
     for setting in &gateway.unsupported {
         tracing::warn!("the mock gateway does not imitate `{}`", setting.path);
     }
-    ready(&Serving {
-        gateway: gateway.url.clone(),
-        key: keys.master.clone(),
-        upstreams,
-        control: control.url(),
-        kubeconfig: cluster.as_ref().and_then(MockCluster::kubectl_config),
-    });
-    options.stop.token().cancelled().await;
-    control.shutdown().await;
+    let served = match Control::start(Arc::clone(world), 0).await {
+        Ok(control) => {
+            ready(&Serving {
+                gateway: gateway.url.clone(),
+                key: keys.master.clone(),
+                upstreams,
+                control: control.url(),
+                kubeconfig: cluster.and_then(MockCluster::kubectl_config),
+            });
+            options.stop.token().cancelled().await;
+            control.shutdown().await;
+            Ok(())
+        }
+        Err(error) => Err(format!("no control API: {error}")),
+    };
     let stopped = gateway.stop().await.map_err(|error| error.to_string());
-    if let Some(cluster) = cluster {
-        cluster.shutdown().await;
-    }
-    world.shutdown().await;
-    stopped
+    served.and(stopped)
 }
 
 /// The mock cluster of an environment, or the stock one around the world of another.

@@ -41,6 +41,19 @@ impl Checks {
         self.looked_at.extend(requirements.iter().map(|requirement| (*requirement, text.to_owned())));
     }
 
+    /// Whether this requirement holds cannot be told: what failed of it alone is left open, too.
+    pub(super) fn leave_open(&mut self, requirement: Requirement, why: String) {
+        let (left, failed) =
+            self.failed.drain(..).partition(|objection| objection.requirements == [requirement]);
+        self.failed = failed;
+        let left: Vec<Objection> = left;
+        self.open.extend(
+            left.into_iter()
+                .map(|objection| Objection { text: format!("{} (left open)", objection.text), ..objection }),
+        );
+        self.open(&[requirement], why);
+    }
+
     /// Takes over what was seen of one route.
     pub(super) fn add(&mut self, route: Self) {
         self.void.extend(route.void);
@@ -376,7 +389,7 @@ pub(super) fn check_failback(checks: &mut Checks, mode: &Mode, figures: &Figures
         return None;
     };
     if recovery.is_some() {
-        for drift in &mode.drifts_after {
+        for drift in mode.drifts_after.iter().chain(&mode.way_broke_after) {
             checks.open(
                 &[Requirement::NFR125],
                 format!("{route}: disturbed while it came back: {}", drift.what),

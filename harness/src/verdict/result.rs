@@ -156,6 +156,31 @@ pub struct ScenarioResult {
     pub timeline: Vec<TimelineEntry>,
     /// Things worth knowing that are no failure.
     pub findings: Vec<String>,
+    /// Which pods of a gateway in a cluster answered; `null` where that is not known, or it is in none.
+    #[serde(default)]
+    pub answered_by: Option<AnsweredBy>,
+}
+
+/// Which pods of a gateway answered in a scenario.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AnsweredBy {
+    /// How that is known.
+    pub known_by: KnownBy,
+    /// By name. With `access-log` each with the model calls that its log shows, whoever made them: a reply does not
+    /// name its pod.
+    pub pods: BTreeMap<String, Option<u64>>,
+}
+
+/// How it is known which pods of a gateway answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KnownBy {
+    /// It has no other.
+    OnlyPod,
+    /// A port-forward led to them and to no other.
+    PortForward,
+    /// Their logs, which show how many calls each answered, and not which.
+    AccessLog,
 }
 
 /// One line of a scenario's story.

@@ -6,7 +6,9 @@ use crate::scenario::{Answer, Requirement};
 
 use super::checks::{Checks, check_failback, check_failover, check_order, check_served};
 use super::requirements;
-use super::result::{Bracket, Evidence, FaultResult, RouteResult, RouteSamples, ScenarioResult, Verdict};
+use super::result::{
+    AnsweredBy, Bracket, Evidence, FaultResult, RouteResult, RouteSamples, ScenarioResult, Verdict,
+};
 use super::story;
 
 /// Judge one mode.
@@ -76,6 +78,17 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
             checks.open(&[Requirement::NFR123], text);
         }
     }
+    if let Some(others) = mode.others.last().filter(|_| fails_over && checks.void.is_empty()) {
+        let why = format!(
+            "{} while the time was measured: they wake models, keep connections and trip cooldowns, so it is not that of the fault alone",
+            others.what
+        );
+        checks.leave_open(Requirement::NFR123, why);
+        for failover in routes.iter_mut().filter_map(|route| route.failover.as_mut()) {
+            (failover.request_verdict, failover.service_verdict) =
+                (Verdict::Inconclusive, Verdict::Inconclusive);
+        }
+    }
     let verdict = checks.verdict();
     ScenarioResult {
         name: mode.step.scenario.name.clone(),
@@ -86,6 +99,10 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
         faults: mode.faults.iter().map(|fault| fault_result(run, mode, fault)).collect(),
         timeline: story::timeline(run, mode, &all),
         findings: story::findings(mode, &all),
+        answered_by: mode
+            .answered_by
+            .as_ref()
+            .map(|(known_by, pods)| AnsweredBy { known_by: *known_by, pods: pods.clone() }),
         routes,
     }
 }
@@ -132,6 +149,7 @@ fn void(run: &RunFacts, mode: &Mode) -> Vec<String> {
     void.extend(mode.voided.iter().cloned());
     let drifted = |drift: &Drift| format!("what was broken did not stay so: {}", drift.what);
     void.extend(mode.drifts.iter().map(drifted));
+    void.extend(mode.way_broke.first().map(|first| way_broke(first, mode.way_broke.len())));
     if !void.is_empty() {
         return void;
     }
@@ -157,6 +175,19 @@ fn void(run: &RunFacts, mode: &Mode) -> Vec<String> {
     void
 }
 
+/// The first break of our own way to the gateway, and how many there were.
+fn way_broke(first: &Drift, count: usize) -> String {
+    let more = match count {
+        0 | 1 => String::new(),
+        count => format!(", and {} times more", count - 1),
+    };
+    format!(
+        "the harness's own way to the gateway broke at {:.3} s{more}, so what failed then says nothing of the gateway: {}",
+        ms(first.seen_us) / 1000.0,
+        first.what
+    )
+}
+
 fn fault_result(run: &RunFacts, mode: &Mode, fault: &FaultFacts) -> FaultResult {
     let (from, to) = (mode.started_us.unwrap_or(0), mode.ended_us.unwrap_or(u64::MAX));
     let until = mode.hold_ended_us.or(mode.ended_us).unwrap_or(run.last_us);
@@ -172,12 +203,14 @@ fn fault_result(run: &RunFacts, mode: &Mode, fault: &FaultFacts) -> FaultResult 
             saw: format!("{}: {}", if look.up { "up" } else { "down" }, look.saw),
         })
         .collect();
-    if let Some(((_, gone_us), saw)) = fault.connections_gone.as_ref().filter(|((_, gone), _)| here(gone)) {
-        evidence.push(Evidence {
-            at_ms: ms(*gone_us),
-            source: "connections".to_owned(),
-            saw: format!("down: {saw}"),
-        });
+    for (source, gone) in [("connections", &fault.connections_gone), ("objects", &fault.pods_gone)] {
+        if let Some(((_, gone_us), saw)) = gone.as_ref().filter(|((_, gone), _)| here(gone)) {
+            evidence.push(Evidence {
+                at_ms: ms(*gone_us),
+                source: source.to_owned(),
+                saw: format!("down: {saw}"),
+            });
+        }
     }
     if let Some(renewed) = renewed_evidence(fault, from, until) {
         evidence.push(renewed);

@@ -1,12 +1,14 @@
 //! What happened, in words and in time order: for the person who was not there.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::analysis::{FaultFacts, Figures, Goodness, Mode, Probe, RunFacts, is_honest_error, ms};
 use crate::journal::{Outcome, UpstreamCall};
 use crate::scenario::Answer;
 
-use super::result::{Hop, ScenarioResult, TimelineEntry, WorstProbe};
+use super::result::{Hop, KnownBy, ScenarioResult, TimelineEntry, WorstProbe};
 
 /// How many of the worst probes are told.
 const WORST_MAX: usize = 5;
@@ -138,8 +140,12 @@ pub(super) fn timeline(run: &RunFacts, mode: &Mode, all: &[Figures]) -> Vec<Time
             format!("{} serves a completion again", fault.component),
         );
     }
-    for drift in mode.drifts.iter().chain(&mode.drifts_after) {
+    let disturbances = [&mode.drifts, &mode.drifts_after, &mode.way_broke, &mode.way_broke_after];
+    for drift in disturbances.into_iter().flatten() {
         tell(Some(drift.seen_us), drift.what.clone());
+    }
+    for others in &mode.others {
+        tell(Some(others.seen_us), format!("{} since this mode began", others.what));
     }
     tell(mode.hold_from_us, "judging starts".to_owned());
     tell(mode.hold_ended_us, "each judged probe has ended".to_owned());
@@ -199,6 +205,10 @@ pub(super) fn findings(mode: &Mode, all: &[Figures]) -> Vec<String> {
         ))
     };
     let mut findings: Vec<String> = mode.faults.iter().filter_map(left_alone).collect();
+    findings.extend(mode.others.last().map(|others| {
+        format!("{}: what is counted by number in the gateway's logs is not ours alone", others.what)
+    }));
+    findings.extend(mode.answered_by.as_ref().map(|(known_by, pods)| answered_by(*known_by, pods)));
     for figures in all {
         let route = &figures.planned.route;
         if figures.late > 0 {
@@ -219,6 +229,23 @@ pub(super) fn findings(mode: &Mode, all: &[Figures]) -> Vec<String> {
         }
     }
     findings
+}
+
+/// Which pods of the gateway answered.
+fn answered_by(known_by: KnownBy, pods: &BTreeMap<String, Option<u64>>) -> String {
+    let names: Vec<String> = pods.iter().map(|(pod, calls)| pod_words(pod, *calls)).collect();
+    let names = names.join(", ");
+    match known_by {
+        KnownBy::OnlyPod => format!("answered by {names}, the gateway's only pod"),
+        KnownBy::PortForward => format!("answered by {names}, where the port-forward led"),
+        KnownBy::AccessLog => format!(
+            "model calls in the logs of the gateway's pods: {names}; these are counts, as a reply does not name its pod"
+        ),
+    }
+}
+
+fn pod_words(pod: &str, calls: Option<u64>) -> String {
+    calls.map_or_else(|| pod.to_owned(), |calls| format!("{pod} ({calls})"))
 }
 
 fn probes(count: u64, one: &str, many: &str) -> String {

@@ -43,7 +43,9 @@ async fn each_thing_that_is_wrong_is_said_with_what_to_do() {
     let ended = stack.harness("doctor", &[]).end().await.expect(3);
     ended.assert_said("problem", "component vllm: Deployment ml/vllm is not marked as a target");
     assert!(
-        ended.stdout.contains("kubectl -n ml label deployment vllm failover-harness/target=true"),
+        ended
+            .stdout
+            .contains("kubectl --context mock -n ml label deployment vllm failover-harness/target=true"),
         "{}",
         ended.stdout
     );

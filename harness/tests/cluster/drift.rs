@@ -34,6 +34,7 @@ async fn a_run_that_nobody_disturbs_passes_and_leaves_nothing() {
         "{}",
         ended.report
     );
+    assert!(ended.report.contains("that the same takes inside the pod are not counted"), "{}", ended.report);
     let changes = stack.household.plane().kubelet().process_changes();
     let vllm: Vec<bool> =
         changes.iter().filter(|change| change.deployment == "vllm").map(|change| change.started).collect();
@@ -82,6 +83,42 @@ async fn a_pod_of_the_gateway_that_is_replaced_voids_the_mode() {
     stack.strike().await;
 }
 
+/// Only vLLM is stopped, and the primary serves on.
+const GPU_DOWN: &str = "\
+requirements: [NFR125]
+components: { vllm: down }
+traffic:
+  - { route: agent, rate: 8/s, for: 6s, stream: mixed }
+expect:
+  agent: { served_by: cloud-kimi, within: 5s, errors: 0 }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_was_replaced_in_one_mode_is_looked_at_anew_in_the_next() {
+    let stack = Stack::start(Staging::default()).await;
+    let files = [stack.scenario("a-cloud-down", CLOUD_DOWN), stack.scenario("b-gpu-down", GPU_DOWN)];
+    let mut running = stack.harness("run", &files);
+    running.until_it_says("judging").await;
+    let access = somebody(&stack).await;
+    let pods: Vec<Pod> = access.list(Some("ml"), "app=litellm").await.unwrap();
+    let (name, uid) = (pods[0].metadata.name.clone().unwrap(), pods[0].metadata.uid.clone().unwrap());
+    access.delete::<Pod>(&ObjectName::new("ml", name.clone()), &uid).await.unwrap();
+    let ended = running.end().await.expect(3);
+    let mode = |name: &str| {
+        let all = ended.result["scenarios"].as_array().unwrap();
+        all.iter().find(|mode| mode["name"] == name).unwrap().clone()
+    };
+    let first = mode("a-cloud-down");
+    assert!(first["reasons"].to_string().contains("its memory of cooldowns is lost"), "{first}");
+    let second = mode("b-gpu-down");
+    assert_eq!(second["verdict"], "pass", "{}", second["reasons"]);
+    assert!(second["faults"][0]["evidence"].to_string().contains("exec-prober"), "{second}");
+    let pods = second["answered_by"]["pods"].as_object().unwrap();
+    assert!(!pods.contains_key(&format!("ml/{name}")), "{pods:?}");
+    stack.assert_clean();
+    stack.strike().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_moves_voids_the_mode() {
     let stack = Stack::start(Staging::default()).await;
@@ -106,6 +143,27 @@ async fn ctrl_c_in_the_middle_leaves_the_cluster_as_it_was() {
     let ended = running.end().await.expect(3);
     assert_eq!((&ended.result["ended"], &ended.result["restored"]), (&"interrupted".into(), &true.into()));
     assert_eq!((stack.replicas("vllm"), stack.replicas("ollama")), (1, 1));
+    stack.assert_clean();
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_who_come_while_it_is_measured_leave_the_time_open() {
+    let stack = Stack::start(Staging::default()).await;
+    let file = stack.scenario("cloud-down", CLOUD_DOWN);
+    let mut running = stack.harness("run", &[file]);
+    running.until_it_says("judging").await;
+    stack.gateway_prints("INFO:     10.42.0.9:40000 - \"POST /v1/chat/completions HTTP/1.1\" 200 OK");
+    let ended = running.end().await.expect(3);
+    let mode = &ended.result["scenarios"][0];
+    assert!(mode["reasons"].to_string().contains("from 10.42.0.9 (1) while the time was measured"), "{mode}");
+    assert_eq!(crate::evidence::requirement(&ended, "NFR123"), "inconclusive");
+    assert_eq!(crate::evidence::requirement(&ended, "NFR125"), "pass", "{}", ended.reasons());
+    assert!(mode["timeline"].to_string().contains("10.42.0.9"), "{mode}");
+    let answered_by = &mode["answered_by"];
+    assert_eq!(answered_by["known_by"], "port-forward", "{mode}");
+    let pods: Vec<&String> = answered_by["pods"].as_object().unwrap().keys().collect();
+    assert!(matches!(&pods[..], [pod] if pod.starts_with("ml/litellm-")), "{pods:?}");
     stack.assert_clean();
     stack.strike().await;
 }

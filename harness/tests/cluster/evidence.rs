@@ -4,9 +4,9 @@ use mocks::gateway::Secret;
 use mocks::kubernetes::api::{Rule, User};
 use mocks::kubernetes::network::Cni;
 
-use crate::stack::{CLOUD_DOWN, Stack, Staging};
+use crate::stack::{CLOUD_AND_GPU_DOWN, CLOUD_DOWN, Stack, Staging};
 
-fn requirement(ended: &crate::stack::Ended, id: &str) -> String {
+pub(crate) fn requirement(ended: &crate::stack::Ended, id: &str) -> String {
     let all = ended.result["scenarios"][0]["requirements"].as_array().unwrap();
     let found = all.iter().find(|one| one["id"] == id).unwrap();
     found["verdict"].as_str().unwrap().to_owned()
@@ -96,6 +96,26 @@ expect:
     assert!(fault["evidence"].to_string().contains("objects"), "{fault}");
     assert_eq!(requirement(&ended, "NFR125"), "pass", "{}", ended.reasons());
     assert_eq!(stack.replicas("vllm"), 1);
+    stack.assert_clean();
+    stack.strike().await;
+}
+
+/// Where old connections fall silent, too: the probers of two pods on one machine see each other's held ones, and
+/// would wait for those to be closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_pods_of_the_gateway_are_judged_by_what_all_of_them_see() {
+    let stack = Stack::start(Staging { cni: Cni::Cilium, gateway_replicas: 2, ..Staging::default() }).await;
+    let file = stack.scenario("cloud-gpu-down", CLOUD_AND_GPU_DOWN);
+    let ended = stack.harness("run", &[file]).end().await.expect(0);
+    assert_eq!(requirement(&ended, "NFR123"), "pass");
+    let mode = &ended.result["scenarios"][0];
+    assert!(mode["answered_by"]["known_by"] == "port-forward", "{mode}");
+    let faults = mode["faults"].as_array().unwrap();
+    for fault in faults {
+        let sources = fault["evidence"].to_string();
+        assert!(sources.contains("exec-prober"), "{fault}");
+        assert_eq!(fault["held"], true, "{fault}");
+    }
     stack.assert_clean();
     stack.strike().await;
 }

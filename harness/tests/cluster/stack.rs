@@ -38,6 +38,8 @@ const KEY: &str = "sk-of-the-mock-cluster";
 pub(crate) struct Staging {
     pub(crate) cni: Cni,
     pub(crate) opponents: Vec<Opponent>,
+    /// Pods of the gateway.
+    pub(crate) gateway_replicas: u32,
     /// As whom the harness asks; as the one who may do everything where there is none.
     pub(crate) user: Option<User>,
     /// Whether there is a sweeper that has just done its work.
@@ -46,7 +48,7 @@ pub(crate) struct Staging {
 
 impl Default for Staging {
     fn default() -> Self {
-        Self { cni: Cni::K3s, opponents: Vec::new(), user: None, sweeper: true }
+        Self { cni: Cni::K3s, opponents: Vec::new(), gateway_replicas: 1, user: None, sweeper: true }
     }
 }
 
@@ -91,7 +93,7 @@ impl Stack {
                 ollama: socket("ollama"),
                 gateway: nobody,
                 master_key: Secret::new(KEY),
-                gateway_replicas: 1,
+                gateway_replicas: staging.gateway_replicas,
                 vllm_ready_after: None,
                 opponents: staging.opponents,
             },
@@ -221,6 +223,16 @@ impl Stack {
         let made = made.filter(|entry| !["leases", "configmaps"].contains(&entry.resource.as_str()));
         made.map(|entry| format!("{} {} {}/{}", entry.verb, entry.resource, entry.namespace, entry.name))
             .collect()
+    }
+
+    /// The gateway prints a line.
+    pub(crate) fn gateway_prints(&self, line: &str) {
+        use mocks::kubernetes::resources::PODS;
+        let pods = self.household.cluster().store().list(&PODS, Some("ml")).items;
+        let gateways = pods.iter().filter(|pod| pod["metadata"]["labels"]["app"] == "litellm");
+        for pod in gateways {
+            self.household.plane().kubelet().log_line(pod, "litellm", line);
+        }
     }
 
     /// How many pods a Deployment of `ml` is to have.

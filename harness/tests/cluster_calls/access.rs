@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use serde_json::json;
 use wiremock::ResponseTemplate;
 
-use super::{Api, answer, refusal};
+use super::{Api, answer, refusal, shared};
 
 fn vllm() -> ObjectName {
     ObjectName::new("ml", "vllm")
@@ -167,4 +167,50 @@ async fn each_verb_is_asked_for() {
     assert_eq!(missing, ["patch deployments/scale ollama", "patch deployments/scale vllm"]);
     let paths = api.asked().await;
     assert!(paths.iter().all(|path| path == "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews"));
+}
+
+#[tokio::test]
+async fn credentials_that_are_no_longer_good_are_read_again() {
+    let asked_by = shared(Vec::new());
+    let heard = std::sync::Arc::clone(&asked_by);
+    let api = Api::start(move |request| {
+        let by = request.headers["authorization"].to_str().unwrap().to_owned();
+        heard.lock().unwrap().push(format!("{} {by}", request.method));
+        if by == "Bearer new" {
+            answer(200, &json!({ "metadata": { "name": "vllm" }, "spec": { "replicas": 1 } }))
+        } else {
+            refusal(401, "Unauthorized", "Unauthorized")
+        }
+    })
+    .await;
+    let dir = tempfile::TempDir::new().unwrap();
+    let file = dir.path().join("kubeconfig");
+    let write = |token: &str| {
+        let mut kubeconfig = api.kubeconfig();
+        kubeconfig["users"][0]["user"]["token"] = json!(token);
+        std::fs::write(&file, kubeconfig.to_string()).unwrap();
+    };
+    write("old");
+    let mut environment =
+        harness::input::load(&[], Some("tests/cluster_calls/home.yaml")).unwrap().environment;
+    let harness::environment::Kind::Kubernetes(cluster) = &mut environment.kind else { panic!("a cluster") };
+    cluster.reach =
+        harness::environment::Reach::Context { context: "mock".to_owned(), kubeconfig: Some(file.clone()) };
+    let access = Access::open(cluster, None).await.unwrap();
+    let error = access.set_scale(&vllm(), 1, "7").await.unwrap_err();
+    assert!(error.is_unauthenticated(), "{error}");
+    assert_eq!(*asked_by.lock().unwrap(), ["PATCH Bearer old"; 2], "it was read again, and is as it was");
+    // Rotated: whoever holds a clone undoes what it has changed.
+    let undoes = access.clone();
+    write("new");
+    undoes.set_scale(&vllm(), 1, "7").await.unwrap();
+    access.get::<Deployment>(&vllm()).await.unwrap();
+    let asked: Vec<String> = asked_by.lock().unwrap().split_off(2);
+    assert_eq!(asked, ["PATCH Bearer old", "PATCH Bearer new", "GET Bearer new"]);
+    // A file that cannot be read is not said instead of what the server said.
+    write("old");
+    let stale = access.fresh().await.unwrap();
+    std::fs::write(&file, "hunter2: [").unwrap();
+    let error = stale.get::<Deployment>(&vllm()).await.unwrap_err();
+    assert!(error.is_unauthenticated() && !error.to_string().contains("hunter2"), "{error}");
 }

@@ -9,6 +9,7 @@ mod mock;
 mod netns;
 mod record;
 mod scale;
+mod serve;
 mod undo;
 
 use std::sync::{Arc, Mutex};

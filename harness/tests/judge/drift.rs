@@ -1,7 +1,7 @@
 //! What others change during a run, and what nobody saw directly.
 
 use harness::journal::Event;
-use harness::verdict::result::{RequirementVerdict, Verdict};
+use harness::verdict::result::{KnownBy, RequirementVerdict, Verdict};
 
 use super::journal::{Lines, SECOND, Story};
 use super::{expect_verdict, requirement, scenario};
@@ -135,4 +135,110 @@ fn a_fault_is_in_effect_for_the_gateway_once_its_old_connections_are_gone() {
     assert!(fault.evidence.iter().any(|seen| seen.saw.contains("old connections were closed")));
     let late = lines.with(seen + SECOND, gone(seen + SECOND)).judge();
     expect_verdict(&late, Verdict::Inconclusive, "judged before they were gone");
+}
+
+#[test]
+fn a_backend_is_down_once_its_last_pod_is_gone() {
+    let lines = told();
+    let seen = lines.when(|event| matches!(event, Event::WitnessSaw { up: false, .. }));
+    let gone = |last_seen_us, gone_us| Event::PodsGone {
+        fault: 0,
+        last_seen_us,
+        gone_us,
+        saw: "no pod is left, no endpoint is ready or serving".into(),
+    };
+    let effective = |result: &harness::verdict::result::RunResult| {
+        let fault = &scenario(result, "cloud-down").faults[0];
+        assert!(
+            fault.evidence.iter().any(|seen| seen.source == "objects" && seen.saw.contains("no pod is left"))
+        );
+        fault.effective_ms.map(|bracket| (bracket.0, bracket.1.unwrap())).unwrap()
+    };
+    let before = scenario(&lines.clone().judge(), "cloud-down").faults[0].effective_ms.unwrap();
+    let at = hold(&lines);
+    let wide = effective(&lines.clone().with(seen + 1, gone(0, at)).judge());
+    assert_eq!(wide, (before.0, at as f64 / 1000.0), "nothing answered on an old connection");
+    let narrow = effective(&lines.with(seen + 1, gone(at - 2000, at)).judge());
+    assert_eq!(narrow, ((at - 2000) as f64 / 1000.0, at as f64 / 1000.0), "one did to the last");
+}
+
+#[test]
+fn a_way_to_the_gateway_that_breaks_voids_the_mode_and_is_no_failure_of_the_gateway() {
+    let lines = told();
+    let at = hold(&lines) + 2 * SECOND;
+    let broke =
+        |broke_us| Event::WayBroke { broke_us, why: "the port-forward to ml/litellm-0 broke: reset".into() };
+    let failing = Story::of(&["cloud-down"]).edit(|slot, told| {
+        if slot.judged("agent") && slot.nth == 20 {
+            told.failed("reset");
+        }
+    });
+    expect_verdict(&failing.judge(), Verdict::Fail, "an error of the gateway's own");
+    let failing = failing.tell();
+    // It may be written down only later.
+    let result = failing.with(at + 3 * SECOND, broke(at)).with(at + 3 * SECOND, broke(at + 1)).judge();
+    expect_verdict(&result, Verdict::Inconclusive, "ours");
+    let mode = scenario(&result, "cloud-down");
+    let [reason] = &mode.reasons[..] else { panic!("{:?}", mode.reasons) };
+    assert!(reason.starts_with("the harness's own way to the gateway broke at "), "{reason}");
+    assert!(reason.contains(&format!("{:.3} s, and 1 times more", at as f64 / 1e6)), "{reason}");
+    assert_eq!(mode.timeline.iter().filter(|entry| entry.what.contains("port-forward")).count(), 2);
+
+    let healed = lines.when(|event| matches!(event, Event::HealIntended { .. })) + SECOND;
+    let result = lines.with(healed, broke(healed)).judge();
+    expect_verdict(&result, Verdict::Inconclusive, "while it came back");
+    assert_eq!(requirement(scenario(&result, "cloud-down"), "NFR123"), RequirementVerdict::Pass);
+}
+
+fn others(seen_us: u64) -> Event {
+    let what = "at least 3 model calls of others went through the gateway".to_owned();
+    Event::OthersCalled { scenario: "cloud-down".into(), seen_us, what }
+}
+
+#[test]
+fn calls_of_others_leave_the_time_open_whether_it_held_or_not() {
+    let lines = told();
+    let at = hold(&lines) + SECOND;
+    let result = lines.clone().with(at, others(at)).judge();
+    expect_verdict(&result, Verdict::Inconclusive, "others");
+    let mode = scenario(&result, "cloud-down");
+    assert_eq!(requirement(mode, "NFR123"), RequirementVerdict::Inconclusive);
+    for id in ["FR217", "NFR125"] {
+        assert_eq!(
+            requirement(mode, id),
+            RequirementVerdict::Pass,
+            "{id}: our own replies name their server"
+        );
+    }
+    let failover = mode.routes.iter().find_map(|route| route.failover.as_ref()).unwrap();
+    assert_eq!(failover.request_verdict, Verdict::Inconclusive);
+    assert_eq!(failover.service_verdict, Verdict::Inconclusive);
+    assert!(mode.findings.iter().any(|finding| finding.contains("not ours alone")), "{:?}", mode.findings);
+    assert!(mode.timeline.iter().any(|entry| entry.what.contains("calls of others")));
+
+    let slow = Story::of(&["cloud-down"]).edit(|slot, told| {
+        if slot.judged("agent") && slot.nth == 20 {
+            told.after(7 * SECOND);
+        }
+    });
+    assert_eq!(requirement(scenario(&slow.judge(), "cloud-down"), "NFR123"), RequirementVerdict::Fail);
+    let result = slow.tell().with(at, others(at)).judge();
+    expect_verdict(&result, Verdict::Inconclusive, "their load may have been the cause");
+}
+
+#[test]
+fn the_pods_that_answered_are_named() {
+    let lines = told();
+    let at = hold(&lines) + SECOND;
+    let pods = [("ml/litellm-0".to_owned(), Some(40)), ("ml/litellm-1".to_owned(), Some(44))];
+    let answered = Event::PodsAnswered {
+        scenario: "cloud-down".into(),
+        known_by: KnownBy::AccessLog,
+        pods: pods.clone().into_iter().collect(),
+    };
+    let result = lines.with(at, answered).judge();
+    let mode = scenario(&result, "cloud-down");
+    assert_eq!(mode.answered_by.as_ref().unwrap().pods, pods.into_iter().collect());
+    let told = mode.findings.iter().find(|finding| finding.contains("ml/litellm-1 (44)")).unwrap();
+    assert!(told.contains("these are counts"), "{told}");
 }

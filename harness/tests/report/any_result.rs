@@ -137,7 +137,7 @@ prop_compose! {
         let requirements = requirements.into_iter()
             .map(|(id, verdict, detail)| ScenarioRequirement { id, verdict, detail }).collect();
         let timeline = timeline.into_iter().map(|(at_ms, what)| TimelineEntry { at_ms, what }).collect();
-        ScenarioResult { name, title, verdict, reasons, requirements, faults, routes, timeline, findings }
+        ScenarioResult { name, title, verdict, reasons, requirements, faults, routes, timeline, findings, answered_by: None }
     }
 }
 

@@ -202,6 +202,7 @@ fn scenario(name: &str, title: &str, requirements: &[(&str, &str)]) -> ScenarioR
         routes: vec![],
         timeline: vec![],
         findings: vec![],
+        answered_by: None,
     }
 }
 

@@ -76,7 +76,7 @@ async fn down_is_when_no_pod_and_no_endpoint_is_left_and_scaling_back_is_drift()
 #[tokio::test]
 async fn a_policy_a_gateway_pod_an_address_and_a_node_that_go_are_drift() {
     let stage = Stage::set(Staging::default()).await;
-    let mut watching = watching(&stage).await;
+    let watching = watching(&stage).await;
     let prober = stage.prober(&stage.access).await.unwrap();
     watching.mind_addresses(prober.seen());
     let cloud = see(&prober, |seen| seen.targets["cloud"].answers > 0).await.targets["cloud"].clone();

@@ -85,13 +85,20 @@ async fn every_replica_has_to_see_a_fault() {
     stage.blackhole(&cloud.targets["cloud"].addresses).await;
     fleet.wait_for("cloud", false, LIMIT).await.unwrap();
     assert_eq!(fleet.unlike("cloud", true), pods);
+    let cut_off = fleet.not_up("cloud");
+    assert!(
+        cut_off.iter().all(|(_, seen)| seen.up == Some(false) && seen.saw == "connection refused"),
+        "{cut_off:?}"
+    );
+    wait(fleet.observed("cloud").unwrap(), |seen| seen.up == Some(false)).await;
     assert_eq!(fleet.wait_for("cloud", true, Duration::from_millis(300)).await, Err(pods));
+    assert_eq!(fleet.not_up("vllm"), []);
     fleet.stop().await;
     let changes = stage.entries().into_iter().filter_map(|entry| match entry.event {
         Event::WitnessSaw { component, up, .. } if component == "cloud" => Some(up),
         _ => None,
     });
-    assert_eq!(changes.collect::<Vec<_>>(), [true, false], "one of them tells");
+    assert_eq!(changes.collect::<Vec<_>>(), [true, false], "they tell it together");
     stage.strike().await;
 }
 

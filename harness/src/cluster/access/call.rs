@@ -194,6 +194,12 @@ impl CallError {
         self.status().is_some_and(|(status, _)| status == 404)
     }
 
+    /// The server does not know who asks: nothing was done.
+    #[must_use]
+    pub fn is_unauthenticated(&self) -> bool {
+        self.status().is_some_and(|(status, _)| status == 401)
+    }
+
     /// This user may not do that.
     #[must_use]
     pub fn is_forbidden(&self) -> bool {

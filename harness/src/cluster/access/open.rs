@@ -1,18 +1,18 @@
 //! From an environment to clients.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use http_body_util::Limited;
 use hyper_util::client::proxy::matcher::Matcher;
+use kube::Config;
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use tower::util::MapResponseLayer;
 
 use super::call::chain;
-use super::{ANSWER_BYTES_MAX, Access, CALL_LIMIT};
+use super::{ANSWER_BYTES_MAX, Access, CALL_LIMIT, Clients};
 use crate::environment::{Cluster, Reach};
 
 /// A server on a home network answers a connect far sooner.
@@ -65,21 +65,17 @@ impl Access {
     /// # Errors
     /// Where there is nothing to connect with. Nothing is asked of the cluster yet.
     pub async fn open(cluster: &Cluster, embedded: Option<&serde_json::Value>) -> Result<Self, AccessError> {
-        match &cluster.reach {
-            Reach::InCluster => {
-                let config = Config::incluster()
-                    .map_err(|error| AccessError::NotInCluster { reason: chain(&error) })?;
-                Self::of(config, "in-cluster", &cluster.namespaces).await
-            }
+        let source = match &cluster.reach {
+            Reach::InCluster => Source::InCluster,
             Reach::Context { context, kubeconfig } => {
-                let (kubeconfig, file) = read(kubeconfig.clone()).await?;
-                Self::of_context(kubeconfig, &file, context, &cluster.namespaces).await
+                Source::File { file: kubeconfig.clone(), context: context.clone() }
             }
             Reach::Embedded { context, .. } => {
-                let value = embedded.ok_or(AccessError::NotStarted)?;
-                Self::with_kubeconfig(value, context, &cluster.namespaces).await
+                let value = embedded.ok_or(AccessError::NotStarted)?.clone();
+                Source::Memory { value, context: context.clone() }
             }
-        }
+        };
+        Self::of(source, &cluster.namespaces).await
     }
 
     /// A context of a kubeconfig (by default of `KUBECONFIG`, else `~/.kube/config`), to read and nothing else: there
@@ -88,8 +84,7 @@ impl Access {
     /// # Errors
     /// Where there is nothing to connect with. Nothing is asked of the cluster yet.
     pub async fn to_read(context: &str, kubeconfig: Option<PathBuf>) -> Result<Self, AccessError> {
-        let (kubeconfig, file) = read(kubeconfig).await?;
-        Self::of_context(kubeconfig, &file, context, &[]).await
+        Self::of(Source::File { file: kubeconfig, context: context.to_owned() }, &[]).await
     }
 
     /// A context of a kubeconfig in hand.
@@ -101,83 +96,141 @@ impl Access {
         context: &str,
         namespaces: &[String],
     ) -> Result<Self, AccessError> {
-        let file = "in memory";
-        // What it says is not shown: it holds keys.
-        let kubeconfig = serde_json::from_value(kubeconfig.clone()).map_err(|_| AccessError::Kubeconfig {
-            file: file.to_owned(),
-            reason: "it is no kubeconfig".to_owned(),
-        })?;
-        Self::of_context(kubeconfig, file, context, namespaces).await
+        let source = Source::Memory { value: kubeconfig.clone(), context: context.to_owned() };
+        Self::of(source, namespaces).await
     }
 
-    /// New clients of the same cluster, with connections of their own: what undoes a change must not depend on those
-    /// that may have failed.
+    /// New clients of the same cluster, with connections of their own and credentials read again: what undoes a change
+    /// must not depend on those that may have failed.
     ///
     /// # Errors
     /// Where there is nothing to connect with any more.
     pub async fn fresh(&self) -> Result<Self, AccessError> {
-        let (plain, streaming) = clients(&self.config, &self.name).await?;
-        Ok(Self { plain, streaming, ..self.clone() })
+        let clients = clients(self.source.config().await?, &self.name, 0).await?;
+        Ok(Self { clients: Arc::new(RwLock::new(clients)), ..self.clone() })
     }
 
-    async fn of_context(
-        kubeconfig: Kubeconfig,
-        file: &str,
-        context: &str,
-        namespaces: &[String],
-    ) -> Result<Self, AccessError> {
-        let named = kubeconfig.contexts.iter().find(|named| named.name == context);
-        let Some(named) = named else {
-            let known: Vec<&str> = kubeconfig.contexts.iter().map(|named| named.name.as_str()).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(AccessError::NoContext {
-                file: file.to_owned(),
-                context: context.to_owned(),
-                known: super::call::shown(&known),
-            });
-        };
-        let cluster = named.context.as_ref().map(|context| context.cluster.clone());
-        let own_proxy = kubeconfig.clusters.iter().any(|named| {
-            Some(&named.name) == cluster.as_ref()
-                && named.cluster.as_ref().is_some_and(|cluster| cluster.proxy_url.is_some())
-        });
-        let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
-        let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .map_err(|error| AccessError::Unusable { context: context.to_owned(), reason: chain(&error) })?;
-        // kube takes a proxy from the environment whatever NO_PROXY says of the server.
-        if !own_proxy
-            && (is_loopback(&config) || Matcher::from_env().intercept(&config.cluster_url).is_none())
-        {
-            config.proxy_url = None;
+    /// Reads the credentials again, for all clones; not where somebody has done so since `generation` was used.
+    pub(super) async fn renew(&self, generation: u64) -> Result<(), AccessError> {
+        if self.clients().generation != generation {
+            return Ok(());
         }
-        Self::of(config, context, namespaces).await
+        let renewed = clients(self.source.config().await?, &self.name, generation + 1).await?;
+        let mut known = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+        if known.generation == generation {
+            *known = renewed;
+        }
+        Ok(())
     }
 
-    async fn of(mut config: Config, name: &str, namespaces: &[String]) -> Result<Self, AccessError> {
-        // By default a 503 that stays takes five minutes to surface, and a repeated POST finds its own object.
-        config.default_retry = false;
-        config.connect_timeout = Some(CONNECT_LIMIT);
-        // Each call has its own limit; a write to a socket has none but this.
-        config.write_timeout = Some(CALL_LIMIT);
-        let (plain, streaming) = clients(&config, name).await?;
+    async fn of(source: Source, namespaces: &[String]) -> Result<Self, AccessError> {
+        let name = source.name();
+        let clients = clients(source.config().await?, name, 0).await?;
         Ok(Self {
-            plain,
-            streaming,
+            clients: Arc::new(RwLock::new(clients)),
             namespaces: Arc::new(namespaces.iter().cloned().collect()),
-            config: Arc::new(config),
             name: name.into(),
+            source: Arc::new(source),
             limit: CALL_LIMIT,
             guard: None,
         })
     }
 }
 
+/// Where clients get what they connect with. It may hold credentials, so it is never shown.
+pub(super) enum Source {
+    /// The service account of the pod.
+    InCluster,
+    /// A context of a file, by default of `KUBECONFIG`, else `~/.kube/config`.
+    File {
+        /// Which.
+        file: Option<PathBuf>,
+        /// Its context.
+        context: String,
+    },
+    /// A context of a kubeconfig in hand.
+    Memory {
+        /// What it holds.
+        value: serde_json::Value,
+        /// Its context.
+        context: String,
+    },
+}
+
+impl Source {
+    pub(super) fn is_in_cluster(&self) -> bool {
+        matches!(self, Self::InCluster)
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::InCluster => "in-cluster",
+            Self::File { context, .. } | Self::Memory { context, .. } => context,
+        }
+    }
+
+    /// As it says now.
+    async fn config(&self) -> Result<Config, AccessError> {
+        let mut config = match self {
+            Self::InCluster => {
+                Config::incluster().map_err(|error| AccessError::NotInCluster { reason: chain(&error) })?
+            }
+            Self::File { file, context } => {
+                let (kubeconfig, file) = read(file.clone()).await?;
+                of_context(kubeconfig, &file, context).await?
+            }
+            Self::Memory { value, context } => {
+                let file = "in memory";
+                // What it says is not shown: it holds keys.
+                let kubeconfig =
+                    serde_json::from_value(value.clone()).map_err(|_| AccessError::Kubeconfig {
+                        file: file.to_owned(),
+                        reason: "it is no kubeconfig".to_owned(),
+                    })?;
+                of_context(kubeconfig, file, context).await?
+            }
+        };
+        // By default a 503 that stays takes five minutes to surface, and a repeated POST finds its own object.
+        config.default_retry = false;
+        config.connect_timeout = Some(CONNECT_LIMIT);
+        // Each call has its own limit; a write to a socket has none but this.
+        config.write_timeout = Some(CALL_LIMIT);
+        Ok(config)
+    }
+}
+
+async fn of_context(kubeconfig: Kubeconfig, file: &str, context: &str) -> Result<Config, AccessError> {
+    let named = kubeconfig.contexts.iter().find(|named| named.name == context);
+    let Some(named) = named else {
+        let known: Vec<&str> = kubeconfig.contexts.iter().map(|named| named.name.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Err(AccessError::NoContext {
+            file: file.to_owned(),
+            context: context.to_owned(),
+            known: super::call::shown(&known),
+        });
+    };
+    let cluster = named.context.as_ref().map(|context| context.cluster.clone());
+    let own_proxy = kubeconfig.clusters.iter().any(|named| {
+        Some(&named.name) == cluster.as_ref()
+            && named.cluster.as_ref().is_some_and(|cluster| cluster.proxy_url.is_some())
+    });
+    let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|error| AccessError::Unusable { context: context.to_owned(), reason: chain(&error) })?;
+    // kube takes a proxy from the environment whatever NO_PROXY says of the server.
+    if !own_proxy && (is_loopback(&config) || Matcher::from_env().intercept(&config.cluster_url).is_none()) {
+        config.proxy_url = None;
+    }
+    Ok(config)
+}
+
 /// The client for plain calls and the one for streams.
-async fn clients(config: &Config, name: &str) -> Result<(Client, Client), AccessError> {
+async fn clients(config: Config, name: &str, generation: u64) -> Result<Clients, AccessError> {
     crate::http::install_tls();
     let unusable = |reason| AccessError::Unusable { context: name.to_owned(), reason };
-    let (mut streams, mut calls) = (config.clone(), config.clone());
+    let (mut streams, mut calls) = (config.clone(), config);
     streams.read_timeout = None;
     calls.read_timeout = Some(CALL_LIMIT);
     calls.reset_reader_on_write = true;
@@ -187,7 +240,8 @@ async fn clients(config: &Config, name: &str) -> Result<(Client, Client), Access
             answer.map(|body| Limited::new(body, ANSWER_BYTES_MAX))
         });
         let plain = ClientBuilder::try_from(calls)?.with_layer(&bounded).build();
-        Ok::<_, kube::Error>((plain, ClientBuilder::try_from(streams)?.build()))
+        let streaming = ClientBuilder::try_from(streams)?.build();
+        Ok::<_, kube::Error>(Clients { plain, streaming, generation })
     });
     match tokio::time::timeout(CALL_LIMIT, build).await {
         Ok(Ok(Ok(clients))) => Ok(clients),

@@ -33,10 +33,10 @@ pub(super) async fn prepare(
     let mut prepared = Prepared::default();
     match found(access.get::<Deployment>(gateway).await)? {
         Some(object) => prepared.refusals.extend(refusals::gateway_way(gateway, &object, &host)),
-        None => prepared.refusals.extend(refusals::target(gateway, None)),
+        None => prepared.refusals.extend(refusals::target(gateway, None, &access.kubectl())),
     }
     let object = found(access.get::<Deployment>(&proxy.deployment).await)?;
-    prepared.refusals.extend(refusals::target(&proxy.deployment, object.as_ref()));
+    prepared.refusals.extend(refusals::target(&proxy.deployment, object.as_ref(), &access.kubectl()));
     let Some(spec) = object.and_then(|object| object.spec) else { return Ok(prepared) };
     let Some(service) = found(access.get::<Service>(&proxy.service).await)? else {
         prepared.refusals.push(Refusal::new(

@@ -103,8 +103,10 @@ async fn isolated(
     deployment: &ObjectName,
 ) -> Result<Prepared, CallError> {
     let object = found(access.get::<Deployment>(deployment).await)?;
-    let mut prepared =
-        Prepared { refusals: refusals::target(deployment, object.as_ref()), ..Prepared::default() };
+    let mut prepared = Prepared {
+        refusals: refusals::target(deployment, object.as_ref(), &access.kubectl()),
+        ..Prepared::default()
+    };
     let Some(spec) = object.and_then(|object| object.spec) else { return Ok(prepared) };
     let labels = spec.template.metadata.and_then(|metadata| metadata.labels).unwrap_or_default();
     let policies: Vec<NetworkPolicy> = access.list(Some(&deployment.namespace), "").await?;
@@ -131,8 +133,10 @@ async fn blackholed(
     let gateway = &cluster.gateway.deployment;
     let host = component.endpoint.as_deref().and_then(host_of).unwrap_or_default();
     let object = found(access.get::<Deployment>(gateway).await)?;
-    let mut prepared =
-        Prepared { refusals: refusals::target(gateway, object.as_ref()), ..Prepared::default() };
+    let mut prepared = Prepared {
+        refusals: refusals::target(gateway, object.as_ref(), &access.kubectl()),
+        ..Prepared::default()
+    };
     let Some(object) = object else { return Ok(prepared) };
     let pods: Vec<Pod> = access.list(Some(&gateway.namespace), "").await?;
     prepared.refusals.extend(refusals::gateway_pods(gateway, &object, &cluster.gateway.pods, &pods));

@@ -69,8 +69,10 @@ pub(super) async fn prepare(
     let gateway = &cluster.gateway.deployment;
     let host = component.endpoint.as_deref().and_then(host_of).unwrap_or_default();
     let object = found(access.get::<Deployment>(gateway).await)?;
-    let mut prepared =
-        Prepared { refusals: refusals::target(gateway, object.as_ref()), ..Prepared::default() };
+    let mut prepared = Prepared {
+        refusals: refusals::target(gateway, object.as_ref(), &access.kubectl()),
+        ..Prepared::default()
+    };
     let Some(object) = object else { return Ok(prepared) };
     let pods: Vec<Pod> = access.list(Some(&gateway.namespace), "").await?;
     prepared.refusals.extend(refusals::gateway_pods(gateway, &object, &cluster.gateway.pods, &pods));

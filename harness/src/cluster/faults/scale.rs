@@ -33,7 +33,7 @@ pub async fn prepare(
     deployment: &ObjectName,
 ) -> Result<(Option<Scale>, Vec<Refusal>), CallError> {
     let object = found(access.get::<Deployment>(deployment).await)?;
-    let refused = refusals::target(deployment, object.as_ref());
+    let refused = refusals::target(deployment, object.as_ref(), &access.kubectl());
     let Some(object) = object else { return Ok((None, refused)) };
     // The count comes from where it is written later: the two can differ only where somebody writes meanwhile, and
     // then the first write says so.

@@ -59,7 +59,7 @@ pub struct TargetSeen {
     pub addresses: BTreeSet<IpAddr>,
     /// Every address that it had.
     pub ever: BTreeSet<IpAddr>,
-    /// There were more addresses than are looked at.
+    /// There were more addresses at some time than are looked at or remembered.
     pub more: bool,
     /// When its name was asked for last.
     pub resolved_us: Option<u64>,
@@ -284,7 +284,7 @@ impl Digest {
         let target = self.seen.targets.get_mut(&self.components[resolved.target]);
         let (Some(target), Some(answered)) = (target, answered) else { return };
         target.resolved_us = Some(answered.latest_us());
-        target.more = resolved.more;
+        target.more |= resolved.more;
         target.unresolved = resolved.error.as_ref().map(|error| error.as_str().to_owned());
         target.addresses = resolved.addresses.iter().copied().collect();
         target.answers += u64::from(!target.addresses.is_empty());
@@ -292,6 +292,7 @@ impl Digest {
             if target.ever.len() < EVER_MAX {
                 target.ever.insert(*address);
             }
+            target.more |= !target.ever.contains(address);
         }
     }
 
@@ -403,6 +404,23 @@ mod tests {
     }
 
     #[test]
+    fn every_address_that_a_name_had_is_remembered() {
+        let mut pod = Pod::new();
+        pod.echo(0, 1000);
+        for (address, more) in [("1.2.3.4", false), ("1.2.3.5", true), ("1.2.3.6", false)] {
+            pod.line(
+                &format!(
+                    r#"{{"resolved":{{"target":0,"sent":{AHEAD_NS},"took":1,"more":{more},"addresses":["{address}"]}}}}"#
+                ),
+                2000,
+            );
+        }
+        let cloud = &pod.0.seen().targets["cloud"];
+        assert_eq!((cloud.addresses.len(), cloud.ever.len()), (1, 3));
+        assert!(cloud.more, "that there were more once is not forgotten");
+    }
+
+    #[test]
     fn pooled_connections_are_seen_to_drain() {
         let mut pod = Pod::new();
         pod.echo(0, 1000);
@@ -423,7 +441,8 @@ mod tests {
         pod.echo(0, 1000);
         pod.sockets(3_000_000, r#"{"established":1}"#, "");
         let (born, sent) = (AHEAD_NS + 500_000_000, AHEAD_NS + 2_500_000_000);
-        for (end, is_dead) in [(r#""error":"silent""#, true), (r#""status":200"#, false)] {
+        let silent = r#""error":"silent""#;
+        for (end, is_dead) in [(silent, false), (silent, true), (r#""status":200"#, false), (silent, false)] {
             let text = format!(
                 r#"{{"held":{{"target":0,"number":1,"phase":"ask","born":{born},"sent":{sent},"took":1,{end}}}}}"#
             );

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Prober, ProberError, ProberOptions, Target, in_pod};
+use super::joint::Joint;
+use super::{Prober, ProberError, ProberOptions, Target, Told, in_pod};
 use crate::cluster::access::Access;
 use crate::environment::ObjectName;
 use crate::journal::Journal;
@@ -15,8 +16,9 @@ use crate::witness::Observed;
 /// Pods that have a prober; a home gateway has one or two replicas.
 pub const FLEET_MAX: usize = 8;
 
-/// One prober a pod. The first tells the journal; the others are asked.
+/// One prober a pod. The journal is told what all of them see together.
 pub struct Fleet {
+    joint: Option<Arc<Joint>>,
     members: Vec<(ObjectName, Prober)>,
     /// Pods without a prober, beyond [`FLEET_MAX`].
     unprobed: Vec<ObjectName>,
@@ -36,23 +38,45 @@ impl Fleet {
         journal: &Arc<Journal>,
     ) -> Result<Self, ProberError> {
         let (probed, unprobed) = pods.split_at(pods.len().min(FLEET_MAX));
+        let components = targets.iter().map(|target| target.component.as_str());
+        let joint = (probed.len() > 1).then(|| Arc::new(Joint::new(probed.len(), components, journal)));
         let starts = probed.iter().enumerate().map(|(index, pod)| {
-            let options = ProberOptions { tells: options.tells && index == 0, ..options.clone() };
+            let told = joint.as_ref().map_or(Told::Journal, |joint| Told::Joint(Arc::clone(joint), index));
             let open = in_pod(access, pod, container);
-            let started = Prober::start(open, targets.to_vec(), options, Arc::clone(journal));
+            let started =
+                Prober::start_as(open, targets.to_vec(), options.clone(), Arc::clone(journal), told);
             async move { started.await.map(|prober| (pod.clone(), prober)) }
         });
         let members = futures::future::try_join_all(starts).await?;
         if members.is_empty() {
             return Err(ProberError::NotStarted("the gateway has no pod".to_owned()));
         }
-        Ok(Self { members, unprobed: unprobed.to_vec() })
+        Ok(Self { joint, members, unprobed: unprobed.to_vec() })
     }
 
-    /// The prober that tells the journal.
+    /// The prober of the first pod.
     #[must_use]
     pub fn lead(&self) -> &Prober {
         &self.members[0].1
+    }
+
+    /// What all pods see of a component: down once none reaches it, up again once one does.
+    #[must_use]
+    pub fn observed(&self, component: &str) -> Option<watch::Receiver<Observed>> {
+        match &self.joint {
+            Some(joint) => joint.observed(component),
+            None => self.lead().observed(component),
+        }
+    }
+
+    /// How each pod that does not see a component up sees it: down, with how, or not at all.
+    #[must_use]
+    pub fn not_up(&self, component: &str) -> Vec<(ObjectName, Observed)> {
+        let seen = self.members().map(|(pod, prober)| {
+            let observed = prober.observed(component).map(|observed| observed.borrow().clone());
+            (pod.clone(), observed.unwrap_or_default())
+        });
+        seen.filter(|(_, observed)| observed.up != Some(true)).collect()
     }
 
     /// Every prober, with its pod.

@@ -8,6 +8,9 @@ use super::symptom::Symptom;
 /// Lost connections that are remembered.
 const LOST_MAX: usize = 16;
 
+/// Requests in a row that make a connection silent.
+pub(super) const UNANSWERED_NEEDED: u32 = 2;
+
 /// Answers whose times are remembered.
 const TOOK_MAX: usize = 32;
 
@@ -22,6 +25,8 @@ pub struct HeldSeen {
     pub answered_us: Option<u64>,
     /// When the oldest request was sent that is still not answered.
     pub silent_since_us: Option<u64>,
+    /// How many requests in a row were not answered in time, on the connection that is open now.
+    pub unanswered: u32,
     /// How the last connections that had been established were lost, newest first.
     pub lost: VecDeque<Lost>,
     /// Why none could be opened, when that was tried last.
@@ -80,6 +85,7 @@ impl HeldSeen {
             }
             self.took_us.push_back(line.took_ns / 1000);
             self.silent_since_us = None;
+            self.unanswered = 0;
             self.not_opened = None;
             return;
         };
@@ -87,11 +93,13 @@ impl HeldSeen {
             (Phase::Open | Phase::Tls, symptom) => {
                 self.born_us = None;
                 self.silent_since_us = None;
+                self.unanswered = 0;
                 self.not_opened = Some(symptom);
             }
             (Phase::Ask, Symptom::Silent) => {
                 self.born_us = established.then_some(born_us);
                 self.silent_since_us.get_or_insert(sent_us);
+                self.unanswered = self.unanswered.saturating_add(1);
             }
             (Phase::Ask | Phase::Idle, how) => {
                 if established {
@@ -100,6 +108,7 @@ impl HeldSeen {
                 }
                 self.born_us = None;
                 self.silent_since_us = None;
+                self.unanswered = 0;
             }
         }
     }
@@ -107,6 +116,13 @@ impl HeldSeen {
     /// The stream broke: what is open there now is not known.
     pub fn lose(&mut self) {
         *self = Self::default();
+    }
+
+    /// Whether a request that was sent after `since_us` was answered after `at_us`: what was found dead then was not.
+    #[must_use]
+    pub fn is_answered_after(&self, since_us: u64, at_us: u64) -> bool {
+        let sent = self.answered_sent_us.is_some_and(|sent| sent >= since_us);
+        sent && self.answered_us.is_some_and(|answered| answered > at_us)
     }
 
     /// What became of a connection that was established before `since_us`, as far as requests after it show.
@@ -120,7 +136,9 @@ impl HeldSeen {
             return Fate::Unknown;
         }
         match self.silent_since_us {
-            Some(_) => Fate::Silent,
+            // Two in a row: one may have been lost, or met a server that is busy.
+            Some(_) if self.unanswered >= UNANSWERED_NEEDED => Fate::Silent,
+            Some(_) => Fate::Unknown,
             None if self.answered_sent_us.is_some_and(|sent| sent >= since_us) => Fate::Kept,
             None => Fate::Unknown,
         }
@@ -153,10 +171,12 @@ mod tests {
         assert_eq!(kept.fate(30), Fate::Kept);
         let mut silent = seen.clone();
         take(&mut silent, "ask", 10, 40, 41, r#""error":"silent""#);
+        assert_eq!(silent.fate(30), Fate::Unknown, "one may be lost");
         take(&mut silent, "ask", 10, 40, 51, r#""error":"silent""#);
         assert_eq!((silent.fate(30), silent.silent_since_us), (Fate::Silent, Some(40)));
         take(&mut silent, "ask", 10, 40, 91, OK);
         assert_eq!(silent.fate(30), Fate::Kept, "late is answered");
+        assert!(silent.is_answered_after(30, 60) && !silent.is_answered_after(30, 91));
         let mut reset = seen;
         take(&mut reset, "ask", 10, 40, 41, r#""error":"ECONNRESET""#);
         take(&mut reset, "open", 0, 50, 51, r#""error":"ECONNREFUSED""#);

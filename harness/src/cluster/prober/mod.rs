@@ -21,6 +21,7 @@ mod digest;
 mod exec;
 mod fleet;
 mod held;
+mod joint;
 mod line;
 mod session;
 mod state;
@@ -47,6 +48,7 @@ pub use self::symptom::Symptom;
 pub use self::target::{BadUrl, Target};
 
 use self::digest::Digest;
+use self::joint::Joint;
 use self::line::Lines;
 use self::session::{End, Reader, follow};
 use crate::journal::{Event, Journal};
@@ -76,9 +78,6 @@ pub struct ProberOptions {
     pub gateway_port: u16,
     /// The script ends by then, whatever happens.
     pub ends_after: Duration,
-    /// Whether the journal is told what it observes. Of several probers one alone may tell: two that see different
-    /// things would contradict each other about the same component.
-    pub tells: bool,
 }
 
 impl ProberOptions {
@@ -93,7 +92,6 @@ impl ProberOptions {
             sockets_every: Duration::from_millis(500),
             gateway_port,
             ends_after,
-            tells: true,
         }
     }
 }
@@ -128,13 +126,24 @@ impl Prober {
         options: ProberOptions,
         journal: Arc<Journal>,
     ) -> Result<Self, ProberError> {
+        Self::start_as(open, targets, options, journal, Told::Journal).await
+    }
+
+    /// One that is a part of several.
+    async fn start_as(
+        open: Opener,
+        targets: Vec<Target>,
+        options: ProberOptions,
+        journal: Arc<Journal>,
+        told: Told,
+    ) -> Result<Self, ProberError> {
         let components: Vec<String> = targets.iter().map(|target| target.component.clone()).collect();
         let digest = Digest::new(&components, options.look_every);
         let (sender, seen) = watch::channel(digest.seen().clone());
         let (senders, observed): (Vec<_>, Vec<_>) =
             components.iter().map(|_| watch::channel(Observed::default())).unzip();
         let stop = CancellationToken::new();
-        let teller = Teller { digest, journal, tells: options.tells, seen: sender, observed: senders };
+        let teller = Teller { digest, journal, told, seen: sender, observed: senders };
         let task = tokio::spawn(keep_looking(open, targets, options, teller, stop.clone()));
         let observed = components.into_iter().zip(observed).collect();
         let prober = Self { seen, observed, stop, task: Some(task) };
@@ -157,6 +166,12 @@ impl Prober {
     #[must_use]
     pub fn seen(&self) -> watch::Receiver<Seen> {
         self.seen.clone()
+    }
+
+    /// What is known of a component from there.
+    #[must_use]
+    pub fn target(&self, component: &str) -> Option<TargetSeen> {
+        self.seen.borrow().targets.get(component).cloned()
     }
 
     /// Whether new connections to a component are accepted, as a witness has it.
@@ -182,6 +197,31 @@ impl Drop for Prober {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// How long the empty requests on a kept connection to a target take from there, in microseconds: some of them, or as many
+/// as there are within `limit`.
+///
+/// # Errors
+/// When no prober can be started.
+pub async fn answer_times(
+    open: Opener,
+    target: Target,
+    options: ProberOptions,
+    journal: Arc<Journal>,
+    samples: usize,
+    limit: Duration,
+) -> Result<Vec<u64>, ProberError> {
+    let component = target.component.clone();
+    let prober = Prober::start_as(open, vec![target], options, journal, Told::Nobody).await?;
+    let enough =
+        |seen: &Seen| seen.targets.get(&component).is_some_and(|target| target.held.took_us.len() >= samples);
+    let mut seen = prober.seen();
+    // With fewer there is less to go by, and the caller sees how many.
+    let _ = tokio::time::timeout(limit, seen.wait_for(enough)).await;
+    let took = prober.target(&component).map(|target| target.held.took_us.into_iter().collect());
+    prober.stop().await;
+    Ok(took.unwrap_or_default())
 }
 
 async fn keep_looking(
@@ -221,10 +261,20 @@ async fn keep_looking(
     teller.lose("it was stopped");
 }
 
+/// Who is told what a prober observes. Two that see different things would contradict each other about the same
+/// component, so of several only the whole is told to the journal.
+enum Told {
+    Journal,
+    /// As one of several, by its number.
+    Joint(Arc<Joint>, usize),
+    /// It is of interest to who asked alone.
+    Nobody,
+}
+
 struct Teller {
     digest: Digest,
     journal: Arc<Journal>,
-    tells: bool,
+    told: Told,
     seen: watch::Sender<Seen>,
     observed: Vec<watch::Sender<Observed>>,
 }
@@ -233,12 +283,17 @@ impl Teller {
     fn lose(&mut self, why: &str) {
         let events = self.digest.lose(self.journal.clock().now_us(), why);
         self.append(events);
+        if let Told::Joint(joint, number) = &self.told {
+            joint.lose(*number, why);
+        }
         self.publish();
     }
 
     fn append(&self, events: Vec<Event>) {
-        for event in events.into_iter().filter(|_| self.tells) {
-            self.journal.append(event);
+        match &self.told {
+            Told::Journal => events.into_iter().for_each(|event| self.journal.append(event)),
+            Told::Joint(joint, number) => joint.take(*number, &events),
+            Told::Nobody => {}
         }
     }
 

@@ -117,7 +117,7 @@ class Held:
 
     def __init__(self, target):
         self.target, self.sock, self.phase = target, None, "closed"
-        self.due = self.sent = self.born = self.number = self.turn = 0
+        self.due = self.sent = self.born = self.number = self.turn = self.owed = 0
 
     def tick(self, now):
         if self.phase == "closed" and now >= self.due:
@@ -130,6 +130,9 @@ class Held:
             # Still open: an established connection may be answered late, and that is worth knowing.
             self.tell(error=SILENT)
             self.due = now + ASK
+            if self.owed == 1:
+                # One that is lost or slow says little: another on the same connection.
+                self.send()
 
     def open(self, now):
         if not self.target.asked:
@@ -192,10 +195,14 @@ class Held:
         return None
 
     def ask(self, now):
-        self.number, self.sent, self.due, self.phase, self.head = self.number + 1, now, now + ASK, "ask", b""
+        self.sent, self.due, self.phase, self.head, self.owed = now, now + ASK, "ask", b"", 0
         self.watch(selectors.EVENT_READ)
+        self.send()
+
+    def send(self):
+        self.number, self.owed = self.number + 1, self.owed + 1
         try:
-            # A hundred bytes into an empty send buffer: never a part of them.
+            # A hundred bytes or two into an empty send buffer: never a part of them.
             self.sock.send(self.target.request)
         except OSError as error:
             self.fail(error_name(error.errno or 0))
@@ -208,17 +215,21 @@ class Held:
             self.head += data
             if len(self.head) > HEAD_MAX:
                 return self.fail("no-http")
-            if b"\r\n\r\n" in self.head:
-                return self.answered(*self.head.split(b"\r\n\r\n", 1))
+            while self.phase == "ask" and b"\r\n\r\n" in self.head:
+                head, self.head = self.head.split(b"\r\n\r\n", 1)
+                self.answered(head)
+            if self.phase != "ask":
+                return None
 
-    def answered(self, head, rest):
+    def answered(self, head):
         first = head.split(b"\r\n", 1)[0].split()
         if len(first) < 2 or not first[0].startswith(b"HTTP/1.") or not first[1].isdigit():
             return self.fail("no-http")
         self.tell(status=int(first[1][:3]))
-        if rest or b"\r\nconnection: close" in head.lower():
+        self.owed -= 1
+        if b"\r\nconnection: close" in head.lower() or (self.head and not self.owed):
             self.drop(self.due)
-        else:
+        elif not self.owed:
             self.phase = "idle"
         return None
 

@@ -122,7 +122,6 @@ fn options(gateway_port: u16) -> ProberOptions {
         sockets_every: Duration::from_millis(100),
         gateway_port,
         ends_after: Duration::from_secs(60),
-        tells: true,
     }
 }
 

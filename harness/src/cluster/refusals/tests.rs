@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::{Refusal, covers, gateway_pods, gateway_template, target};
+use crate::cluster::mutation::Kubectl;
 use crate::environment::ObjectName;
 
 fn deployment(change: impl FnOnce(&mut Value)) -> super::Deployment {
@@ -29,15 +30,19 @@ fn name() -> ObjectName {
     ObjectName::new("ml", "litellm")
 }
 
+fn home() -> Kubectl {
+    Kubectl::new(Some("home"))
+}
+
 fn reasons(refused: &[Refusal]) -> String {
     refused.iter().map(|refusal| refusal.reason.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
 fn a_target_is_there_has_agreed_and_has_pods() {
-    let refused = |change: fn(&mut Value)| reasons(&target(&name(), Some(&deployment(change))));
+    let refused = |change: fn(&mut Value)| reasons(&target(&name(), Some(&deployment(change)), &home()));
     assert_eq!(refused(|_| {}), "");
-    assert!(reasons(&target(&name(), None)).contains("no Deployment ml/litellm"));
+    assert!(reasons(&target(&name(), None, &home())).contains("no Deployment ml/litellm"));
     assert!(refused(|object| object["metadata"]["labels"] = json!({})).contains("lacks the label"));
     assert!(
         refused(|object| object["metadata"]["labels"]["failover-harness/target"] = json!("false"))
@@ -57,7 +62,7 @@ fn an_annotation_agrees_as_well_as_a_label() {
         object["metadata"]["labels"] = json!({});
         object["metadata"]["annotations"] = json!({ "failover-harness/target": "true" });
     });
-    assert_eq!(target(&name(), Some(&marked)), []);
+    assert_eq!(target(&name(), Some(&marked), &home()), []);
 }
 
 fn template(change: impl FnOnce(&mut Value)) -> String {
@@ -152,4 +157,17 @@ fn the_named_pods_are_those_of_the_gateway() {
     let mut over = pods(&[json!({ "app": "litellm", "old": "yes" }), gateway]);
     over[0].status = Some(serde_json::from_value(json!({ "phase": "Failed" })).unwrap());
     assert_eq!(gateway_pods(&name(), &deployment(|_| {}), "app=litellm", &over), []);
+}
+
+#[test]
+fn what_a_person_is_to_type_names_the_context() {
+    let unmarked = deployment(|object| object["metadata"]["labels"] = json!({}));
+    let hints = |object| {
+        target(&name(), Some(object), &home()).iter().map(|one| one.hint.clone()).collect::<Vec<_>>()
+    };
+    let label =
+        "if it may be: kubectl --context home -n ml label deployment litellm failover-harness/target=true";
+    assert_eq!(hints(&unmarked), [label]);
+    let paused = deployment(|object| object["spec"]["paused"] = json!(true));
+    assert_eq!(hints(&paused), ["kubectl --context home -n ml rollout resume deployment litellm"]);
 }

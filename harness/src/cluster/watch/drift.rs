@@ -39,6 +39,10 @@ pub enum What {
     PolicyChanged,
     /// Another policy for the gateway's pods was made or changed: it may allow what the run's forbids.
     PolicyAppeared,
+    /// Another policy for pods that nobody may reach was made or changed: it may let somebody in.
+    WayIn,
+    /// Another policy, for pods whose network must stay as it is, was deleted.
+    OtherPolicyGone,
     /// A pod of the gateway was deleted or is terminating: its memory of cooldowns is lost.
     GatewayPodGone,
     /// A container of a pod of the gateway was started again.
@@ -70,6 +74,10 @@ impl fmt::Display for What {
             Self::PolicyChanged => formatter.write_str("was changed while it was needed"),
             Self::PolicyAppeared => {
                 formatter.write_str("was made or changed, and selects the gateway's pods")
+            }
+            Self::WayIn => formatter.write_str("was made or changed, and selects pods that nobody may reach"),
+            Self::OtherPolicyGone => {
+                formatter.write_str("was deleted while the network had to stay as it was")
             }
             Self::GatewayPodGone => formatter.write_str("was replaced: its memory of cooldowns is lost"),
             Self::GatewayPodRestarted => {
@@ -103,9 +111,10 @@ impl Drift {
     pub fn actor_words(&self) -> Option<String> {
         match (&self.actor, &self.what) {
             (_, What::NodeNotReady | What::NodeGone | What::AddressMoved { .. }) | (None, _) => None,
-            (Some(actor), What::PolicyGone | What::DeploymentGone | What::GatewayPodGone) => {
-                Some(format!("unknown; last changed by {actor}"))
-            }
+            (
+                Some(actor),
+                What::PolicyGone | What::OtherPolicyGone | What::DeploymentGone | What::GatewayPodGone,
+            ) => Some(format!("unknown; last changed by {actor}")),
             (Some(actor), _) => Some(actor.to_string()),
         }
     }

@@ -52,7 +52,7 @@ pub struct Watching {
     /// Counts what was seen.
     changed: watch::Receiver<u64>,
     stop: CancellationToken,
-    tasks: JoinSet<()>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 #[derive(Clone)]
@@ -87,7 +87,7 @@ impl Watching {
         let (sender, changed) = watch::channel(0);
         let reducer = Arc::new(Mutex::new(Reducer::new(run)));
         let shared = Shared { reducer, changes: Arc::new(sender), clock };
-        let mut watching = Self { shared, changed, stop: CancellationToken::new(), tasks: JoinSet::new() };
+        let watching = Self { shared, changed, stop: CancellationToken::new(), tasks: Mutex::default() };
         for namespace in namespaces {
             watching.follow::<Deployment>(access.streaming(namespace), namespace);
             watching.follow::<Pod>(access.streaming(namespace), namespace);
@@ -102,22 +102,22 @@ impl Watching {
         watching
     }
 
-    fn follow<K: Watched>(&mut self, api: Api<K>, namespace: &str) {
+    fn follow<K: Watched>(&self, api: Api<K>, namespace: &str) {
         self.shared.lock().will_watch(K::KIND, namespace);
         let watch = follow(api, namespace.to_owned(), self.shared.clone(), self.stop.clone());
-        self.tasks.spawn(watch);
+        self.lock_tasks().spawn(watch);
     }
 
-    /// Feed what a prober resolves, too: an address that moves is drift.
-    pub fn mind_addresses(&mut self, mut seen: watch::Receiver<prober::Seen>) {
+    /// Feed what a prober has ever resolved, too: an address that moves is drift, also where it moves back at once.
+    pub fn mind_addresses(&self, mut seen: watch::Receiver<prober::Seen>) {
         let (shared, stop) = (self.shared.clone(), self.stop.clone());
-        self.tasks.spawn(async move {
+        self.lock_tasks().spawn(async move {
             loop {
                 let targets: Vec<_> = seen
                     .borrow_and_update()
                     .targets
                     .iter()
-                    .map(|(name, target)| (name.clone(), target.addresses.clone()))
+                    .map(|(name, target)| (name.clone(), target.ever.clone()))
                     .collect();
                 for (name, addresses) in targets {
                     shared.take(Seen::Resolved(name, addresses));
@@ -128,6 +128,11 @@ impl Watching {
                 }
             }
         });
+    }
+
+    fn lock_tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+        // Whole after each step.
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ask or tell the reducer something; it never waits.
@@ -171,9 +176,10 @@ impl Watching {
     }
 
     /// End all watches.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         self.stop.cancel();
-        while let Some(ended) = self.tasks.join_next().await {
+        let mut tasks = self.tasks.into_inner().unwrap_or_else(PoisonError::into_inner);
+        while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended
                 && error.is_panic()
             {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use kube::core::{Selector, SelectorExt};
 
@@ -13,7 +14,7 @@ use crate::environment::ObjectName;
 pub(super) const NOT_YET: &str = "not listed yet";
 /// Objects that are remembered of a kind; a home cluster has far fewer.
 const OBJECTS_MAX: usize = 20_000;
-/// Drifts that are told of a run.
+/// Drifts that are told of a mode.
 const DRIFTS_MAX: usize = 200;
 /// What the cluster told last, over all objects.
 const TOLD_MAX: usize = 256;
@@ -21,7 +22,7 @@ const TOLD_MAX: usize = 256;
 const TOLD_EACH: usize = 3;
 
 /// The cluster as it was seen last, and what it must stay like. An expectation holds from when it is stated until
-/// it is forgotten; each drift is told once.
+/// it is forgotten; each drift is told once in a mode.
 #[derive(Debug)]
 pub struct Reducer {
     run: String,
@@ -36,6 +37,8 @@ pub struct Reducer {
     known: BTreeMap<(Kind, String), Result<(), String>>,
     expected: Expected,
     drifts: Vec<Drift>,
+    /// Those from here on are of this mode.
+    of_mode: usize,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +47,8 @@ struct Expected {
     empty: BTreeMap<String, Empty>,
     policies: BTreeMap<ObjectName, (String, Option<i64>)>,
     gateway: Option<GatewayPods>,
+    /// Pods that nobody may reach, by component.
+    isolated: BTreeMap<String, Guarded>,
     services: BTreeMap<ObjectName, (String, String)>,
     nodes: BTreeSet<String>,
     addresses: BTreeMap<String, BTreeSet<IpAddr>>,
@@ -67,12 +72,18 @@ struct Empty {
 
 #[derive(Debug)]
 struct GatewayPods {
-    namespace: String,
-    selector: Selector,
     /// Restarts, by uid.
     pods: BTreeMap<String, i32>,
-    /// Policies that were there at the start, by name, as they were.
-    policies: BTreeMap<ObjectName, (String, i64)>,
+    around: Guarded,
+}
+
+/// Pods around which the policies must stay as they are.
+#[derive(Debug)]
+struct Guarded {
+    namespace: String,
+    selector: Selector,
+    /// Policies that were there at the start, by name, as they were, and whether they selected these pods.
+    policies: BTreeMap<ObjectName, (String, i64, bool)>,
 }
 
 /// Whether a backend is there, by the API's word.
@@ -127,6 +138,7 @@ impl Reducer {
             known: BTreeMap::new(),
             expected: Expected::default(),
             drifts: Vec::new(),
+            of_mode: 0,
         }
     }
 
@@ -181,6 +193,44 @@ impl Reducer {
         self.expected.policies.remove(policy);
     }
 
+    /// A mode begins: what was found before is not told of it, and what is only to stay as it is (the gateway, the
+    /// Services) is to stay as it is now. What was changed by us and is not undone is expected as before.
+    pub fn begin_mode(&mut self) {
+        self.of_mode = self.drifts.len();
+        if let Some(gateway) = self.expected.gateway.take() {
+            self.expected.nodes.clear();
+            self.expect_gateway(&gateway.around.namespace, &gateway.around.selector);
+        }
+        let services: Vec<ObjectName> = self.expected.services.keys().cloned().collect();
+        services.iter().for_each(|service| self.expect_service(service));
+    }
+
+    /// From now on nobody may reach the pods of this component: no policy around them may be made, changed or deleted.
+    pub fn expect_isolated(&mut self, component: &str, namespace: &str, selector: &Selector) {
+        let guarded = self.guarded(namespace, selector);
+        self.expected.isolated.insert(component.to_owned(), guarded);
+    }
+
+    /// The pods of this component may be reached again.
+    pub fn forget_isolated(&mut self, component: &str) {
+        self.expected.isolated.remove(component);
+    }
+
+    fn guarded(&self, namespace: &str, selector: &Selector) -> Guarded {
+        let policies = self.policies.iter().filter(|(name, _)| name.namespace == namespace);
+        let policies = policies.map(|(name, seen)| {
+            let selects = self.selects(seen, namespace, selector);
+            (name.clone(), (seen.uid.clone(), seen.generation, selects))
+        });
+        Guarded { namespace: namespace.to_owned(), selector: selector.clone(), policies: policies.collect() }
+    }
+
+    /// Whether a policy selects one of these pods.
+    fn selects(&self, policy: &PolicySeen, namespace: &str, selector: &Selector) -> bool {
+        let is_selected = |pod: &PodSeen| policy.selector.as_ref().is_none_or(|one| one.matches(&pod.labels));
+        self.selected(namespace, selector).any(|(_, pod)| is_selected(pod))
+    }
+
     /// The gateway's pods, their nodes and the policies around them must stay as they are now; gives their names.
     pub fn expect_gateway(&mut self, namespace: &str, selector: &Selector) -> Vec<ObjectName> {
         let mut names = Vec::new();
@@ -193,14 +243,7 @@ impl Reducer {
             nodes.extend(pod.node.clone());
         }
         self.expected.nodes.extend(nodes);
-        let policies = self.policies.iter().filter(|(name, _)| name.namespace == namespace);
-        let policies = policies.map(|(name, seen)| (name.clone(), (seen.uid.clone(), seen.generation)));
-        self.expected.gateway = Some(GatewayPods {
-            namespace: namespace.to_owned(),
-            selector: selector.clone(),
-            pods,
-            policies: policies.collect(),
-        });
+        self.expected.gateway = Some(GatewayPods { pods, around: self.guarded(namespace, selector) });
         names
     }
 
@@ -246,6 +289,13 @@ impl Reducer {
         });
         presence.unknown = unknown;
         presence
+    }
+
+    /// The longest time that one of these pods may take to end; `None` where none tells.
+    #[must_use]
+    pub fn grace(&self, namespace: &str, selector: &Selector) -> Option<Duration> {
+        let told = self.selected(namespace, selector).filter_map(|(_, pod)| pod.grace_s);
+        told.max().map(|grace_s| Duration::from_secs(u64::try_from(grace_s).unwrap_or_default()))
     }
 
     /// Pods that a selector selects, by name.
@@ -306,8 +356,9 @@ impl Reducer {
     fn tell(&mut self, at_us: u64, found: Vec<Found>) -> Vec<Drift> {
         let mut news = Vec::new();
         for Found { what, object, actor } in found {
-            let is_told = self.drifts.iter().any(|known| known.what == what && known.object == object);
-            if is_told || self.drifts.len() >= DRIFTS_MAX {
+            let of_mode = &self.drifts[self.of_mode..];
+            let is_told = of_mode.iter().any(|known| known.what == what && known.object == object);
+            if is_told || of_mode.len() >= DRIFTS_MAX {
                 continue;
             }
             let about = self.told.iter().rev().filter(|(about, _)| *about == object);
@@ -371,8 +422,8 @@ impl Reducer {
             found.push(Found::new(What::PodAppeared, object(), seen.actor.clone()));
         }
         if let Some(gateway) = &self.expected.gateway
-            && name.namespace == gateway.namespace
-            && gateway.selector.matches(&seen.labels)
+            && name.namespace == gateway.around.namespace
+            && gateway.around.selector.matches(&seen.labels)
         {
             let what = match gateway.pods.get(&seen.uid) {
                 Some(_) if seen.terminating => Some(What::GatewayPodGone),
@@ -404,14 +455,21 @@ impl Reducer {
             } else if seen.uid != *uid || seen.generation != first {
                 found.push(Found::new(What::PolicyChanged, object, seen.actor.clone()));
             }
-        } else if let Some(gateway) = &self.expected.gateway
-            && name.namespace == gateway.namespace
-            && seen.run.as_ref() != Some(&self.run)
-            && gateway.policies.get(&name) != Some(&(seen.uid.clone(), seen.generation))
-        {
-            let selects = |pod: &PodSeen| seen.selector.as_ref().is_none_or(|one| one.matches(&pod.labels));
-            if self.selected(&gateway.namespace, &gateway.selector).any(|(_, pod)| selects(pod)) {
-                found.push(Found::new(What::PolicyAppeared, object, seen.actor.clone()));
+        } else if seen.run.as_ref() != Some(&self.run) {
+            let differs = |guarded: &&Guarded| {
+                let before = guarded.policies.get(&name);
+                name.namespace == guarded.namespace
+                    && before
+                        .is_none_or(|(uid, generation, _)| (uid, *generation) != (&seen.uid, seen.generation))
+                    && (before.is_some_and(|(.., selected)| *selected)
+                        || self.selects(&seen, &guarded.namespace, &guarded.selector))
+            };
+            let (gateway, isolated) = (&self.expected.gateway, &self.expected.isolated);
+            if gateway.iter().map(|gateway| &gateway.around).any(|around| differs(&around)) {
+                found.push(Found::new(What::PolicyAppeared, object.clone(), seen.actor.clone()));
+            }
+            if isolated.values().any(|guarded| differs(&guarded)) {
+                found.push(Found::new(What::WayIn, object, seen.actor.clone()));
             }
         }
         insert(&mut self.policies, name, seen);
@@ -442,8 +500,19 @@ impl Reducer {
             }
             Kind::NetworkPolicy => {
                 let actor = self.policies.remove(name).and_then(|seen| seen.actor);
-                let drift = self.expected.policies.contains_key(name);
-                found_if(drift, What::PolicyGone, format!("NetworkPolicy {name}"), actor)
+                let selected =
+                    |guarded: &Guarded| guarded.policies.get(name).is_some_and(|(.., selected)| *selected);
+                let gateway = self.expected.gateway.iter().map(|gateway| &gateway.around);
+                let what = if self.expected.policies.contains_key(name) {
+                    Some(What::PolicyGone)
+                } else if gateway.chain(self.expected.isolated.values()).any(selected) {
+                    Some(What::OtherPolicyGone)
+                } else {
+                    None
+                };
+                what.into_iter()
+                    .map(|what| Found::new(what, format!("NetworkPolicy {name}"), actor.clone()))
+                    .collect()
             }
             Kind::Node => {
                 self.nodes.remove(&name.name);

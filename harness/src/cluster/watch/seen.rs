@@ -147,6 +147,8 @@ pub struct PodSeen {
     pub ready: bool,
     /// How often its containers were started again, in all.
     pub restarts: i32,
+    /// How long it may take to end, in seconds.
+    pub grace_s: Option<i64>,
     /// Who made or changed it last.
     pub actor: Option<Actor>,
 }
@@ -280,6 +282,10 @@ impl Watched for Pod {
                 runs: !is_over,
                 ready: status.is_some_and(is_ready),
                 restarts,
+                grace_s: self
+                    .metadata
+                    .deletion_grace_period_seconds
+                    .or_else(|| self.spec.as_ref()?.termination_grace_period_seconds),
                 actor: changer(&self.metadata),
             },
         )

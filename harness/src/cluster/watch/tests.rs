@@ -36,6 +36,7 @@ fn a_pod(app: &str, uid: &str) -> PodSeen {
         runs: true,
         ready: true,
         restarts: 0,
+        grace_s: Some(30),
         actor: actor("kube-controller-manager"),
     }
 }
@@ -156,6 +157,81 @@ fn a_gateway_pod_that_goes_restarts_or_joins_is_drift() {
 }
 
 #[test]
+fn a_mode_begins_with_the_gateway_as_it_is_and_hears_of_what_happens_again() {
+    let mut reducer = Reducer::new("r1");
+    take(&mut reducer, pod("litellm", "a"));
+    reducer.expect_gateway("ml", &app("litellm"));
+    take(&mut reducer, gone(Kind::Pod, "litellm-a"));
+    assert_eq!(take(&mut reducer, pod("litellm", "b")), [What::GatewayPodAppeared]);
+    assert!(take(&mut reducer, pod("litellm", "b")).is_empty(), "told once in a mode");
+    reducer.begin_mode();
+    assert!(take(&mut reducer, pod("litellm", "b")).is_empty(), "it is the gateway now");
+    assert_eq!(take(&mut reducer, gone(Kind::Pod, "litellm-b")), [What::GatewayPodGone]);
+    assert_eq!(take(&mut reducer, pod("litellm", "c")), [What::GatewayPodAppeared]);
+    reducer.begin_mode();
+    let restarted = Seen::Pod(name("litellm-c"), PodSeen { restarts: 1, ..a_pod("litellm", "c") });
+    assert_eq!(take(&mut reducer, restarted), [What::GatewayPodRestarted]);
+    assert_eq!(reducer.drifts().len(), 5, "none is lost");
+}
+
+#[test]
+fn what_a_fault_relies_on_is_expected_in_the_next_mode_too() {
+    let mut reducer = Reducer::new("r1");
+    take(&mut reducer, deployment(0, "failover-harness"));
+    reducer.expect_count(&name("vllm"), 1, 0);
+    let scaled = [What::Scaled { expected: 0, found: 1 }];
+    take(&mut reducer, deployment(0, "failover-harness"));
+    assert_eq!(take(&mut reducer, deployment(1, "kubectl")), scaled);
+    reducer.begin_mode();
+    assert_eq!(take(&mut reducer, deployment(1, "kubectl")), scaled, "it is still not as it must be");
+    let service = |spec: &str| {
+        Seen::Service(name("vllm"), ServiceSeen { uid: "u".to_owned(), spec: spec.to_owned(), actor: None })
+    };
+    take(&mut reducer, service("a"));
+    reducer.expect_service(&name("vllm"));
+    assert_eq!(take(&mut reducer, service("b")), [What::ServiceChanged]);
+    reducer.begin_mode();
+    assert!(take(&mut reducer, service("b")).is_empty());
+    assert_eq!(take(&mut reducer, service("a")), [What::ServiceChanged]);
+}
+
+#[test]
+fn a_policy_that_lets_somebody_into_an_isolated_backend_is_drift() {
+    let for_vllm = |named: &str, generation| match policy(named, "u2", generation) {
+        Seen::Policy(name, seen) => Seen::Policy(name, PolicySeen { selector: Some(app("vllm")), ..seen }),
+        other => other,
+    };
+    let mut reducer = Reducer::new("r1");
+    take(&mut reducer, pod("vllm", "a"));
+    take(&mut reducer, for_vllm("old", 1));
+    assert!(take(&mut reducer, for_vllm("before", 1)).is_empty());
+    reducer.expect_isolated("vllm", "ml", &app("vllm"));
+    assert!(take(&mut reducer, for_vllm("old", 1)).is_empty());
+    assert!(take(&mut reducer, policy("elsewhere", "u3", 1)).is_empty(), "it selects other pods");
+    assert_eq!(take(&mut reducer, for_vllm("allow-me", 1)), [What::WayIn]);
+    assert_eq!(take(&mut reducer, for_vllm("old", 2)), [What::WayIn]);
+    assert_eq!(take(&mut reducer, gone(Kind::NetworkPolicy, "before")), [What::OtherPolicyGone]);
+    reducer.begin_mode();
+    assert_eq!(take(&mut reducer, for_vllm("allow-me", 1)), [What::WayIn], "in the next mode, too");
+    reducer.forget_isolated("vllm");
+    assert!(take(&mut reducer, for_vllm("another", 1)).is_empty());
+}
+
+#[test]
+fn a_policy_that_lets_go_of_the_gateway_is_drift() {
+    let mut reducer = Reducer::new("r1");
+    take(&mut reducer, pod("litellm", "a"));
+    take(&mut reducer, policy("old", "u", 1));
+    reducer.expect_gateway("ml", &app("litellm"));
+    let elsewhere = match policy("old", "u", 2) {
+        Seen::Policy(name, seen) => Seen::Policy(name, PolicySeen { selector: Some(app("vllm")), ..seen }),
+        other => other,
+    };
+    assert_eq!(take(&mut reducer, elsewhere), [What::PolicyAppeared]);
+    assert_eq!(take(&mut reducer, gone(Kind::NetworkPolicy, "old")), [What::OtherPolicyGone]);
+}
+
+#[test]
 fn a_policy_that_is_put_beside_ours_is_drift() {
     let mut reducer = Reducer::new("r1");
     take(&mut reducer, pod("litellm", "a"));
@@ -227,6 +303,17 @@ fn a_backend_is_down_when_no_pod_and_no_endpoint_is_left() {
     take(&mut reducer, Seen::Lost(Kind::Pod, "ml".to_owned(), "403".to_owned()));
     assert!(!down(&reducer).is_down(), "what is not known is not gone");
     assert_eq!(reducer.blind().count(), 1);
+}
+
+#[test]
+fn the_longest_grace_period_of_its_pods_is_what_a_backend_may_take() {
+    let mut reducer = Reducer::new("r1");
+    assert_eq!(reducer.grace("ml", &app("vllm")), None);
+    for (uid, grace_s) in [("a", Some(30)), ("b", Some(600)), ("c", None)] {
+        take(&mut reducer, Seen::Pod(name(uid), PodSeen { grace_s, ..a_pod("vllm", uid) }));
+    }
+    take(&mut reducer, Seen::Pod(name("d"), PodSeen { grace_s: Some(900), ..a_pod("ollama", "d") }));
+    assert_eq!(reducer.grace("ml", &app("vllm")), Some(std::time::Duration::from_secs(600)));
 }
 
 #[test]

@@ -2,33 +2,40 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use kube::core::Selector;
 
 use super::driver::Driver;
-use super::{ActiveFault, Healed, OldConnections};
+use super::{ActiveFault, Healed, OldConnections, PodsGone, Reached};
 use crate::attribution::by_header;
 use crate::cluster::access::Access;
 use crate::cluster::faults::{self, Wanted, netns};
 use crate::cluster::mutation::{Kubectl, Mutation};
 use crate::cluster::places::service_of;
-use crate::cluster::prober::{Fleet, Pool, Prober as PodProber};
+use crate::cluster::prober::{Fleet, Pool, TargetSeen};
 use crate::cluster::record::Keeper;
 use crate::cluster::watch::Watching;
-use crate::environment::{ClusterGateway, Environment, FaultKind, Mechanism};
+use crate::environment::{ClusterGateway, Environment, FaultKind, Mechanism, ObjectName};
 use crate::journal::{ClaimSource, Event, Journal, Outcome, Purpose};
 use crate::plan::{PlannedFault, PlannedKind};
 use crate::probe::{Prober, Request};
+use crate::run::at_gateway::AtGateway;
+use crate::run::from_pods::FromPods;
 use crate::units::Period;
-use crate::witness::{Look, Objects, Target, Witness};
-
-/// A fault of a cluster shows up by then: a pod may use all of its grace period before it is gone.
-const EFFECTIVE_WITHIN: Duration = Duration::from_secs(120);
+use crate::witness::{Look, Objects, Observed, Target, Witness};
 
 const BY_GATE: FaultKind = FaultKind::BlackholeBy(Mechanism::EgressProxy);
+/// A pod that is deleted uses its grace period, and is gone so long after it on a node that has much to do.
+const GONE_MARGIN: Duration = Duration::from_secs(30);
+/// Where the API does not tell the grace period of a pod.
+const GRACE_USUAL: Duration = Duration::from_secs(30);
+/// Within this time every enforcer that is known acts on a policy: kindnet on established connections last, after 30 s.
+const ENFORCED_WITHIN: Duration = Duration::from_secs(45);
+/// A packet filter is in force when it is made; three looks in a row must see it.
+const FILTERED_WITHIN: Duration = Duration::from_secs(15);
 
 /// What a run acts and looks with in a cluster.
 pub(in crate::run) struct ClusterParts {
@@ -46,12 +53,18 @@ pub(in crate::run) struct ClusterParts {
     pub(in crate::run) record: Arc<Keeper>,
     /// Looks from inside the gateway's pods; or why nobody does.
     pub(in crate::run) probers: Result<Fleet, String>,
+    /// How such probers are started.
+    pub(in crate::run) from_pods: FromPods,
+    /// The pods that they look from.
+    pub(in crate::run) gateway_pods: Vec<ObjectName>,
     /// Follows what others do.
     pub(in crate::run) watching: Arc<Watching>,
     /// Asks the gateway.
     pub(in crate::run) gateway: Prober,
     /// Deployment ids of the gateway, by alias.
     pub(in crate::run) ids: BTreeMap<String, String>,
+    /// Follows what goes on at the gateway.
+    pub(in crate::run) at_gateway: AtGateway,
     /// Where the pods of a component are.
     pub(in crate::run) pods: BTreeMap<String, (String, Selector)>,
 }
@@ -60,6 +73,9 @@ pub(in crate::run) struct ClusterParts {
 pub(in crate::run) struct Cluster {
     parts: ClusterParts,
     driver: Arc<Driver>,
+    /// Components of which old connections were found dead: since when the fault was in effect, and when that was
+    /// found.
+    dead: Mutex<BTreeMap<String, (u64, u64)>>,
 }
 
 impl Cluster {
@@ -68,17 +84,42 @@ impl Cluster {
         let kubectl = parts.environment.cluster().map_or_else(|| Kubectl::new(None), Kubectl::of);
         let (journal, record) = (Arc::clone(&parts.journal), Arc::clone(&parts.record));
         let driver = Driver::in_cluster(parts.access.clone(), kubectl, journal, record);
-        Self { parts, driver: Arc::new(driver) }
+        Self { parts, driver: Arc::new(driver), dead: Mutex::default() }
+    }
+
+    pub(super) async fn mode_begins(&mut self, scenario: &str) {
+        self.look_from_new_pods().await;
+        self.parts.watching.with(crate::cluster::watch::Reducer::begin_mode);
+        self.parts.at_gateway.begin(scenario);
+    }
+
+    /// Where pods of the gateway were replaced, the next mode is looked at from those that took their places.
+    async fn look_from_new_pods(&mut self) {
+        let parts = &mut self.parts;
+        let Some(pods) = parts.from_pods.replaced(&parts.access, &parts.gateway_pods).await else { return };
+        let names: Vec<String> = pods.iter().map(ToString::to_string).collect();
+        let text = format!("the gateway has other pods than in the mode before: {}", names.join(", "));
+        parts.journal.append(Event::Found { text });
+        let started = parts.from_pods.start(&parts.access, &pods, &parts.watching, &parts.journal).await;
+        if let Ok(before) = std::mem::replace(&mut parts.probers, started) {
+            before.stop().await;
+        }
+        parts.at_gateway.follow(&parts.access, &pods, parts.from_pods.container.as_deref());
+        parts.gateway_pods = pods;
+    }
+
+    pub(super) async fn mode_ends(&self) {
+        self.parts.at_gateway.end().await;
     }
 
     pub(super) async fn inject(&self, active: &ActiveFault) -> Result<(), String> {
         let component = &active.fault.component;
         let weak = match &self.parts.probers {
             Err(why) => Some(why.clone()),
-            // Each pod feels it at a moment of its own, and only the first one's are in the journal.
-            Ok(fleet) if fleet.members().count() > 1 => {
-                Some("the gateway has several pods, and the times are those of the first".to_owned())
-            }
+            Ok(fleet) if !fleet.unprobed().is_empty() => Some(format!(
+                "{} pods of the gateway have no prober, and each feels it at a moment of its own",
+                fleet.unprobed().len()
+            )),
             Ok(_) => None,
         };
         if let Some(why) = weak {
@@ -108,10 +149,20 @@ impl Cluster {
         if !targets.is_empty() {
             self.parts.watching.with(|watch| watch.expect_addresses(component, &targets));
         }
+        self.expect_isolated(&active.fault);
         for mutation in prepared.mutations {
             self.make(active, mutation).await?;
         }
         Ok(())
+    }
+
+    /// While a backend is isolated no other policy may let anybody in.
+    fn expect_isolated(&self, fault: &PlannedFault) {
+        if fault.kind == PlannedKind::Down(FaultKind::Isolate)
+            && let Some((namespace, selector)) = self.parts.pods.get(&fault.component)
+        {
+            self.parts.watching.with(|watch| watch.expect_isolated(&fault.component, namespace, selector));
+        }
     }
 
     /// Makes it, and tells those who watch for drift that it is ours.
@@ -140,12 +191,9 @@ impl Cluster {
         };
         let seen = match &self.parts.probers {
             Ok(fleet) => {
-                let of_pod = |prober: &PodProber| {
-                    let seen = prober.seen();
-                    let target = seen.borrow().targets.get(component).cloned();
-                    target.map(|target| target.addresses).unwrap_or_default()
-                };
-                Some(fleet.members().flat_map(|(_, prober)| of_pod(prober)).collect::<BTreeSet<IpAddr>>())
+                let seen: Vec<TargetSeen> =
+                    fleet.members().filter_map(|(_, one)| one.target(component)).collect();
+                Some(blackhole_targets(component, &seen)?)
             }
             // Only the gateway's pods are led through the gate: what its name means here says nothing.
             Err(_) if known.is_some_and(|known| known.down == BY_GATE) => return Ok(BTreeSet::new()),
@@ -171,6 +219,7 @@ impl Cluster {
         self.parts.watching.with(|watch| {
             watch.forget_addresses(&active.fault.component);
             watch.forget_no_pods(&active.fault.component);
+            watch.forget_isolated(&active.fault.component);
             for mutation in self.driver.intended_for(active.id) {
                 match mutation {
                     Mutation::Scale(scale) => watch.forget_count(&scale.deployment),
@@ -203,13 +252,26 @@ impl Cluster {
             let unlike = fleet.unlike(component, false).into_iter();
             changed.extend(unlike.map(|pod| format!("{component} is not seen down from pod {pod}")));
         }
+        let dead = self.dead().get(component).copied();
+        if let (Ok(fleet), Some((effective_us, dead_us))) = (&self.parts.probers, dead) {
+            let revived = fleet.members().filter(|(_, prober)| {
+                prober
+                    .target(component)
+                    .is_some_and(|target| target.held.is_answered_after(effective_us, dead_us))
+            });
+            changed.extend(revived.map(|(pod, _)| {
+                format!(
+                    "what is asked on connections to {component} from before is answered again in pod {pod}"
+                )
+            }));
+        }
         changed.extend(self.driver.what_has_changed(component).await);
         changed
     }
 
     pub(super) fn witness(&self, fault: &PlannedFault, journal: &Arc<Journal>) -> Option<Witness> {
         if let Ok(fleet) = &self.parts.probers {
-            return fleet.lead().observed(&fault.component).map(Witness::following);
+            return fleet.observed(&fault.component).map(Witness::following);
         }
         let client = crate::http::loopback_client().build().ok()?;
         let target = Target::Objects(self.objects(fault)?);
@@ -257,8 +319,62 @@ impl Cluster {
         })))
     }
 
-    pub(super) fn effective_within(&self) -> Duration {
-        EFFECTIVE_WITHIN
+    /// Waits until no pod of a backend that is scaled down is left: until then it may answer on connections from
+    /// before. `None` where that is not how it is taken down, or is what its witness looks at anyhow.
+    pub(super) async fn pods_gone(
+        &self,
+        fault: &PlannedFault,
+        limit: Duration,
+    ) -> Option<Result<PodsGone, String>> {
+        if fault.kind != PlannedKind::Down(FaultKind::ScaleToZero) {
+            return None;
+        }
+        let fleet = self.parts.probers.as_ref().ok()?;
+        let (namespace, selector) = self.parts.pods.get(&fault.component)?;
+        let service = service_of(self.parts.environment.components.get(&fault.component)?);
+        let mut saw = String::new();
+        let gone = self.parts.watching.wait_until(limit, |watch| {
+            let presence = watch.presence(namespace, selector, service.as_ref());
+            saw = presence.words();
+            presence.is_down()
+        });
+        if !gone.await {
+            return Some(Err(saw));
+        }
+        let gone_us = self.parts.journal.clock().now_us();
+        let answered = |target: TargetSeen| target.held.answered_sent_us;
+        let answered = fleet.members().filter_map(|(_, prober)| answered(prober.target(&fault.component)?));
+        Some(Ok(PodsGone { last_answered_us: answered.max(), gone_us, saw }))
+    }
+
+    /// Whether every pod of the gateway reaches a component by new connections.
+    pub(super) fn reached(&self, component: &str) -> Reached {
+        let Ok(fleet) = &self.parts.probers else { return Reached::Unknown(Vec::new()) };
+        let (cut_off, unknown): (Vec<_>, Vec<_>) =
+            fleet.not_up(component).into_iter().partition(|(_, seen)| seen.up == Some(false));
+        let words = |seen: Vec<(ObjectName, Observed)>| {
+            seen.into_iter().map(|(pod, seen)| format!("pod {pod}: {}", seen.saw)).collect::<Vec<_>>()
+        };
+        match (cut_off.is_empty(), unknown.is_empty()) {
+            (false, _) => Reached::CutOff(words(cut_off)),
+            (true, false) => Reached::Unknown(words(unknown)),
+            (true, true) => Reached::All,
+        }
+    }
+
+    /// How long a fault may take to show up; to be asked before it is made, while its pods are there.
+    pub(super) fn effective_within(&self, fault: &PlannedFault) -> Duration {
+        match &fault.kind {
+            PlannedKind::Down(FaultKind::ScaleToZero) => {
+                let pods = self.parts.pods.get(&fault.component);
+                let grace = pods.and_then(|(namespace, selector)| {
+                    self.parts.watching.with(|watch| watch.grace(namespace, selector))
+                });
+                grace.unwrap_or(GRACE_USUAL).saturating_add(GONE_MARGIN)
+            }
+            PlannedKind::Down(FaultKind::BlackholeBy(Mechanism::NetnsDrop)) => FILTERED_WITHIN,
+            PlannedKind::Down(_) | PlannedKind::Gone(_) => ENFORCED_WITHIN,
+        }
     }
 
     /// Asks the gateway for the deployment that stands for an alias, by its id: that goes past its memory of cooldowns,
@@ -326,6 +442,16 @@ impl Cluster {
                 Pool::Unknown => return OldConnections::Unknown,
             }
         }
+        if open == 0 && dead {
+            let now_us = self.parts.journal.clock().now_us();
+            // Of this fault, not of one before.
+            let mut dead = self.dead();
+            let known = dead.get(component).filter(|(of_us, _)| *of_us == effective_us);
+            let found_us = known.map_or(now_us, |(_, found_us)| *found_us);
+            dead.insert(component.to_owned(), (effective_us, found_us));
+        } else {
+            self.dead().remove(component);
+        }
         match (open, dead) {
             (1.., _) => OldConnections::Open { count: open, counted_us },
             (0, true) => OldConnections::Dead,
@@ -335,6 +461,7 @@ impl Cluster {
 
     /// Ends what looks; the cluster is left as it is.
     pub(in crate::run) async fn close(self) {
+        self.parts.at_gateway.stop().await;
         if let Ok(fleet) = self.parts.probers {
             fleet.stop().await;
         }
@@ -343,6 +470,21 @@ impl Cluster {
             watching.stop().await;
         }
     }
+
+    fn dead(&self) -> MutexGuard<'_, BTreeMap<String, (u64, u64)>> {
+        self.dead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a blackhole must cover: every address that a pod of the gateway has ever resolved, since it may still keep one
+/// from before.
+fn blackhole_targets(component: &str, seen: &[TargetSeen]) -> Result<BTreeSet<IpAddr>, String> {
+    if seen.iter().any(|target| target.more) {
+        return Err(format!(
+            "the endpoint of {component} has more addresses than are known, so nothing would cut it off for sure"
+        ));
+    }
+    Ok(seen.iter().flat_map(|target| target.ever.iter().copied()).collect())
 }
 
 /// What the gateway's pods tell of the packet filters in their network.
@@ -384,4 +526,25 @@ fn gates(driver: Arc<Driver>, component: String) -> Objects {
         }
         .boxed()
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::blackhole_targets;
+    use crate::cluster::prober::TargetSeen;
+
+    #[test]
+    fn a_blackhole_covers_all_that_any_pod_ever_resolved_and_is_not_made_where_that_is_not_known() {
+        let seen = |now: &str, ever: &[&str], more| TargetSeen {
+            addresses: [now.parse().unwrap()].into(),
+            ever: ever.iter().map(|text| text.parse().unwrap()).collect(),
+            more,
+            ..TargetSeen::default()
+        };
+        let pods = [seen("1.1.1.1", &["1.1.1.1", "1.1.1.2"], false), seen("1.1.1.3", &["1.1.1.3"], false)];
+        let targets = blackhole_targets("cloud", &pods).unwrap();
+        assert_eq!(targets, ["1.1.1.1", "1.1.1.2", "1.1.1.3"].map(|text| text.parse().unwrap()).into());
+        let error = blackhole_targets("cloud", &[seen("1.1.1.1", &["1.1.1.1"], true)]).unwrap_err();
+        assert!(error.contains("more addresses than are known"), "{error}");
+    }
 }

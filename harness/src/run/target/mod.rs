@@ -61,7 +61,45 @@ pub(super) enum OldConnections {
     Unknown,
 }
 
+/// The last pod of a backend is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PodsGone {
+    /// When the last request was sent that an established connection to it answered, if one did.
+    pub(super) last_answered_us: Option<u64>,
+    /// When it was known that none is left.
+    pub(super) gone_us: u64,
+    /// In words.
+    pub(super) saw: String,
+}
+
+/// Whether a component is reached from where the gateway is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// From everywhere.
+    All,
+    /// Not from these places, with what is seen there.
+    CutOff(Vec<String>),
+    /// Nobody can tell from these places, or from any where there are none.
+    Unknown(Vec<String>),
+}
+
 impl Target {
+    /// A mode begins: nothing is sent yet.
+    pub(super) async fn mode_begins(&mut self, scenario: &str) {
+        match self {
+            Self::Embedded(_) => {}
+            Self::Cluster(cluster) => cluster.mode_begins(scenario).await,
+        }
+    }
+
+    /// A mode is over: all that was sent in it has ended.
+    pub(super) async fn mode_ends(&self) {
+        match self {
+            Self::Embedded(_) => {}
+            Self::Cluster(cluster) => cluster.mode_ends().await,
+        }
+    }
+
     /// Make the fault. Idempotent.
     ///
     /// # Errors
@@ -121,12 +159,12 @@ impl Target {
         }
     }
 
-    /// How long a fault may take to show up at its witness after it was accepted.
+    /// How long a fault may take to show up at its witness after it was accepted; to be asked before it is made.
     #[must_use]
-    pub(super) fn effective_within(&self) -> Duration {
+    pub(super) fn effective_within(&self, fault: &PlannedFault) -> Duration {
         match self {
             Self::Embedded(_) => EMBEDDED_EFFECTIVE_WITHIN,
-            Self::Cluster(cluster) => cluster.effective_within(),
+            Self::Cluster(cluster) => cluster.effective_within(fault),
         }
     }
 
@@ -139,6 +177,28 @@ impl Target {
                 Some(cluster.old_connections(&fault.component, effective_us))
             }
             (Self::Cluster(_) | Self::Embedded(_), _) => None,
+        }
+    }
+
+    /// Waits until no pod of a backend that is scaled down is left; an error is what there is after `limit`. `None`
+    /// where that is not how it is taken down, or is what its witness looks at anyhow.
+    pub(super) async fn pods_gone(
+        &self,
+        fault: &PlannedFault,
+        limit: Duration,
+    ) -> Option<Result<PodsGone, String>> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Cluster(cluster) => cluster.pods_gone(fault, limit).await,
+        }
+    }
+
+    /// Whether a component is reached by new connections from where the gateway is.
+    #[must_use]
+    pub(super) fn reached(&self, component: &str) -> Reached {
+        match self {
+            Self::Embedded(_) => Reached::All,
+            Self::Cluster(cluster) => cluster.reached(component),
         }
     }
 
