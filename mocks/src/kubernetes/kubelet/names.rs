@@ -1,4 +1,5 @@
-//! What makes programs of an exec ask the cluster's DNS and be in their pod's network: for Python, a `sitecustomize.py` in a private folder.
+//! What makes programs of an exec ask the cluster's DNS and be in their pod's network: for Python, a `sitecustomize.py`
+//! in a private folder.
 
 use std::fs::{self, DirBuilder};
 use std::io;
