@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
+mod child;
 mod doctor;
 mod drift;
+mod effect;
 mod evidence;
 mod init;
 mod netns;
