@@ -9,5 +9,6 @@ mod effect;
 mod evidence;
 mod init;
 mod netns;
+mod opponents;
 mod refused;
 mod stack;
