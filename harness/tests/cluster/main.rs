@@ -12,3 +12,4 @@ mod netns;
 mod opponents;
 mod refused;
 mod stack;
+mod ways;
