@@ -13,3 +13,4 @@ mod opponents;
 mod refused;
 mod stack;
 mod ways;
+mod ways_out;
