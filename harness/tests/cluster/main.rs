@@ -12,5 +12,6 @@ mod netns;
 mod opponents;
 mod refused;
 mod stack;
+mod trouble;
 mod ways;
 mod ways_out;
