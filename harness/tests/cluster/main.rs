@@ -10,6 +10,7 @@ mod evidence;
 mod init;
 mod netns;
 mod opponents;
+mod parity;
 mod refused;
 mod stack;
 mod trouble;
