@@ -52,16 +52,11 @@ async fn signalled(signal: Signal) {
     until_held(&stack, &mut running).await;
     running.signal(signal);
     // What a person waits for comes first, what they read later.
-    stack.eventually("all restored within the grace", GRACE, |stack| is_restored(stack)).await;
+    stack.eventually("all restored within the grace", GRACE, is_restored).await;
     let ended = running.end().await.expect(3);
     assert_eq!(ended.result["ended"], "interrupted", "{signal:?}");
     assert_restored(&stack, &ended);
     stack.strike().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_signal_ends_the_run_restored_within_seconds() {
-    tokio::join!(signalled(Signal::INT), signalled(Signal::TERM));
 }
 
 async fn deadline() {
@@ -152,8 +147,7 @@ async fn deadline_panic_and_full_disk_end_the_run_restored() {
 
 /// Nobody is left to undo anything: the control plane takes the policy away when its time is over, and a person finds in
 /// the journal what brings vLLM back.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_killed_leaves_what_a_person_can_undo() {
+async fn killed() {
     let (stack, file) = staged().await;
     let mut running = stack.harness("run", &[file]);
     until_held(&stack, &mut running).await;
@@ -184,4 +178,9 @@ async fn a_run_that_is_killed_leaves_what_a_person_can_undo() {
     assert_eq!(stack.replicas("vllm"), 1);
     stack.household.ready(GRACE).await.unwrap();
     stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_the_run_restored_within_seconds_and_a_kill_leaves_what_a_person_can_undo() {
+    tokio::join!(signalled(Signal::INT), signalled(Signal::TERM), killed());
 }
