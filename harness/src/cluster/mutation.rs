@@ -266,6 +266,7 @@ pub async fn undo_all<'m>(
 /// How lines for `kubectl` begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kubectl {
+    kubeconfig: Option<String>,
     context: Option<String>,
 }
 
@@ -273,7 +274,7 @@ impl Kubectl {
     /// For a context, or for the cluster that a pod is in.
     #[must_use]
     pub fn new(context: Option<&str>) -> Self {
-        Self { context: context.map(str::to_owned) }
+        Self { kubeconfig: None, context: context.map(str::to_owned) }
     }
 
     /// For an environment's cluster.
@@ -282,7 +283,11 @@ impl Kubectl {
         use crate::environment::Reach;
         match &cluster.reach {
             Reach::InCluster => Self::new(None),
-            Reach::Context { context, .. } | Reach::Embedded { context, .. } => Self::new(Some(context)),
+            Reach::Context { context, kubeconfig } => {
+                let kubeconfig = kubeconfig.as_ref().map(|file| file.display().to_string());
+                Self { kubeconfig, context: Some(context.clone()) }
+            }
+            Reach::Embedded { context, .. } => Self::new(Some(context)),
         }
     }
 
@@ -295,9 +300,11 @@ impl Kubectl {
     /// A line for what has no namespace.
     #[must_use]
     pub fn whole(&self, rest: impl fmt::Display) -> String {
-        let context =
-            self.context.as_ref().map_or(String::new(), |context| format!(" --context {}", quoted(context)));
-        format!("kubectl{context} {rest}")
+        let option = |name: &str, value: &Option<String>| {
+            value.as_ref().map_or(String::new(), |value| format!(" --{name} {}", quoted(value)))
+        };
+        let (file, context) = (option("kubeconfig", &self.kubeconfig), option("context", &self.context));
+        format!("kubectl{file}{context} {rest}")
     }
 }
 

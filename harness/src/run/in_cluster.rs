@@ -146,7 +146,7 @@ impl Stage<'_> {
         }
         let overhead = tokio::select! {
             () = stopped.cancelled() => None,
-            overhead = gateway.overhead(&access) => overhead,
+            overhead = gateway.overhead(access) => overhead,
         };
         if let Some(text) = overhead {
             self.found(text);

@@ -6,7 +6,8 @@ use mocks::gateway::Secret;
 use mocks::kubernetes::api::{Rule, User};
 use mocks::kubernetes::resources::{DEPLOYMENTS, PODS, SECRETS};
 
-use crate::stack::{Ended, Stack, Staging};
+use crate::child::Ended;
+use crate::stack::{Stack, Staging};
 
 impl Ended {
     /// A line of a list of checks says this of that.

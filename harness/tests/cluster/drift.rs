@@ -1,15 +1,10 @@
 //! What somebody else does while a fault is held.
 
-use harness::cluster::access::Access;
-use harness::environment::ObjectName;
-use k8s_openapi::api::core::v1::Pod;
+use mocks::kubernetes::plane::NODE;
+use mocks::kubernetes::resources::{NODES, PODS};
+use mocks::kubernetes::store::{ObjectKey, Writer};
 
 use crate::stack::{CLOUD_AND_GPU_DOWN, CLOUD_DOWN, Stack, Staging};
-
-async fn somebody(stack: &Stack) -> Access {
-    let namespaces = ["ml".to_owned(), "apps".to_owned()];
-    Access::with_kubeconfig(&stack.household.cluster().kubeconfig(), "mock", &namespaces).await.unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_nobody_disturbs_passes_and_leaves_nothing() {
@@ -44,41 +39,49 @@ async fn a_run_that_nobody_disturbs_passes_and_leaves_nothing() {
     stack.strike().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn somebody_who_scales_back_is_named_and_not_fought() {
+/// Somebody brings vLLM back with kubectl while it is held down.
+async fn brought_back(kubectl: &[&str], resource: &str, actor: &str) {
     let stack = Stack::start(Staging::default()).await;
     let file = stack.scenario("cloud-gpu-down", CLOUD_AND_GPU_DOWN);
     let mut running = stack.harness("run", &[file]);
     running.until_it_says("judging").await;
-    let access = somebody(&stack).await;
-    let vllm = ObjectName::new("ml", "vllm");
-    let scale = access.scale(&vllm).await.unwrap();
-    access.set_scale(&vllm, 1, scale.metadata.resource_version.as_deref().unwrap()).await.unwrap();
+    let before = stack.mutations().len();
+    stack.kubectl(kubectl).await;
     let ended = running.end().await.expect(3);
     assert_eq!((&ended.result["verdict"], &ended.result["restored"]), (&"inconclusive".into(), &true.into()));
-    let reasons = ended.reasons();
+    let (reasons, later) = (ended.reasons(), stack.mutations().split_off(before));
     assert!(reasons.contains("Deployment ml/vllm was scaled to 1 while it had to stay at 0"), "{reasons}");
-    let scalings = stack.mutations();
-    let to_vllm = scalings.iter().filter(|made| *made == "patch deployments/scale ml/vllm").count();
-    assert_eq!(to_vllm, 2, "down by the run, up by somebody: {scalings:?}");
+    assert!(reasons.contains(&format!("(by {actor}")), "{actor}: {reasons}");
+    assert_eq!(later[0], format!("patch {resource} ml/vllm"), "kubectl was heard");
+    assert!(later[1..].iter().all(|made| made.starts_with("delete ")), "nobody is fought: {later:?}");
     assert_eq!(stack.replicas("vllm"), 1);
     stack.assert_clean();
     stack.strike().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_of_the_gateway_that_is_replaced_voids_the_mode() {
+async fn somebody_who_scales_back_is_named_and_not_fought() {
+    let scale = ["-n", "ml", "scale", "deployment", "vllm", "--replicas=1"];
+    let patch = ["-n", "ml", "patch", "deployment", "vllm", "-p", r#"{"spec":{"replicas":1}}"#];
+    tokio::join!(
+        // The cluster records nobody for a scale up from 0.
+        brought_back(&scale, "deployments/scale", "someone unknown"),
+        brought_back(&patch, "deployments", "kubectl-patch (Update"),
+    );
+}
+
+/// Something else changes while the cloud is cut off: the mode says nothing, and all is put back.
+async fn disturbed(disturb: impl AsyncFnOnce(&Stack), drift: &str) {
     let stack = Stack::start(Staging::default()).await;
     let file = stack.scenario("cloud-down", CLOUD_DOWN);
     let mut running = stack.harness("run", &[file]);
     running.until_it_says("judging").await;
-    let access = somebody(&stack).await;
-    let pods: Vec<Pod> = access.list(Some("ml"), "app=litellm").await.unwrap();
-    let (name, uid) = (pods[0].metadata.name.clone().unwrap(), pods[0].metadata.uid.clone().unwrap());
-    access.delete::<Pod>(&ObjectName::new("ml", name), &uid).await.unwrap();
+    disturb(&stack).await;
     let ended = running.end().await.expect(3);
     let reasons = ended.reasons();
-    assert!(reasons.contains("its memory of cooldowns is lost"), "{reasons}");
+    assert_eq!(ended.result["verdict"], "inconclusive", "{drift}: {reasons}");
+    assert_eq!(ended.result["restored"], true, "{drift}: {reasons}");
+    assert!(reasons.contains(drift), "{drift}: {reasons}");
     stack.assert_clean();
     stack.strike().await;
 }
@@ -99,10 +102,10 @@ async fn a_gateway_that_was_replaced_in_one_mode_is_looked_at_anew_in_the_next()
     let files = [stack.scenario("a-cloud-down", CLOUD_DOWN), stack.scenario("b-gpu-down", GPU_DOWN)];
     let mut running = stack.harness("run", &files);
     running.until_it_says("judging").await;
-    let access = somebody(&stack).await;
-    let pods: Vec<Pod> = access.list(Some("ml"), "app=litellm").await.unwrap();
-    let (name, uid) = (pods[0].metadata.name.clone().unwrap(), pods[0].metadata.uid.clone().unwrap());
-    access.delete::<Pod>(&ObjectName::new("ml", name.clone()), &uid).await.unwrap();
+    let pods = stack.household.cluster().store().list(&PODS, Some("ml")).items;
+    let gateway = pods.iter().find(|pod| pod["metadata"]["labels"]["app"] == "litellm").unwrap();
+    let name = gateway["metadata"]["name"].as_str().unwrap().to_owned();
+    stack.kubectl(&["-n", "ml", "delete", "pod", &name, "--wait=false"]).await;
     let ended = running.end().await.expect(3);
     let mode = |name: &str| {
         let all = ended.result["scenarios"].as_array().unwrap();
@@ -120,31 +123,36 @@ async fn a_gateway_that_was_replaced_in_one_mode_is_looked_at_anew_in_the_next()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_moves_voids_the_mode() {
-    let stack = Stack::start(Staging::default()).await;
-    let file = stack.scenario("cloud-down", CLOUD_DOWN);
-    let mut running = stack.harness("run", &[file]);
-    running.until_it_says("judging").await;
-    stack.household.plane().network().move_host("ollama.com", 1).await.unwrap();
-    let ended = running.end().await.expect(3);
-    let reasons = ended.reasons();
-    assert!(reasons.contains("which the fault does not cover"), "{reasons}");
-    stack.assert_clean();
-    stack.strike().await;
+async fn what_others_change_while_a_fault_is_held_voids_the_mode() {
+    let ask = ["-n", "ml", "delete", "pod", "-l", "app=litellm", "--wait=false"];
+    let replaced = async |stack: &Stack| stack.kubectl(&ask).await;
+    let moved = async |stack: &Stack| {
+        stack.household.plane().network().move_host("ollama.com", 1).await.unwrap();
+    };
+    let lifted = async |stack: &Stack| stack.kubectl(&["-n", "ml", "delete", "networkpolicy", "--all"]).await;
+    tokio::join!(
+        disturbed(replaced, "its memory of cooldowns is lost"),
+        disturbed(moved, "which the fault does not cover"),
+        disturbed(lifted, "was deleted while it was needed"),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ctrl_c_in_the_middle_leaves_the_cluster_as_it_was() {
-    let stack = Stack::start(Staging::default()).await;
-    let file = stack.scenario("cloud-gpu-down", CLOUD_AND_GPU_DOWN);
-    let mut running = stack.harness("run", &[file]);
-    running.until_it_says("judging").await;
-    running.interrupt();
-    let ended = running.end().await.expect(3);
-    assert_eq!((&ended.result["ended"], &ended.result["restored"]), (&"interrupted".into(), &true.into()));
-    assert_eq!((stack.replicas("vllm"), stack.replicas("ollama")), (1, 1));
-    stack.assert_clean();
-    stack.strike().await;
+async fn a_node_that_goes_while_a_fault_is_held_voids_the_mode() {
+    let not_ready = async |stack: &Stack| {
+        let key = ObjectKey::new(&NODES, "", NODE);
+        let store = stack.household.cluster().store();
+        let changed = store.update(&key, Writer::of_status("node-controller"), |node| {
+            node["status"]["conditions"][0]["status"] = "Unknown".into();
+            Ok(())
+        });
+        changed.unwrap();
+    };
+    let removed = async |stack: &Stack| stack.kubectl(&["delete", "node", NODE]).await;
+    tokio::join!(
+        disturbed(not_ready, "Node mock-node is not ready"),
+        disturbed(removed, "Node mock-node was removed"),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -149,7 +149,7 @@ async fn without_exec_the_gate_tells_of_its_fault_and_the_evidence_is_weak() {
     };
     tokio::time::timeout(LIMIT, seen).await.expect("the gate is asked");
     // Nobody can count the gateway's connections, so the mode could only be voided.
-    running.interrupt();
+    running.signal(rustix::process::Signal::INT);
     let ended = running.end().await.expect(3);
     assert!(ended.report.contains("the evidence is weak"), "{}\n{}", ended.stderr, ended.report);
     assert_eq!(ended.result["restored"], true);

@@ -6,48 +6,13 @@ use mocks::kubernetes::network::Cni;
 
 use crate::stack::{CLOUD_AND_GPU_DOWN, CLOUD_DOWN, Stack, Staging};
 
-pub(crate) fn requirement(ended: &crate::stack::Ended, id: &str) -> String {
+pub(crate) fn requirement(ended: &crate::child::Ended, id: &str) -> String {
     let all = ended.result["scenarios"][0]["requirements"].as_array().unwrap();
     let found = all.iter().find(|one| one["id"] == id).unwrap();
     found["verdict"].as_str().unwrap().to_owned()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_policy_that_nobody_enforces_is_no_fault() {
-    let stack = Stack::start(Staging { cni: Cni::None, ..Staging::default() }).await;
-    let file = stack.scenario("cloud-down", CLOUD_DOWN);
-    let mut running = stack.harness("run", &[file]);
-    // It is accepted at once and would be waited for in vain.
-    running.until_it_says("baseline").await;
-    stack.until_policy().await;
-    running.interrupt();
-    let ended = running.end().await.expect(3);
-    assert_eq!(ended.result["restored"], true);
-    assert!(
-        ended.result["scenarios"][0]["faults"][0]["effective_ms"].is_null(),
-        "{}",
-        ended.result["scenarios"]
-    );
-    stack.assert_clean();
-    stack.strike().await;
-}
-
-/// Calico, where old connections are kept, is tried by the prober's own tests: the mock holds a port closed without an
-/// answer by connections of its own, which nobody can tell from the gateway's on one machine.
-#[tokio::test(flavor = "multi_thread")]
-async fn where_packets_vanish_that_is_what_is_named() {
-    let stack = Stack::start(Staging { cni: Cni::Cilium, ..Staging::default() }).await;
-    let file = stack.scenario("cloud-down", CLOUD_DOWN);
-    let ended = stack.harness("run", &[file]).end().await.expect(0);
-    let seen = ended.result["scenarios"][0]["faults"][0]["seen_as"].as_str().unwrap().to_owned();
-    assert_eq!(seen, SILENT, "refused is what k3s shows");
-    assert!(ended.report.contains(&seen), "{}", ended.report);
-    stack.strike().await;
-}
-
-const SILENT: &str = "no answer to a connect within the hang limit";
-
-/// Who may do all that a run needs, but not exec.
+/// May do all that a run needs, but for looking from inside the gateway's pods.
 pub(crate) fn without_exec() -> User {
     let all = |resources: &[&str], verbs: &[&str]| {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
@@ -74,15 +39,29 @@ pub(crate) fn without_exec() -> User {
     }
 }
 
+/// The cloud is cut off, and nobody can look from where that is felt.
+pub(crate) async fn cloud_down_that_nobody_sees() {
+    let stack = Stack::start(Staging { user: Some(without_exec()), ..Staging::default() }).await;
+    // No name that would be looked up from here.
+    let cloud = stack.household.plane().network().host("ollama.com")[0];
+    stack.edit("http://ollama.com", &format!("http://{cloud}"));
+    let file = stack.scenario("cloud-down", CLOUD_DOWN);
+    let ended = stack.harness("run", &[file]).end().await.expect(3);
+    assert_eq!((&ended.result["verdict"], &ended.result["restored"]), (&"inconclusive".into(), &true.into()));
+    assert_eq!(requirement(&ended, "NFR123"), "inconclusive", "{}", ended.reasons());
+    assert!(ended.reasons().contains("or nobody can count them"), "{}", ended.reasons());
+    stack.assert_clean();
+    stack.strike().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_exec_the_evidence_is_weak_and_the_time_is_left_open() {
-    let user = without_exec();
-    let stack = Stack::start(Staging { user: Some(user), ..Staging::default() }).await;
+    let stack = Stack::start(Staging { user: Some(without_exec()), ..Staging::default() }).await;
     let body = "\
 requirements: [FR217, NFR123, NFR125]
 components: { cloud: down, vllm: down }
 traffic:
-  - { route: agent, rate: 8/s, for: 6s, stream: mixed }
+  - { route: agent, rate: 4/s, for: 6s, stream: mixed }
 expect:
   agent: { served_by: ollama-qwen, within: 5s, errors: 0 }
 ";

@@ -2,11 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
+mod child;
 mod doctor;
 mod drift;
+mod effect;
 mod egress;
 mod evidence;
 mod init;
 mod netns;
+mod opponents;
+mod parity;
 mod refused;
 mod stack;
+mod trouble;
+mod ways;
+mod ways_out;

@@ -1,7 +1,9 @@
 //! Who would fight a run is found before anything is changed.
 
 use mocks::kubernetes::controllers::Opponent;
-use mocks::kubernetes::resources::DEPLOYMENTS;
+use mocks::kubernetes::resources::{CrdGroup, DEPLOYMENTS, HELM_RELEASES, SLEEP_INFOS};
+use mocks::kubernetes::store::{ObjectKey, Writer};
+use serde_json::json;
 
 use crate::stack::{CLOUD_AND_GPU_DOWN, CLOUD_DOWN, Stack, Staging};
 
@@ -16,18 +18,76 @@ async fn refused(stack: &Stack, body: &str, because: &str) {
     assert_eq!(stack.mutations(), Vec::<String>::new(), "a plan changes nothing");
 }
 
+async fn opponent(opponent: Opponent, because: &str) {
+    let stack = Stack::start(Staging { opponents: vec![opponent], ..Staging::default() }).await;
+    refused(&stack, CLOUD_AND_GPU_DOWN, because).await;
+    stack.strike().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn opponents_are_found_and_refused() {
-    for (opponent, because) in [
-        (Opponent::Hpa, "HorizontalPodAutoscaler"),
-        (Opponent::Keda, "ScaledObject"),
-        (Opponent::Argo, "Argo CD"),
-        (Opponent::Flux, "Flux"),
-    ] {
-        let stack = Stack::start(Staging { opponents: vec![opponent], ..Staging::default() }).await;
+    tokio::join!(
+        opponent(Opponent::Hpa, "HorizontalPodAutoscaler ml/vllm counts its pods"),
+        opponent(Opponent::Keda, "ScaledObject ml/vllm"),
+        opponent(Opponent::Argo, "Argo CD"),
+        opponent(Opponent::Flux, "Kustomization ml/household of Flux applies Deployment ml/vllm again"),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_keeps_a_count_is_found_on_its_deployment() {
+    let crds = vec![CrdGroup::Flux, CrdGroup::KubeGreen];
+    let stack = Stack::start(Staging { crds, ..Staging::default() }).await;
+    let vllm = ObjectKey::new(&DEPLOYMENTS, "ml", "vllm");
+    let store = stack.household.cluster().store();
+    let before = store.get(&vllm).unwrap();
+    let spec = json!({ "interval": "10m", "driftDetection": { "mode": "enabled" } });
+    let release = json!({ "metadata": { "name": "vllm" }, "spec": spec });
+    let release = store.create(&HELM_RELEASES, "ml", release, Writer::of_object("helm")).unwrap();
+    let of =
+        |name: &str| json!({ "helm.toolkit.fluxcd.io/name": name, "helm.toolkit.fluxcd.io/namespace": "ml" });
+    // Some controller's object: what it is matters to nobody here.
+    let owner = json!([{
+        "apiVersion": "helm.toolkit.fluxcd.io/v2", "kind": "HelmRelease", "name": "vllm",
+        "uid": release["metadata"]["uid"], "controller": true,
+    }]);
+    let marks = [
+        ("labels", "its HelmRelease is not to be found", of("none")),
+        ("labels", "HelmRelease ml/vllm of Flux corrects drift", of("vllm")),
+        ("labels", "scaled on request by Sablier", json!({ "sablier.enable": "true" })),
+        (
+            "annotations",
+            "scaled by the clock by a downscaler",
+            json!({ "downscaler/uptime": "Mon-Fri 07:30-20:30 UTC" }),
+        ),
+        ("ownerReferences", "belongs to HelmRelease vllm, whose operator keeps its count", owner),
+    ];
+    for (field, because, value) in marks {
+        stack.change(&DEPLOYMENTS, "ml", "vllm", |object| {
+            object["metadata"]["labels"].clone_from(&before["metadata"]["labels"]);
+            for emptied in ["annotations", "ownerReferences"] {
+                object["metadata"].as_object_mut().unwrap().remove(emptied);
+            }
+            let place = &mut object["metadata"][field];
+            match (place.as_object_mut(), value.as_object()) {
+                (Some(there), Some(more)) => there.extend(more.clone()),
+                _ => *place = value.clone(),
+            }
+        });
         refused(&stack, CLOUD_AND_GPU_DOWN, because).await;
-        stack.strike().await;
     }
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_sleeps_by_the_clock_is_refused() {
+    let stack = Stack::start(Staging { crds: vec![CrdGroup::KubeGreen], ..Staging::default() }).await;
+    let spec = json!({ "weekdays": "1-5", "sleepAt": "20:00", "wakeUpAt": "08:00", "timeZone": "Etc/UTC" });
+    let sleep = json!({ "metadata": { "name": "nights" }, "spec": spec });
+    let store = stack.household.cluster().store();
+    store.create(&SLEEP_INFOS, "ml", sleep, Writer::of_object("kubectl")).unwrap();
+    refused(&stack, CLOUD_AND_GPU_DOWN, "SleepInfo ml/nights of kube-green").await;
+    stack.strike().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,28 +15,31 @@ use mocks::kubernetes::cluster::ClusterOptions;
 use mocks::kubernetes::controllers::{Opponent, Timing};
 use mocks::kubernetes::household::{Household, HouseholdOptions};
 use mocks::kubernetes::network::Cni;
-use mocks::kubernetes::resources::Resource;
+use mocks::kubernetes::resources::{CrdGroup, Resource};
 use mocks::kubernetes::stack::{StackOptions, WorldProcesses};
 use mocks::kubernetes::store::{ObjectKey, Writer};
 use mocks::profile::Profile;
 use mocks::time::Epoch;
 use mocks::world::{World, WorldOptions};
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::Command;
 
-/// Nothing here takes longer, on a busy machine either.
-const LIMIT: Duration = Duration::from_secs(180);
+use crate::child::Running;
+
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const CLOUD_PORT: u16 = 8443;
-const KEY: &str = "sk-of-the-mock-cluster";
+/// What kubectl reads: it sends no token over plain HTTP.
+const KUBECTL_CONFIG: &str = "kubectl-config";
+pub(crate) const KEY: &str = "sk-of-the-mock-cluster";
 
 /// What differs between the clusters of tests.
 pub(crate) struct Staging {
     pub(crate) cni: Cni,
+    pub(crate) timing: Timing,
     pub(crate) opponents: Vec<Opponent>,
+    /// Custom resources beside those of the opponents.
+    pub(crate) crds: Vec<CrdGroup>,
     /// Pods of the gateway.
     pub(crate) gateway_replicas: u32,
     /// As whom the harness asks; as the one who may do everything where there is none.
@@ -48,7 +50,15 @@ pub(crate) struct Staging {
 
 impl Default for Staging {
     fn default() -> Self {
-        Self { cni: Cni::K3s, opponents: Vec::new(), gateway_replicas: 1, user: None, sweeper: true }
+        Self {
+            cni: Cni::K3s,
+            timing: Timing::fast(),
+            opponents: Vec::new(),
+            crds: Vec::new(),
+            gateway_replicas: 1,
+            user: None,
+            sweeper: true,
+        }
     }
 }
 
@@ -57,18 +67,6 @@ pub(crate) struct Stack {
     world: Arc<World>,
     gateway: Gateway,
     dir: TempDir,
-}
-
-/// A run that has ended.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-    /// `result.json`, if there is a run directory.
-    pub(crate) result: Value,
-    /// `report.md`.
-    pub(crate) report: String,
 }
 
 impl Stack {
@@ -81,10 +79,12 @@ impl Stack {
         let mut cluster = ClusterOptions::new(epoch, 1, &[]);
         let user = staging.user.as_ref().map(|user| user.name.clone());
         cluster.users = staging.user.into_iter().collect();
+        cluster.crds = staging.crds;
+        cluster.open_port = true;
         let household = Household::start(HouseholdOptions {
             cluster,
             cni: staging.cni,
-            timing: Timing::fast(),
+            timing: staging.timing,
             stack: StackOptions {
                 cloud: socket("cloud"),
                 cloud_host: "ollama.com".to_owned(),
@@ -110,6 +110,8 @@ impl Stack {
             None => household.cluster().kubeconfig(),
         };
         std::fs::write(dir.path().join("kubeconfig"), kubeconfig.to_string()).unwrap();
+        let kubectl = household.cluster().kubectl_config().unwrap();
+        std::fs::write(dir.path().join(KUBECTL_CONFIG), kubectl.to_string()).unwrap();
         std::fs::write(dir.path().join("cluster.yaml"), ENVIRONMENT).unwrap();
         let cloud = SocketAddr::from((household.plane().network().host("ollama.com")[0], CLOUD_PORT));
         let gateway = gateway(&household, dir.path(), cloud).await;
@@ -195,14 +197,39 @@ impl Stack {
 
     /// The same with environment variables.
     pub(crate) fn command_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_harness"));
-        child.args(arguments).current_dir(self.dir.path());
-        child.env_remove("KUBECONFIG").env_remove("RUST_BACKTRACE").env("NO_COLOR", "1");
-        child.env_remove("HARNESS_JOB_UID").envs(variables.iter().copied());
-        child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = child.spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
-        Running { child, stderr, said: String::new(), out: self.dir.path().join("out") }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+        command.args(arguments).env_remove("HARNESS_JOB_UID").envs(variables.iter().copied());
+        self.start_command(command)
+    }
+
+    /// Any command in the directory of the kubeconfig.
+    pub(crate) fn start_command(&self, command: Command) -> Running {
+        Running::start(command, self.dir.path())
+    }
+
+    /// The real kubectl. `FAILOVER_TEST_KUBECTL` names the program; without it, `kubectl` of the path.
+    pub(crate) async fn kubectl(&self, arguments: &[&str]) {
+        let program = std::env::var("FAILOVER_TEST_KUBECTL").unwrap_or_else(|_| "kubectl".to_owned());
+        let mut command = Command::new(program);
+        command.args(arguments).args(["--kubeconfig", KUBECTL_CONFIG]).env("HOME", self.dir.path());
+        let ended = self.start_command(command).end().await.expect(0);
+        assert!(!ended.stdout.is_empty(), "kubectl says what it did");
+    }
+
+    /// A person types a line with `kubectl` that the harness gave them.
+    pub(crate) async fn type_in(&self, line: &str) {
+        // The same context in the same file, but without a token.
+        std::fs::copy(self.path(KUBECTL_CONFIG), self.path("kubeconfig")).unwrap();
+        let program = std::env::var("FAILOVER_TEST_KUBECTL").unwrap_or_else(|_| "kubectl".to_owned());
+        let line = line.strip_prefix("kubectl ").map(|rest| format!("{program} {rest}")).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", &line]).env("HOME", self.dir.path());
+        self.start_command(command).end().await.expect(0);
+    }
+
+    /// Where a file in that directory is.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// A file in that directory.
@@ -235,6 +262,14 @@ impl Stack {
         }
     }
 
+    /// The field managers of all changes to an object through the API, in their order.
+    pub(crate) fn writers(&self, resource: &str, name: &str) -> Vec<String> {
+        let entries = self.household.cluster().audit().entries().into_iter();
+        let made =
+            entries.filter(|entry| entry.is_mutation() && entry.resource == resource && entry.name == name);
+        made.map(|entry| entry.manager).collect()
+    }
+
     /// How many pods a Deployment of `ml` is to have.
     pub(crate) fn replicas(&self, name: &str) -> u64 {
         use mocks::kubernetes::resources::DEPLOYMENTS;
@@ -252,17 +287,15 @@ impl Stack {
         }
     }
 
-    /// Waits until there is a NetworkPolicy.
-    pub(crate) async fn until_policy(&self) {
-        use mocks::kubernetes::resources::NETWORK_POLICIES;
-        let store = self.household.cluster().store();
+    /// Waits for something that nothing announces.
+    pub(crate) async fn eventually(&self, what: &str, within: Duration, check: impl Fn(&Self) -> bool) {
         let mut looks = tokio::time::interval(Duration::from_millis(20));
         let there = async {
-            while store.list(&NETWORK_POLICIES, None).items.is_empty() {
+            while !check(self) {
                 looks.tick().await;
             }
         };
-        tokio::time::timeout(LIMIT, there).await.expect("a policy is made");
+        tokio::time::timeout(within, there).await.unwrap_or_else(|_| panic!("never seen: {what}"));
     }
 
     pub(crate) async fn strike(self) {
@@ -316,92 +349,12 @@ async fn gateway(household: &Household, dir: &Path, cloud: SocketAddr) -> Gatewa
         .unwrap()
 }
 
-pub(crate) struct Running {
-    child: Child,
-    stderr: Lines<BufReader<ChildStderr>>,
-    said: String,
-    out: PathBuf,
-}
-
-impl Running {
-    /// Listens until it says so on stderr.
-    pub(crate) async fn until_it_says(&mut self, wanted: &str) {
-        let listening = async {
-            while let Some(line) = self.stderr.next_line().await.unwrap() {
-                self.said.push_str(&line);
-                self.said.push('\n');
-                if line.contains(wanted) {
-                    return;
-                }
-            }
-            panic!("never said {wanted:?}:\n{}", self.said);
-        };
-        tokio::time::timeout(LIMIT, listening).await.expect("it says so in time");
-    }
-
-    /// Ctrl-C.
-    pub(crate) fn interrupt(&self) {
-        self.signal(Signal::INT);
-    }
-
-    /// Any signal.
-    pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
-        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
-    }
-
-    /// It ends without a chance to do anything.
-    pub(crate) async fn kill(mut self) {
-        self.child.kill().await.unwrap();
-    }
-
-    pub(crate) async fn end(mut self) -> Ended {
-        let ending = async {
-            let mut stdout = String::new();
-            let mut pipe = self.child.stdout.take().unwrap();
-            let read = pipe.read_to_string(&mut stdout);
-            let said = async {
-                while let Some(line) = self.stderr.next_line().await.unwrap() {
-                    self.said.push_str(&line);
-                    self.said.push('\n');
-                }
-            };
-            let (read, ()) = tokio::join!(read, said);
-            read.unwrap();
-            (self.child.wait().await.unwrap().code(), stdout)
-        };
-        let (code, stdout) = tokio::time::timeout(LIMIT, ending).await.expect("it ends in time");
-        let file =
-            |name: &str| std::fs::read_to_string(self.out.join("latest").join(name)).unwrap_or_default();
-        let result = serde_json::from_str(&file("result.json")).unwrap_or(Value::Null);
-        assert!(!self.said.contains("panicked"), "{}", self.said);
-        assert!(!self.said.contains(KEY) && !stdout.contains(KEY), "the key is shown");
-        assert!(
-            !file("journal.jsonl").contains(KEY) && !file("report.md").contains(KEY),
-            "the key is written"
-        );
-        Ended { code, stdout, stderr: self.said, result, report: file("report.md") }
-    }
-}
-
-impl Ended {
-    pub(crate) fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{}\n{}\n{:#}", self.stdout, self.stderr, self.result["reasons"]);
-        self
-    }
-
-    /// All reasons of the result in one text.
-    pub(crate) fn reasons(&self) -> String {
-        self.result["reasons"].to_string()
-    }
-}
-
 /// The cloud is cut off and vLLM stopped, at a gateway whose user nobody else is.
 pub(crate) const CLOUD_AND_GPU_DOWN: &str = "\
 requirements: [FR217, NFR123, NFR125]
 components: { cloud: down, vllm: down }
 traffic:
-  - { route: agent, rate: 8/s, for: 6s, stream: mixed }
+  - { route: agent, rate: 4/s, for: 6s, stream: mixed }
 expect:
   agent: { served_by: ollama-qwen, within: 5s, errors: 0 }
 ";
@@ -411,7 +364,7 @@ pub(crate) const CLOUD_DOWN: &str = "\
 requirements: [FR217, NFR123, NFR125]
 components: { cloud: down }
 traffic:
-  - { route: agent, rate: 8/s, for: 6s, stream: mixed }
+  - { route: agent, rate: 4/s, for: 6s, stream: mixed }
 expect:
   agent: { served_by: vllm-qwen, within: 5s, errors: 0 }
 ";

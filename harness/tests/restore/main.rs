@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
+#[expect(dead_code, reason = "it is shared with tests that do more with it")]
+#[path = "../cluster/child.rs"]
+mod child;
 mod ended;
 mod killed;
 mod paused;

@@ -9,7 +9,8 @@ use mocks::kubernetes::store::ObjectKey;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::stack::{Running, Stack, Staging};
+use crate::child::Running;
+use crate::stack::{Stack, Staging};
 
 /// The GPU is down for a long time, with little traffic: there is time for an accident.
 pub(crate) const LONG: &str = "\
@@ -42,7 +43,7 @@ pub(crate) async fn holding(stack: &Stack) -> (Running, PathBuf) {
 pub(crate) async fn killed(stack: &Stack) -> PathBuf {
     let (running, file) = holding(stack).await;
     running.signal(Signal::KILL);
-    assert_eq!(running.end().await.code, None, "by a signal");
+    assert_eq!(running.end().await.status.code(), None, "by a signal");
     file
 }
 

@@ -101,8 +101,7 @@ pub(super) struct Door {
     connections: TaskTracker,
     connections_max: usize,
     accepting: bool,
-    filler: Option<TcpStream>,
-    /// The address of a filler that may still wait in the accept queue.
+    /// The address of the filler while it waits in the accept queue.
     filler_address: Option<SocketAddr>,
 }
 
@@ -123,7 +122,6 @@ impl Door {
             connections: TaskTracker::new(),
             connections_max,
             accepting: true,
-            filler: None,
             filler_address: None,
         }
     }
@@ -169,7 +167,6 @@ impl Door {
         match mode {
             GateMode::Pass | GateMode::Stall => {
                 self.listening.open()?;
-                self.filler = None;
                 self.accepting = true;
             }
             GateMode::Refuse => {
@@ -187,15 +184,14 @@ impl Door {
 
     fn close(&mut self) {
         self.accepting = false;
-        self.filler = None;
         self.filler_address = None;
         self.listening.close();
     }
 
     async fn fill_queue(&mut self) -> io::Result<()> {
         self.accepting = false;
-        if self.filler.is_some() {
-            return Ok(());
+        if self.filler_address.is_some() {
+            return self.listening.listen(0);
         }
         self.listening.listen(BACKLOG)?;
         // The filler goes in while there is room, so it cannot lose the last place to a client and hang. Only a
@@ -204,7 +200,9 @@ impl Door {
         match tokio::time::timeout(FILLER_CONNECT_MAX, connect).await {
             Ok(Ok(filler)) => {
                 self.filler_address = Some(filler.local_addr()?);
-                self.filler = Some(filler);
+                // Its place in the queue stays taken until it is accepted, and it is in no table of sockets any more:
+                // whoever counts connections to this address must not count one of ours.
+                reset_on_close(&filler);
             }
             Ok(Err(error)) => return Err(error),
             Err(_) => {}

@@ -23,8 +23,9 @@
 //! (`SO_REUSEPORT` on both), so that no other process can be given the port while nobody listens there.
 //!
 //! *Blackhole* needs no privilege on Linux: the gate stops accepting, puts one connection of its own (the
-//! filler) into the accept queue, and calls `listen` again with a backlog of 0. A full accept queue makes the
-//! kernel drop each further SYN, so a client's connect runs into its own time limit. Afterwards `listen` is
+//! filler) into the accept queue, resets it, and calls `listen` again with a backlog of 0. The kernel keeps the
+//! place of a connection that was reset until it is accepted, and lists it nowhere. A full accept queue makes it
+//! drop each further SYN, so a client's connect runs into its own time limit. Afterwards `listen` is
 //! called with the normal backlog, and SYN retransmissions connect (the first one comes a second after the
 //! SYN). A client whose connect was already through before the queue was full holds an established connection
 //! that is silent.

@@ -42,6 +42,11 @@ impl Route {
         *self.targets.write().unwrap_or_else(PoisonError::into_inner) = targets;
     }
 
+    /// Where new connections go at present.
+    pub(crate) fn targets(&self) -> Vec<SocketAddr> {
+        self.targets.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The upstream of the next connection; `None` where there is none.
     fn next(&self) -> Option<SocketAddr> {
         let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);

@@ -11,6 +11,8 @@ pub enum CrdGroup {
     Argo,
     /// `kustomize.toolkit.fluxcd.io` and `helm.toolkit.fluxcd.io`.
     Flux,
+    /// `kube-green.com`: SleepInfos. They are only objects here: nobody acts on them.
+    KubeGreen,
 }
 
 /// One kind of objects. There is one static of each, and they are compared by their names.
@@ -187,6 +189,9 @@ resources! {
     /// Flux's Helm releases.
     HELM_RELEASES = Resource::new("helm.toolkit.fluxcd.io", "v2", "helmreleases", "HelmRelease")
         .named("helmrelease", &["hr"]).of(CrdGroup::Flux);
+    /// When kube-green stops the workloads of a namespace.
+    SLEEP_INFOS = Resource::new("kube-green.com", "v1alpha1", "sleepinfos", "SleepInfo")
+        .named("sleepinfo", &[]).of(CrdGroup::KubeGreen);
     /// KEDA's autoscaling of one workload.
     SCALED_OBJECTS = Resource::new("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject")
         .named("scaledobject", &["so"]).of(CrdGroup::Keda);

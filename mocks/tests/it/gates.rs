@@ -131,6 +131,31 @@ async fn a_blackholed_connect_times_out_while_another_gate_passes() {
     light.shutdown().await;
 }
 
+/// Sockets of this machine with this address at their other end, as a program in a pod counts the connections of its
+/// neighbours.
+fn connections_to(address: std::net::SocketAddr) -> usize {
+    let std::net::IpAddr::V4(ip) = address.ip() else { unreachable!("gates have IPv4 addresses") };
+    let remote = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().filter(|line| line.split_whitespace().nth(2) == Some(&remote)).count()
+}
+
+#[tokio::test]
+async fn silence_takes_no_connection_that_could_be_counted() {
+    for mode in [GateMode::Blackhole, GateMode::DropNew] {
+        let gate = gate().await;
+        let mut held = TcpStream::connect(gate.address()).await.unwrap();
+        assert_eq!(echo(&mut held).await.unwrap(), b'x');
+        // Twice, the second time with the first filler perhaps still in the queue.
+        for mode in [mode, GateMode::Pass, mode] {
+            gate.set(mode).await.unwrap();
+        }
+        assert!(timeout(CONNECT_MAX, TcpStream::connect(gate.address())).await.is_err());
+        assert_eq!(connections_to(gate.address()), 1, "{mode:?}");
+        gate.shutdown().await;
+    }
+}
+
 #[tokio::test]
 async fn a_blackholed_connect_gets_through_after_the_heal() {
     let gate = gate().await;

@@ -86,7 +86,8 @@ async fn an_ingress_policy_isolates_a_backend() {
         "spec": { "podSelector": { "matchLabels": { "app": "vllm" } }, "policyTypes": ["Ingress"] },
     });
     stage.create::<NetworkPolicy>(policy).await;
-    stage.eventually("vLLM isolated", async || stage.connect("vllm", 8000).await != Connect::Served).await;
+    // At the Service as at the pod: what goes to a Service goes on as a packet to the pod.
+    stage.eventually("vLLM isolated", async || stage.connect("vllm", 8000).await == Connect::Refused).await;
     assert_eq!(stage.connect("ollama", 11_434).await, Connect::Served);
     stage.api::<NetworkPolicy>().delete("drill-isolate", &DeleteParams::default()).await.unwrap();
     stage.eventually("vLLM back", async || stage.echoes("vllm", 8000).await).await;

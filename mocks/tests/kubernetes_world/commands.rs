@@ -100,6 +100,31 @@ print(socket.getaddrinfo('127.0.0.1', 1)[0][4])
 }
 
 #[tokio::test]
+async fn a_pod_sees_its_own_connections_and_none_of_another_pod() {
+    let stage = usual().await;
+    let address = stage.address(CLOUD, CLOUD_PORT).unwrap();
+    let ip = async |app: &str| {
+        let pod = stage.api::<Pod>().get(&stage.pod(app).await).await.unwrap();
+        pod.status.unwrap().pod_ip.unwrap()
+    };
+    let neighbour = tokio::net::TcpSocket::new_v4().unwrap();
+    neighbour.bind(format!("{}:0", ip("vllm").await).parse().unwrap()).unwrap();
+    let _of_neighbour = neighbour.connect(address).await.unwrap();
+    let _of_gateway = tokio::net::TcpStream::connect(address).await.unwrap();
+    let script = format!(
+        "import socket, struct\n\
+         own = socket.create_connection(('{CLOUD}', {CLOUD_PORT}))\n\
+         place = '%08X:%04X' % (struct.unpack('=I', socket.inet_aton('{}'))[0], {CLOUD_PORT})\n\
+         lines = [line.split() for line in open('/proc/net/tcp')]\n\
+         print(own.getsockname()[0], sum(line[2] == place for line in lines))\n",
+        address.ip()
+    );
+    let (out, err, _) = run(&stage, &["python3", "-c", &script], None).await;
+    assert_eq!(out.trim(), format!("{} 2", ip("litellm").await), "its own and the gateway's: {err}");
+    stage.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_name_can_lead_elsewhere_while_a_script_runs() {
     let stage = usual().await;
     let pod = stage.pod("litellm").await;

@@ -397,7 +397,7 @@ impl Reducer {
                 found.push(Found::new(
                     What::DeploymentGone,
                     format!("Deployment {name}"),
-                    seen.actor.clone(),
+                    seen.changer.clone(),
                 ));
             }
             if !is_right {
@@ -479,7 +479,7 @@ impl Reducer {
     fn take_gone(&mut self, kind: Kind, name: &ObjectName) -> Vec<Found> {
         match kind {
             Kind::Deployment => {
-                let actor = self.deployments.remove(name).and_then(|seen| seen.actor);
+                let actor = self.deployments.remove(name).and_then(|seen| seen.changer);
                 let drift = self.expected.counts.contains_key(name);
                 found_if(drift, What::DeploymentGone, format!("Deployment {name}"), actor)
             }

@@ -87,14 +87,14 @@ impl fmt::Display for Actor {
     }
 }
 
-/// Who set `spec.replicas` last; where nobody is recorded (a scale to 0 erases every owner), who changed the object
-/// last.
+/// Who set `spec.replicas` last. A scale to 0 erases every owner and one back up records none: then nobody is named,
+/// since whoever changed the object last has changed something else.
 fn scaler(meta: &ObjectMeta) -> Option<Actor> {
     let owns = |entry: &&ManagedFieldsEntry| {
         let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
         fields.and_then(|fields| fields.pointer("/f:spec/f:replicas")).is_some()
     };
-    newest(meta.managed_fields.iter().flatten().filter(owns)).or_else(|| changer(meta))
+    newest(meta.managed_fields.iter().flatten().filter(owns))
 }
 
 /// Who changed the object last; what controllers write into its status is no change of theirs to it.
@@ -128,6 +128,8 @@ pub struct DeploymentSeen {
     pub replicas: i32,
     /// Who set that last.
     pub actor: Option<Actor>,
+    /// Who changed anything of it last.
+    pub changer: Option<Actor>,
 }
 
 /// A Pod.
@@ -249,7 +251,7 @@ impl Watched for Deployment {
         let uid = self.metadata.uid.clone().unwrap_or_default();
         Seen::Deployment(
             name_of(&self.metadata),
-            DeploymentSeen { uid, replicas, actor: scaler(&self.metadata) },
+            DeploymentSeen { uid, replicas, actor: scaler(&self.metadata), changer: changer(&self.metadata) },
         )
     }
 }
@@ -413,7 +415,8 @@ mod tests {
         let mut erased = deployment;
         erased["metadata"]["managedFields"][1] = json!({});
         let Seen::Deployment(_, seen) = super::tests::seen::<Deployment>(erased) else { panic!("its kind") };
-        assert_eq!(seen.actor.expect("somebody").manager, "helm", "a status is no change of it");
+        assert_eq!(seen.actor, None, "helm has set something else");
+        assert_eq!(seen.changer.expect("somebody").manager, "helm", "a status is no change of it");
     }
 
     #[test]

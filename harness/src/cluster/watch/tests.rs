@@ -23,7 +23,7 @@ fn actor(manager: &str) -> Option<Actor> {
 }
 
 fn deployment(replicas: i32, by: &str) -> Seen {
-    let seen = DeploymentSeen { uid: "u".to_owned(), replicas, actor: actor(by) };
+    let seen = DeploymentSeen { uid: "u".to_owned(), replicas, actor: actor(by), changer: actor(by) };
     Seen::Deployment(name("vllm"), seen)
 }
 

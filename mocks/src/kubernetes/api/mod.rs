@@ -158,7 +158,11 @@ impl Api {
             }
             // Ends when the client leaves or the cluster shuts down.
             Some(Trouble::Hang) => std::future::pending().await,
-            Some(Trouble::Cut) => return Err(Cut),
+            Some(Trouble::Cut) => {
+                entry.at_us = self.store.clock().now_us();
+                self.audit.push(entry);
+                return Err(Cut);
+            }
             Some(Trouble::Refused { code, retry_after }) => Some(respond::troubled(*code, *retry_after)),
             Some(Trouble::CutMidLine { after }) => {
                 events_max = Some(*after);

@@ -161,7 +161,11 @@ impl Opponents {
             for deployment in self.store.list(&DEPLOYMENTS, None).items {
                 let tracking = &deployment["metadata"]["annotations"]["argocd.argoproj.io/tracking-id"];
                 let is_ours = tracking.as_str().is_some_and(|id| id.starts_with(&prefix));
-                if is_ours && heals && !is_skipped && !ignores_replicas(&application) {
+                if !is_ours {
+                    continue;
+                }
+                self.declare(&deployment);
+                if heals && !is_skipped && !ignores_replicas(&application) {
                     self.put_right(&deployment, "argocd-controller", self.pace.heal_after);
                 }
             }
@@ -184,7 +188,11 @@ impl Opponents {
                     let is_ours = label("name") == Some(meta(&source, "name"))
                         && label("namespace") == Some(meta(&source, "namespace"));
                     let is_left = metadata["annotations"][format!("{group}/reconcile")] == "disabled";
-                    if is_ours && is_active && !is_left {
+                    if !is_ours {
+                        continue;
+                    }
+                    self.declare(&deployment);
+                    if is_active && !is_left {
                         self.put_right(&deployment, manager, interval);
                     }
                 }
@@ -192,11 +200,17 @@ impl Opponents {
         }
     }
 
+    /// What "Git" says of a Deployment, from when it is seen first, whether or not anybody holds it to that yet.
+    fn declare(&mut self, deployment: &Value) -> u64 {
+        let replicas = count(&deployment["spec"]["replicas"], 1);
+        *self.declared.entry(key_of(&DEPLOYMENTS, deployment)).or_insert(replicas)
+    }
+
     /// Sets a Deployment back to what was declared, so long after the last look at which it was right.
     fn put_right(&mut self, deployment: &Value, manager: &str, after: Duration) {
         let key = key_of(&DEPLOYMENTS, deployment);
         let replicas = count(&deployment["spec"]["replicas"], 1);
-        let declared = *self.declared.entry(key.clone()).or_insert(replicas);
+        let declared = self.declare(deployment);
         let heals_drift = manager == "argocd-controller";
         if replicas == declared && heals_drift {
             // It waits from the drift on, not from look to look.

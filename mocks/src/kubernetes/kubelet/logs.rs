@@ -48,6 +48,12 @@ impl Log {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The number of the oldest line that was written then or later.
+    fn first_after(&self, instant: Timestamp) -> u64 {
+        let lines = self.lines();
+        lines.first + lines.kept.iter().take_while(|(at, _)| *at < instant).count() as u64
+    }
+
     /// The lines from this number on, and the number of the next one.
     fn since(&self, number: u64) -> (Vec<(Timestamp, String)>, u64) {
         let lines = self.lines();
@@ -117,6 +123,12 @@ pub(super) fn log(kubelet: &Kubelet, request: &PodRequest) -> Result<Response<Bo
     let tail = parameter(query, "tailLines").and_then(|count| count.parse::<u64>().ok());
     let (_, next) = log.since(u64::MAX);
     let from = tail.map_or(0, |tail| next.saturating_sub(tail));
+    let since = parameter(query, "sinceSeconds").and_then(|seconds| seconds.parse::<i64>().ok());
+    let since = since.map(|seconds| {
+        let ago = jiff::SignedDuration::from_secs(seconds);
+        kubelet.store().clock().now().checked_sub(ago).unwrap_or(Timestamp::MIN)
+    });
+    let from = from.max(since.map_or(0, |since| log.first_after(since)));
     let written = log.written.subscribe();
     let state = Reading { log, written, next: from, timestamps, follows, end: kubelet.inner.end.clone() };
     let chunks = stream::unfold(state, |mut reading| async {
@@ -182,6 +194,8 @@ mod tests {
         assert_eq!((lines.len(), next), (LINES_MAX, LINES_MAX as u64 + 10));
         assert_eq!(lines[0].1, "line 10");
         assert_eq!(log.since(next - 1).0.len(), 1);
+        let second = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(1);
+        assert_eq!((log.first_after(Timestamp::UNIX_EPOCH), log.first_after(second)), (10, next));
         logs.add("uid", "main", &"\u{20ac}".repeat(LINE_BYTES_MAX), Timestamp::UNIX_EPOCH);
         assert!(log.since(next).0[0].1.len() <= LINE_BYTES_MAX);
     }

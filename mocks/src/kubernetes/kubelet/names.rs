@@ -1,8 +1,9 @@
-//! What makes programs of an exec ask the cluster's DNS: for Python, a `sitecustomize.py` in a private folder.
+//! What makes programs of an exec ask the cluster's DNS and be in their pod's network: for Python, a `sitecustomize.py`
+//! in a private folder.
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -24,15 +25,17 @@ impl NameFiles {
         Ok(Self { folder, names_at })
     }
 
-    /// The folder for the `PYTHONPATH` of a program in a pod of this namespace.
-    pub(super) fn python_path(&self, namespace: &str) -> io::Result<PathBuf> {
-        let folder = self.folder.join(namespace);
+    /// The folder for the `PYTHONPATH` of a program in a pod of this namespace, at this address.
+    pub(super) fn python_path(&self, namespace: &str, pod: Option<Ipv4Addr>) -> io::Result<PathBuf> {
+        let pod = pod.map_or_else(|| "None".to_owned(), |ip| format!("\"{ip}\""));
+        let folder = self.folder.join(namespace).join(pod.trim_matches('"'));
         let file = folder.join("sitecustomize.py");
         if !file.exists() {
             fs::create_dir_all(&folder)?;
             let (ip, port) = (self.names_at.ip(), self.names_at.port());
-            let text =
-                format!("{SITECUSTOMIZE}_install((\"{ip}\", {port}), \"{namespace}\")\ndel _install\n");
+            let text = format!(
+                "{SITECUSTOMIZE}_install((\"{ip}\", {port}), \"{namespace}\", {pod})\ndel _install\n"
+            );
             // Renamed into its place, so that nobody ever reads half of it.
             let draft = folder.join(format!("draft-{:016x}", rand::random::<u64>()));
             fs::write(&draft, text)?;
@@ -64,7 +67,7 @@ mod tests {
         let files = NameFiles::make("127.0.0.1:1".parse().unwrap()).unwrap();
         let folder = files.folder().to_owned();
         assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
-        let path = files.python_path("ml").unwrap();
+        let path = files.python_path("ml", Some(Ipv4Addr::LOCALHOST)).unwrap();
         assert!(fs::read_to_string(path.join("sitecustomize.py")).unwrap().contains("\"ml\""));
         drop(files);
         assert!(!folder.exists());

@@ -41,7 +41,8 @@ impl Process {
         let mut environment = environment(kubelet, pod, container);
         environment.entry("PATH".to_owned()).or_insert_with(default_path);
         environment.entry("HOSTNAME".to_owned()).or_insert_with(|| meta(pod, "name").into());
-        let names = kubelet.inner.names.python_path(meta(pod, "namespace"))?;
+        let ip = pod["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok());
+        let names = kubelet.inner.names.python_path(meta(pod, "namespace"), ip)?;
         let python_path = match environment.remove("PYTHONPATH") {
             Some(own) => std::env::join_paths([names.into_os_string(), own]).map_err(io::Error::other)?,
             None => names.into_os_string(),

@@ -1,9 +1,13 @@
-"""Names are looked up in the DNS of the cluster that this container runs in."""
+"""Names are looked up in the DNS of the cluster that this container runs in, connections come from the address of its
+pod, and the kernel's table of connections shows none that comes from another pod."""
 
+import builtins as _builtins
+import io as _io
 import socket as _socket
+import struct as _struct
 
 
-def _install(server, namespace):
+def _install(server, namespace, pod):
     module = _socket
     original = module.getaddrinfo
     connect = module.socket.connect
@@ -82,11 +86,35 @@ def _install(server, namespace):
                 return first(host), port
         return address
 
+    def from_pod(own, address):
+        is_inside = own.family == module.AF_INET and own.type == module.SOCK_STREAM and address[0].startswith("127.")
+        if pod and is_inside and own.getsockname() == ("0.0.0.0", 0):
+            own.bind((pod, 0))
+        return address
+
     def connect_by_name(self, address):
-        return connect(self, resolved(self, address))
+        return connect(self, from_pod(self, resolved(self, address)))
 
     def connect_ex_by_name(self, address):
-        return connect_ex(self, resolved(self, address))
+        return connect_ex(self, from_pod(self, resolved(self, address)))
+
+    def is_of_other_pod(line):
+        try:
+            address = module.inet_ntoa(_struct.pack("=I", int(line.split()[1].split(":")[0], 16)))
+        except (IndexError, ValueError, _struct.error):
+            return False
+        parts, own = address.split("."), pod.split(".")
+        # Pods have the second quarter of the range of their cluster.
+        return parts[:2] == own[:2] and 64 <= int(parts[2]) < 128 and address != pod
+
+    def open_as_in_pod(file, *arguments, **options):
+        opened = _io.open(file, *arguments, **options)
+        if not pod or file != "/proc/net/tcp":
+            return opened
+        with opened:
+            return _io.StringIO("".join(line for line in opened if not is_of_other_pod(line)))
+
+    _builtins.open = open_as_in_pod
 
     module.getaddrinfo = getaddrinfo
     module.gethostbyname = gethostbyname

@@ -95,6 +95,7 @@ impl Reconcile for Enforcement {
             }
         }
         self.denied = denied_now;
+        failed |= self.network.deny_services().await.is_err();
         // A port that just went away fails too, and is not there the next time.
         failed.then_some(self.delay)
     }

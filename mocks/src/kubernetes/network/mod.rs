@@ -60,6 +60,8 @@ struct Tables {
     /// The ports of pods, by the pod's address.
     pods: BTreeMap<Ipv4Addr, Vec<Arc<Port>>>,
     hosts: BTreeMap<String, Host>,
+    /// The ports of Services, by their address.
+    services: BTreeMap<SocketAddr, Arc<Port>>,
 }
 
 /// A name outside the cluster.
@@ -192,6 +194,35 @@ impl Network {
             if ipv4(port.address()).is_some_and(|ip| addresses.contains(&ip)) {
                 port.drop_all(dropped).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// A Service listens there from now on.
+    pub(crate) fn add_service(&self, port: Arc<Port>) {
+        self.tables().services.insert(port.address(), port);
+    }
+
+    /// A Service listens there no more.
+    pub(crate) fn remove_service(&self, address: SocketAddr) {
+        self.tables().services.remove(&address);
+    }
+
+    /// A packet to a Service goes to one of its endpoints, so what policies forbid at all of these feels the same at
+    /// the Service.
+    pub(crate) async fn deny_services(&self) -> io::Result<()> {
+        let services: Vec<_> = self.tables().services.values().cloned().collect();
+        for service in services {
+            let mut denials = Vec::new();
+            for target in service.route().targets() {
+                let ports = ipv4(target).map(|ip| self.pod_ports(ip)).unwrap_or_default();
+                match ports.iter().find(|port| port.address() == target) {
+                    Some(port) => denials.push(port.denied().await),
+                    None => denials.push(None),
+                }
+            }
+            let all_denied = denials.iter().all(Option::is_some);
+            service.deny(denials.first().copied().flatten().filter(|_| all_denied)).await?;
         }
         Ok(())
     }

@@ -70,6 +70,11 @@ impl Port {
         self.change(|wanted| wanted.denied = denied).await
     }
 
+    /// What policies make of it.
+    pub(crate) async fn denied(&self) -> Option<GateMode> {
+        self.wanted.lock().await.denied
+    }
+
     /// One packet filter more drops all that goes here, or one less; any of them is enough.
     pub(crate) async fn drop_all(&self, dropped: bool) -> io::Result<()> {
         self.change(|wanted| {

@@ -25,7 +25,7 @@ const BIND_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(crate) struct Proxy {
     store: Store,
     network: Arc<Network>,
-    ports: BTreeMap<SocketAddr, Port>,
+    ports: BTreeMap<SocketAddr, Arc<Port>>,
 }
 
 impl Proxy {
@@ -117,6 +117,7 @@ impl Reconcile for Proxy {
         let gone: Vec<_> =
             self.ports.keys().filter(|address| !wanted.contains_key(address)).copied().collect();
         for address in gone {
+            self.network.remove_service(address);
             if let Some(port) = self.ports.remove(&address) {
                 port.shutdown().await;
             }
@@ -129,7 +130,11 @@ impl Reconcile for Proxy {
             let port = match self.ports.entry(address) {
                 Entry::Occupied(port) => port.into_mut(),
                 Entry::Vacant(place) => match Port::start(address, Route::default()).await {
-                    Ok(port) => place.insert(port),
+                    Ok(port) => {
+                        let port = place.insert(Arc::new(port));
+                        self.network.add_service(Arc::clone(port));
+                        port
+                    }
                     Err(error) => {
                         let told = format!("{address} cannot be listened on: {error}");
                         warn(&self.store, &service, "FailedToListen", &told, "kube-proxy");
@@ -145,11 +150,15 @@ impl Reconcile for Proxy {
                 again = Some(BIND_AGAIN_AFTER);
             }
         }
+        if self.network.deny_services().await.is_err() {
+            again = Some(BIND_AGAIN_AFTER);
+        }
         again
     }
 
     async fn close(self) {
-        for (_, port) in self.ports {
+        for (address, port) in self.ports {
+            self.network.remove_service(address);
             port.shutdown().await;
         }
     }

@@ -1,0 +1,187 @@
+//! Every way out of a run while vLLM is at 0 and a policy stands: both are undone, whatever ends the run.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use harness::gateway::local::{Choice, ConfigSource};
+use harness::journal::{Entry, Event};
+use harness::run::{RunOptions, Stop, Watcher};
+use harness::verdict::result::{Ended as Ending, Verdict};
+use mocks::gate::GateMode;
+use mocks::kubernetes::resources::{JOBS, NETWORK_POLICIES};
+use rustix::process::{Resource, Rlimit, Signal};
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::child::{Ended, Running};
+use crate::stack::{CLOUD_AND_GPU_DOWN, Stack, Staging};
+
+/// What a container runtime leaves between SIGTERM and SIGKILL where it is told little.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A cluster and a scenario whose hold nobody waits for.
+async fn staged() -> (Stack, PathBuf) {
+    let stack = Stack::start(Staging::default()).await;
+    let file = stack.scenario("cloud-gpu-down", &CLOUD_AND_GPU_DOWN.replace("for: 6s", "for: 60s"));
+    (stack, file)
+}
+
+async fn until_held(stack: &Stack, running: &mut Running) {
+    running.until_it_says("judging").await;
+    assert_eq!(stack.replicas("vllm"), 0);
+    assert_eq!(stack.household.cluster().store().list(&NETWORK_POLICIES, None).items.len(), 1);
+}
+
+fn is_restored(stack: &Stack) -> bool {
+    let store = stack.household.cluster().store();
+    let left = [&JOBS, &NETWORK_POLICIES].iter().any(|kind| !store.list(kind, None).items.is_empty());
+    !left && stack.replicas("vllm") == 1
+}
+
+fn assert_restored(stack: &Stack, ended: &Ended) {
+    assert_eq!((&ended.result["verdict"], &ended.result["restored"]), (&"inconclusive".into(), &true.into()));
+    assert!(is_restored(stack));
+}
+
+async fn signalled(signal: Signal) {
+    let (stack, file) = staged().await;
+    let mut running = stack.harness("run", &[file]);
+    until_held(&stack, &mut running).await;
+    running.signal(signal);
+    // What a person waits for comes first, what they read later.
+    stack.eventually("all restored within the grace", GRACE, is_restored).await;
+    let ended = running.end().await.expect(3);
+    assert_eq!(ended.result["ended"], "interrupted", "{signal:?}");
+    assert_restored(&stack, &ended);
+    stack.strike().await;
+}
+
+async fn deadline() {
+    let (stack, file) = staged().await;
+    let file = file.to_str().unwrap();
+    let arguments = ["run", "--env", "cluster.yaml", "--out", "out", "--deadline", "80s", file];
+    let mut running = stack.command(&arguments);
+    until_held(&stack, &mut running).await;
+    let ended = running.end().await.expect(3);
+    assert_eq!(ended.result["ended"], "interrupted");
+    assert!(ended.reasons().contains("deadline"), "{}", ended.reasons());
+    assert_restored(&stack, &ended);
+    stack.strike().await;
+}
+
+/// The file size limit stands for a full disk.
+async fn journal_that_cannot_grow() {
+    let (stack, file) = staged().await;
+    let harness = env!("CARGO_BIN_EXE_harness");
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "trap '' XFSZ; exec \"$@\"",
+        "sh",
+        harness,
+        "run",
+        "--env",
+        "cluster.yaml",
+        "--out",
+        "out",
+    ]);
+    command.arg(file);
+    let mut running = stack.start_command(command);
+    until_held(&stack, &mut running).await;
+    let size = stack.file("out/latest/journal.jsonl").len() as u64;
+    let full = Rlimit { current: Some(size), maximum: None };
+    rustix::process::prlimit(Some(running.pid()), Resource::Fsize, full).unwrap();
+    let ended = running.end().await.expect(3);
+    assert!(ended.stderr.contains("cannot write the journal"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("everything was undone"), "{}", ended.stderr);
+    assert!(is_restored(&stack));
+    stack.strike().await;
+}
+
+/// Panics once, in the conductor's own task, when both faults are held.
+struct Clumsy {
+    fallen: AtomicBool,
+}
+
+impl Watcher for Clumsy {
+    fn entry(&self, entry: &Entry) {
+        let hold = matches!(entry.event, Event::HoldStarted { .. });
+        if hold && !self.fallen.swap(true, Ordering::SeqCst) {
+            panic!("clumsy watcher");
+        }
+    }
+
+    fn progress(&self, _line: &str) {}
+}
+
+async fn panic_of_the_conductor() {
+    let (stack, file) = staged().await;
+    stack.edit("kubeconfig: kubeconfig", &format!("kubeconfig: {}", stack.path("kubeconfig").display()));
+    let loaded = harness::input::load(&[file], stack.path("cluster.yaml").to_str()).unwrap();
+    let options = RunOptions {
+        environment: loaded.environment,
+        scenarios: loaded.scenarios,
+        gateway: Choice::Mock,
+        config: ConfigSource::tuned().unwrap(),
+        out: stack.path("out"),
+        deadline: None,
+        no_dead_man: false,
+        stop: Stop::default(),
+    };
+    let watcher = Arc::new(Clumsy { fallen: AtomicBool::new(false) });
+    let result = harness::run::run(options, watcher).await.unwrap().result;
+    assert_eq!((result.ended, result.verdict), (Ending::Aborted, Verdict::Inconclusive));
+    assert!(result.restored, "{:?}", result.reasons);
+    assert!(result.reasons.iter().any(|reason| reason.contains("clumsy watcher")), "{:?}", result.reasons);
+    assert_eq!(stack.writers("deployments/scale", "vllm").len(), 2, "both faults were made");
+    assert!(is_restored(&stack));
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deadline_panic_and_full_disk_end_the_run_restored() {
+    tokio::join!(deadline(), panic_of_the_conductor(), journal_that_cannot_grow());
+}
+
+/// Nobody is left to undo anything: the control plane takes the policy away when its time is over, and a person finds in
+/// the journal what brings vLLM back.
+async fn killed() {
+    let (stack, file) = staged().await;
+    let mut running = stack.harness("run", &[file]);
+    until_held(&stack, &mut running).await;
+    running.signal(Signal::KILL);
+    let ended = running.end().await;
+    assert_eq!(ended.status.signal(), Some(9));
+    let network = stack.household.plane().network();
+    let cut = || network.host_modes("ollama.com").iter().any(|(_, mode)| *mode != GateMode::Pass);
+    assert!(cut() && stack.replicas("vllm") == 0, "nothing was undone on the way out");
+    let intended: Vec<_> = ended.journal.iter().map(|line| &line["event"]["mutation-intended"]).collect();
+    let undo = |object: &str| {
+        let is_it = |one: &&&Value| one["object"].as_str().is_some_and(|name| name.starts_with(object));
+        let found = intended.iter().find(is_it).unwrap_or_else(|| panic!("no {object}: {intended:?}"));
+        found["undo"].as_str().unwrap()
+    };
+    let jobs = stack.household.cluster().store().list(&JOBS, None).items;
+    let seconds = jobs[0]["spec"]["activeDeadlineSeconds"].as_u64().unwrap();
+    stack.household.cluster().store().clock().put_forward(Duration::from_secs(seconds));
+    stack
+        .eventually("the policy gone", GRACE, |stack| {
+            let store = stack.household.cluster().store();
+            store.list(&NETWORK_POLICIES, None).items.is_empty() && store.list(&JOBS, None).items.is_empty()
+        })
+        .await;
+    stack.eventually("the cloud back", GRACE, |_| !cut()).await;
+    assert_eq!(stack.replicas("vllm"), 0, "nobody in the cluster knows the count");
+    stack.type_in(undo("deployments/scale ml/vllm")).await;
+    assert_eq!(stack.replicas("vllm"), 1);
+    stack.household.ready(GRACE).await.unwrap();
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_the_run_restored_within_seconds_and_a_kill_leaves_what_a_person_can_undo() {
+    tokio::join!(signalled(Signal::INT), signalled(Signal::TERM), killed());
+}
