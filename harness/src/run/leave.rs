@@ -17,7 +17,7 @@ use crate::scenario::Recovery;
 /// What the last reply of a steady run may take.
 const REPLY_ALLOWANCE: Duration = Duration::from_secs(3);
 /// A completion asked for as evidence takes at most this long.
-const COMPLETION_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const COMPLETION_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why a healed component was not seen to serve.
 enum NotSeen {
@@ -153,7 +153,7 @@ impl Conductor {
 }
 
 /// How long it takes to see that a run is steady: its probes, and one reply.
-fn steady_takes(route: &PlannedRoute) -> Duration {
+pub(super) fn steady_takes(route: &PlannedRoute) -> Duration {
     let probes = route.rate.interval().mul_f64(plan::STEADY_PROBES as f64);
     probes.max(Duration::from_secs_f64(plan::STEADY_MS / 1000.0)) + REPLY_ALLOWANCE
 }

@@ -24,11 +24,11 @@ use crate::units::Period;
 use crate::witness::{Look, Objects, Target, Witness};
 
 /// A fault of a cluster shows up by then: a pod may use all of its grace period before it is gone.
-const EFFECTIVE_WITHIN: Duration = Duration::from_secs(120);
+pub(in crate::run) const EFFECTIVE_WITHIN: Duration = Duration::from_secs(120);
 /// An undo that fails is tried again for so long; a person is told what to type after that.
-const UNDO_WITHIN: Duration = Duration::from_secs(60);
+pub(in crate::run) const UNDO_WITHIN: Duration = Duration::from_secs(60);
 /// What was undone must read back so by then.
-const READ_BACK_WITHIN: Duration = Duration::from_secs(30);
+pub(in crate::run) const READ_BACK_WITHIN: Duration = Duration::from_secs(30);
 /// Between two tries of an undo.
 const UNDO_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
