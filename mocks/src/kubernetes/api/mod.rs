@@ -28,7 +28,7 @@ pub use self::access::{Rule, User};
 pub use self::audit::{Audit, AuditEntry};
 pub use self::chaos::{Chaos, ChaosRule, Trouble};
 
-pub(crate) use self::access::Access;
+pub(crate) use self::access::{Access, account_token};
 pub(crate) use self::listener::Listener;
 
 use self::request::{Place, Query, Target};
@@ -72,9 +72,9 @@ impl Api {
         pod_io: Option<Arc<dyn PodIo>>,
     ) -> Self {
         Self {
+            access: Access::new(users, store.clone()),
             store,
             crds,
-            access: Access::new(users),
             chaos: Chaos::default(),
             audit: Audit::default(),
             pod_io,
