@@ -57,7 +57,11 @@ const LEVEL: &str = "the namespace's level of Pod Security is not known before a
 const NODES: &str = "the loss of a node is not seen";
 const REPLICAS: &str = "which replica of the gateway answered is not known";
 
+const SLEEP: &str = "whether the whole namespace is scaled by the clock, by its annotations, is not known";
+
 const READ: [&str; 3] = ["get", "list", "watch"];
+/// Nobody asks for one of them by its name.
+const FOLLOWED: [&str; 2] = ["list", "watch"];
 
 impl Needs {
     fn add(&mut self, namespace: &str, group: &str, resource: &str, verbs: &[&str]) {
@@ -101,7 +105,7 @@ pub fn needed(environment: &Environment) -> Vec<Need> {
         for name in environment.components.keys() {
             of_component(&mut needs, environment, cluster, name);
         }
-        needs.insert(None, "", "nodes", None, &READ, Some(NODES));
+        needs.insert(None, "", "nodes", None, &FOLLOWED, Some(NODES));
     }
     needs.0.into_iter().collect()
 }
@@ -126,9 +130,9 @@ fn watched(needs: &mut Needs, namespace: &str) {
     needs.add(namespace, "apps", "deployments", &READ);
     needs.add(namespace, "", "pods", &READ);
     needs.add(namespace, "", "services", &READ);
-    needs.add(namespace, "discovery.k8s.io", "endpointslices", &READ);
+    needs.add(namespace, "discovery.k8s.io", "endpointslices", &FOLLOWED);
     needs.add(namespace, "networking.k8s.io", "networkpolicies", &READ);
-    needs.insert(Some(namespace), "", "events", None, &READ, Some(UNNAMED));
+    needs.insert(Some(namespace), "", "events", None, &FOLLOWED, Some(UNNAMED));
 }
 
 fn of_component(needs: &mut Needs, environment: &Environment, cluster: &Cluster, component_name: &str) {
@@ -143,7 +147,10 @@ fn of_component(needs: &mut Needs, environment: &Environment, cluster: &Cluster,
             let scale = "deployments/scale";
             needs.insert(Some(namespace), "apps", scale, Some(name), &["get", "patch"], None);
             needs.add(namespace, "autoscaling", "horizontalpodautoscalers", &["list"]);
+            // Asked for also where there is no such kind: without the right the API does not say that there is not.
             needs.add(namespace, "keda.sh", "scaledobjects", &["list"]);
+            needs.add(namespace, "kube-green.com", "sleepinfos", &["list"]);
+            needs.insert(Some(namespace), "", "namespaces", Some(namespace), &["get"], Some(SLEEP));
             if environment.pause(component_name).contains(&Opponent::Keda) {
                 needs.add(namespace, "keda.sh", "scaledobjects", &["get", "patch"]);
             }

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
 
-use super::request::Target;
+use super::request::{Absent, Target};
 use crate::gateway::Secret;
 use crate::kubernetes::controllers::objects::meta;
 use crate::kubernetes::refusal::Refusal;
@@ -198,15 +198,31 @@ impl User {
         if self.may(&asked) {
             return Ok(());
         }
-        let scope = match &target.namespace {
+        let message = self.cannot(&asked, target.namespace.as_deref());
+        Err(Refusal::Forbidden { resource: Some(target.resource), name: target.name.clone(), message })
+    }
+
+    /// The same for objects of a kind that there is not.
+    pub(super) fn check_absent(&self, verb: &str, absent: &Absent) -> Result<(), Refusal> {
+        let Absent { group, resource, namespace, name } = absent;
+        let asked = Asked { verb, group, resource, namespace, name };
+        if self.may(&asked) {
+            return Ok(());
+        }
+        let message = self.cannot(&asked, Some(namespace.as_str()).filter(|namespace| !namespace.is_empty()));
+        Err(Refusal::Forbidden { resource: None, name: name.clone(), message })
+    }
+
+    fn cannot(&self, asked: &Asked<'_>, namespace: Option<&str>) -> String {
+        let scope = match namespace {
             Some(namespace) => format!("in the namespace \"{namespace}\""),
             None => "at the cluster scope".to_owned(),
         };
-        let message = format!(
-            "User \"{}\" cannot {verb} resource \"{resource}\" in API group \"{}\" {scope}",
-            self.name, target.resource.group
-        );
-        Err(Refusal::Forbidden { resource: Some(target.resource), name: target.name.clone(), message })
+        let Asked { verb, group, resource, .. } = asked;
+        format!(
+            "User \"{}\" cannot {verb} resource \"{resource}\" in API group \"{group}\" {scope}",
+            self.name
+        )
     }
 
     /// Answers a SelfSubjectAccessReview or a SelfSubjectRulesReview.
