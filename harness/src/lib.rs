@@ -18,6 +18,7 @@ pub mod journal;
 pub mod plan;
 pub mod probe;
 pub mod report;
+pub mod restore;
 pub mod run;
 pub mod scenario;
 pub mod units;

@@ -291,7 +291,23 @@ impl Gatherer {
 
     fn take(&mut self, at_us: u64, event: &Event) {
         match event {
-            Event::RunStarted(_) | Event::WarmedUp { .. } | Event::HealIntended { .. } => {}
+            Event::RunStarted(_)
+            | Event::WarmedUp { .. }
+            | Event::HealIntended { .. }
+            | Event::LockReleased { .. }
+            | Event::RecordWritten { .. } => {}
+            Event::LockTaken { lease, from } => {
+                let held = from.as_ref().map(|from| format!("the lock {lease} was left behind by {from}"));
+                self.run.found.extend(held);
+            }
+            Event::LockTroubled { why, .. } => self.run.found.push(why.clone()),
+            Event::EarlierRestored { undone, left_alone, .. } => {
+                let undone = undone.iter().map(|words| format!("undone for an earlier run: {words}"));
+                let left = left_alone.iter().map(|words| {
+                    format!("of an earlier run, left alone, since somebody has changed it: {words}")
+                });
+                self.run.found.extend(undone.chain(left));
+            }
             Event::MutationIntended { fault, undo, .. } => {
                 // The last is undone first.
                 self.run.undo_commands.entry(*fault).or_default().insert(0, undo.clone());

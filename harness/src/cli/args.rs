@@ -51,10 +51,13 @@ pub enum Command {
     /// Validate files against an environment; touches nothing.
     Check(FileArguments),
     /// Show the order of modes, every mutation with its undo, and the probe rates; changes nothing.
-    Plan(FileArguments),
+    Plan(PlanArguments),
     /// Look whether an environment is fit for a run; changes nothing. Ends with 0 where it is, with 3 where it is not or
     /// that cannot be told.
     Doctor(DoctorArguments),
+    /// Undo what any earlier run has left in a cluster; can be repeated. Ends with 0, also where it left alone what
+    /// somebody has changed since, and with 4 where something is left.
+    Restore(RestoreArguments),
     /// Draft an environment file from what a cluster has; changes nothing in it.
     Init(InitArguments),
     /// Judge old runs again from their journals and write their reports again.
@@ -118,6 +121,37 @@ pub struct RunArguments {
     /// The whole run ends, restored, by then (e.g. `10m`).
     #[arg(long, value_name = "D")]
     pub deadline: Option<Period>,
+    /// Clusters: go on although no sweeper would restore if this program and its machine were lost.
+    #[arg(long)]
+    pub no_dead_man: bool,
+}
+
+/// `harness plan`.
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    /// Which scenarios, where.
+    #[command(flatten)]
+    pub files: FileArguments,
+    /// Clusters: plan for a run with --no-dead-man.
+    #[arg(long)]
+    pub no_dead_man: bool,
+}
+
+/// `harness restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArguments {
+    /// Environment: a name or a file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "local")]
+    pub env: String,
+    /// Only what nobody else will undo, in less than a minute and without waiting for pods: for a CronJob.
+    #[arg(long, conflicts_with_all = ["take_over", "wait"])]
+    pub abandoned: bool,
+    /// Take the lock from a run that lives, which stops it, and restore.
+    #[arg(long)]
+    pub take_over: bool,
+    /// How long to wait until what was scaled back is available [default: `ready_within` of the component].
+    #[arg(long, value_name = "D")]
+    pub wait: Option<Period>,
 }
 
 /// Kind of gateway.

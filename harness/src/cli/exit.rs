@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::verdict::result::{RunResult, Verdict};
+use crate::verdict::result::RunResult;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +25,17 @@ impl ExitStatus {
     /// The status of a judged run; 4 beats 1 beats 3.
     #[must_use]
     pub fn of(result: &RunResult) -> Self {
-        match (result.restored, result.verdict) {
-            (false, _) => Self::NotRestored,
-            (true, Verdict::Fail) => Self::Fail,
-            (true, Verdict::Inconclusive) => Self::Inconclusive,
-            (true, Verdict::Pass) => Self::Pass,
+        Self::of_run(result.exit_code())
+    }
+
+    /// The status that a run has ended with.
+    #[must_use]
+    pub fn of_run(code: u8) -> Self {
+        match code {
+            0 => Self::Pass,
+            1 => Self::Fail,
+            4 => Self::NotRestored,
+            _ => Self::Inconclusive,
         }
     }
 

@@ -11,6 +11,7 @@ mod plan;
 mod printer;
 mod progress;
 mod report;
+mod restore;
 mod run;
 
 use std::future::Future;
@@ -43,6 +44,7 @@ fn dispatch(arguments: Arguments) -> ExitStatus {
         Command::Run(run) => run::run(run, quiet),
         Command::Check(check) => check::check(&check),
         Command::Plan(plan) => plan::plan(&plan),
+        Command::Restore(restore) => restore::restore(&restore, quiet),
         Command::Doctor(doctor) => doctor::doctor(&doctor.env),
         Command::Init(init) => init::init(&init, quiet),
         Command::Report(report) => report::report(&report, quiet),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::args::FileArguments;
+use super::args::PlanArguments;
 use super::exit::ExitStatus;
 use super::{check, printer};
 use crate::cluster::access::Access;
@@ -13,8 +13,8 @@ use crate::plan::{Plan, Step, demanded, resolve, undo_words};
 use crate::run;
 use crate::units::Period;
 
-pub(super) fn plan(files: &FileArguments) -> ExitStatus {
-    let loaded = match check::loaded(files) {
+pub(super) fn plan(arguments: &PlanArguments) -> ExitStatus {
+    let loaded = match check::loaded(&arguments.files) {
         Ok(loaded) => loaded,
         Err(status) => return status,
     };
@@ -27,7 +27,9 @@ pub(super) fn plan(files: &FileArguments) -> ExitStatus {
         );
         return printer::data(&text);
     }
-    let looked = super::on_runtime(async { Ok(look(&plan, &loaded.environment, cluster).await) });
+    let looked = super::on_runtime(async {
+        Ok(look(&plan, &loaded.environment, cluster, arguments.no_dead_man).await)
+    });
     let failed = match looked {
         Ok(Ok((words, refused))) => {
             printer::data(&format!("{text}\n{words}"));
@@ -42,12 +44,17 @@ pub(super) fn plan(files: &FileArguments) -> ExitStatus {
 }
 
 /// What the cluster makes of a plan, and whether a run would be refused; or why that cannot be told.
-async fn look(plan: &Plan, environment: &Environment, cluster: &Cluster) -> Result<(String, bool), String> {
+async fn look(
+    plan: &Plan,
+    environment: &Environment,
+    cluster: &Cluster,
+    no_dead_man: bool,
+) -> Result<(String, bool), String> {
     let access = Access::open(cluster, None).await.map_err(|error| error.to_string())?;
     let faults = plan.steps.iter().flat_map(|step| &step.inject);
     let components: Vec<String> = faults.map(|fault| fault.component.clone()).collect();
     let deadline = preview::deadline(demanded(plan), environment);
-    let found = preview::look(&access, environment, &components, deadline).await;
+    let found = preview::look(&access, environment, &components, deadline, no_dead_man).await;
     let found = found.map_err(|error| error.to_string())?;
     Ok((found.describe(cluster, access.name()), found.is_refused()))
 }

@@ -35,6 +35,7 @@ pub(super) fn run(arguments: RunArguments, quiet: bool) -> ExitStatus {
         config,
         out: arguments.out,
         deadline: arguments.deadline.map(|deadline| deadline.0),
+        no_dead_man: arguments.no_dead_man,
         stop: stop.clone(),
     };
     let progress = Arc::new(Progress::new(&options.scenarios, quiet));
@@ -47,7 +48,7 @@ pub(super) fn run(arguments: RunArguments, quiet: bool) -> ExitStatus {
     match finished {
         Ok(Ok(finished)) => {
             show(&finished.result, &finished.dir, quiet);
-            ExitStatus::of(&finished.result)
+            finished.exit_code.map_or_else(|| ExitStatus::of(&finished.result), ExitStatus::of_run)
         }
         Ok(Err(error)) => {
             printer::tell(&format!("error: {error}"));

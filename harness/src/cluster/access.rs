@@ -1,6 +1,7 @@
 //! Clients of a cluster's API: an explicit context, no hidden retries, every call bounded.
 
 mod call;
+mod guard;
 mod open;
 
 use std::collections::BTreeSet;
@@ -20,6 +21,7 @@ use serde::de::DeserializeOwned;
 
 pub(super) use self::call::shown;
 pub use self::call::{CallError, Failure, Target, Verb};
+pub use self::guard::{MayWrite, NoWrite};
 pub use self::open::AccessError;
 use super::FIELD_MANAGER;
 use crate::environment::ObjectName;
@@ -45,6 +47,8 @@ pub struct Access {
     config: Arc<kube::Config>,
     name: Arc<str>,
     limit: Duration,
+    /// Asked before each change.
+    guard: Option<Arc<dyn MayWrite>>,
 }
 
 impl fmt::Debug for Access {
@@ -79,6 +83,13 @@ impl Access {
         self
     }
 
+    /// The same, with somebody who is asked before each single change whether it may be made.
+    #[must_use]
+    pub fn guarded(mut self, guard: Arc<dyn MayWrite>) -> Self {
+        self.guard = Some(guard);
+        self
+    }
+
     /// The API of one kind for streams (exec, port-forward, logs, watches), which no time bounds: whoever reads
     /// bounds each step, the first with [`Self::bounded`].
     #[must_use]
@@ -97,7 +108,7 @@ impl Access {
     }
 
     /// Waits for a call at most as long as any may take, and gives its error our words. A change outside the
-    /// namespaces is refused before it is sent.
+    /// namespaces, and one that the guard does not allow, is refused before it is sent.
     ///
     /// # Errors
     /// What kept it from being answered well.
@@ -110,6 +121,11 @@ impl Access {
         if verb.changes() && !target.namespace().is_some_and(|namespace| self.namespaces.contains(namespace))
         {
             return Err(CallError { verb, target, failure: Failure::NotAllowed });
+        }
+        if let (true, Some(guard)) = (verb.changes(), &self.guard)
+            && let Err(no) = guard.may_write().await
+        {
+            return Err(CallError { verb, target, failure: Failure::NoLock(no) });
         }
         let failure = match tokio::time::timeout(self.limit, call).await {
             Ok(Ok(value)) => return Ok(value),
@@ -272,6 +288,28 @@ impl Access {
         let parameters = PostParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()) };
         let request = requests::<K>(&kind, Some(&name.namespace)).create(&parameters, data);
         self.request(Verb::Create, target, request).await
+    }
+
+    /// Replaces an object that was read: it is refused (409) where the object has changed since, by the
+    /// `resourceVersion` that it holds.
+    ///
+    /// # Errors
+    /// Where it was not replaced, or that is not known.
+    pub async fn replace<K>(&self, name: &ObjectName, object: &K) -> Result<K, CallError>
+    where
+        K: Resource + Serialize + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let kind = K::DynamicType::default();
+        let target = Target::of::<K>(&kind, name);
+        let data = serde_json::to_vec(object).map_err(|error| CallError {
+            verb: Verb::Update,
+            target: target.clone(),
+            failure: Failure::Unreadable(error.to_string()),
+        })?;
+        let parameters = PostParams { dry_run: false, field_manager: Some(FIELD_MANAGER.to_owned()) };
+        let request = requests::<K>(&kind, Some(&name.namespace)).replace(&name.name, &parameters, data);
+        self.request(Verb::Update, target, request).await
     }
 
     /// Deletes an object, and in the background what it owns, if it is still the one with this uid. True where it was

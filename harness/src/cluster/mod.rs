@@ -8,9 +8,12 @@
 //! leaves alone what somebody else has changed since, and says so.
 
 pub mod access;
+pub mod alarm;
+pub mod dead_man;
 pub mod faults;
 pub mod forward;
 pub mod gateway;
+pub mod lease;
 pub mod mutation;
 pub mod opponents;
 pub mod others;
@@ -18,6 +21,7 @@ pub mod permissions;
 pub mod places;
 pub mod preview;
 pub mod prober;
+pub mod record;
 pub mod refusals;
 pub mod watch;
 

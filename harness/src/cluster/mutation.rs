@@ -100,6 +100,36 @@ impl Mutation {
         }
     }
 
+    /// What tells it from every other change that may be open beside it: two of one key would not know which of them
+    /// found the object as it was.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::NetnsDrop(drop) => drop.key(),
+            other => other.object(),
+        }
+    }
+
+    /// The object, as events of the API refer to it.
+    #[must_use]
+    pub fn reference(&self) -> serde_json::Value {
+        let (version, kind, name, uid) = match self {
+            Self::Scale(scale) => ("apps/v1".to_owned(), "Deployment", &scale.deployment, scale.uid.as_str()),
+            Self::Anchor(anchor) => ("batch/v1".to_owned(), "Job", &anchor.job, ""),
+            Self::Policy(policy) => ("networking.k8s.io/v1".to_owned(), "NetworkPolicy", &policy.policy, ""),
+            Self::NetnsDrop(drop) => ("v1".to_owned(), "Pod", &drop.pod, drop.uid.as_str()),
+            Self::Pause(pause) => (
+                format!("{}/{}", pause.kind.group, pause.kind.version),
+                pause.kind.kind.as_ref(),
+                &pause.object,
+                pause.uid.as_str(),
+            ),
+        };
+        serde_json::json!({
+            "apiVersion": version, "kind": kind, "namespace": name.namespace, "name": name.name, "uid": uid,
+        })
+    }
+
     /// What is done, in words.
     #[must_use]
     pub fn words(&self) -> String {

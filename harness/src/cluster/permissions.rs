@@ -55,6 +55,7 @@ const WEAK: &str = "evidence from inside the gateway's pods is missing: the evid
 const UNNAMED: &str = "what happens meanwhile is not told by its events";
 const LEVEL: &str = "the namespace's level of Pod Security is not known before a container is asked for";
 const NODES: &str = "the loss of a node is not seen";
+const UNTOLD: &str = "a restore that is stuck is not told by an event of its object";
 const REPLICAS: &str = "which replica of the gateway answered is not known";
 
 const SLEEP: &str = "whether the whole namespace is scaled by the clock, by its annotations, is not known";
@@ -89,6 +90,12 @@ impl Needs {
         }
     }
 
+    fn lock(&mut self, namespace: &str) {
+        let group = "coordination.k8s.io";
+        self.insert(Some(namespace), group, "leases", Some(super::lease::LEASE), &["get", "update"], None);
+        self.add(namespace, group, "leases", &["create"]);
+    }
+
     fn policies(&mut self, namespace: &str) {
         self.add(namespace, "networking.k8s.io", "networkpolicies", &["get", "list", "create", "delete"]);
         self.add(namespace, "batch", "jobs", &["get", "list", "create", "delete"]);
@@ -102,6 +109,7 @@ pub fn needed(environment: &Environment) -> Vec<Need> {
     let mut needs = Needs::default();
     if let Some(cluster) = environment.cluster() {
         of_gateway(&mut needs, cluster);
+        of_safety(&mut needs, environment, cluster);
         for name in environment.components.keys() {
             of_component(&mut needs, environment, cluster, name);
         }
@@ -123,6 +131,72 @@ fn of_gateway(needs: &mut Needs, cluster: &Cluster) {
     if let Some(KeySource::Secret { secret, .. }) = &gateway.key {
         needs.insert(Some(&secret.namespace), "", "secrets", Some(&secret.name), &["get"], None);
     }
+}
+
+/// Lock, record, and dead-man switch.
+fn of_safety(needs: &mut Needs, environment: &Environment, cluster: &Cluster) {
+    let namespace = &cluster.gateway.deployment.namespace;
+    needs.lock(namespace);
+    needs.add(namespace, "", "configmaps", &["get", "list", "create", "update", "delete"]);
+    if !matches!(cluster.reach, Reach::Embedded { .. }) {
+        needs.add(namespace, "batch", "cronjobs", &["list"]);
+    }
+    of_alarms(needs, environment, cluster);
+}
+
+/// Where an object can be that is not undone.
+fn of_alarms(needs: &mut Needs, environment: &Environment, cluster: &Cluster) {
+    let components = environment.components.values();
+    let places = components.filter_map(|component| Some(&component.deployment.as_ref()?.namespace));
+    for place in places.chain([&cluster.gateway.deployment.namespace]) {
+        needs.insert(Some(place), "", "events", None, &["create"], Some(UNTOLD));
+    }
+}
+
+/// Where policies are made.
+pub(crate) fn made_in<'e>(environment: &'e Environment, cluster: &'e Cluster) -> BTreeSet<&'e str> {
+    let places = environment.components.values().filter_map(|component| match component.down {
+        FaultKind::Isolate => component.deployment.as_ref().map(|deployment| deployment.namespace.as_str()),
+        FaultKind::BlackholeBy(Mechanism::NetworkPolicy) => {
+            Some(cluster.gateway.deployment.namespace.as_str())
+        }
+        _ => None,
+    });
+    places.collect()
+}
+
+/// What restoring by `harness restore --abandoned` asks of the API: nothing that makes a fault. Letting Argo CD and Flux
+/// go on comes on top ([`of_mutations`]).
+#[must_use]
+pub fn needed_to_restore(environment: &Environment) -> Vec<Need> {
+    let mut needs = Needs::default();
+    if let Some(cluster) = environment.cluster() {
+        let gateway = &cluster.gateway.deployment.namespace;
+        needs.lock(gateway);
+        needs.add(gateway, "", "configmaps", &["get", "list", "update"]);
+        of_alarms(&mut needs, environment, cluster);
+        for place in made_in(environment, cluster) {
+            needs.add(place, "networking.k8s.io", "networkpolicies", &["get", "list", "delete"]);
+            needs.add(place, "batch", "jobs", &["get", "list", "delete"]);
+        }
+        for (name, component) in &environment.components {
+            match (component.down, &component.deployment) {
+                (FaultKind::ScaleToZero, Some(deployment)) => {
+                    let (place, object) = (&deployment.namespace, Some(deployment.name.as_str()));
+                    needs.insert(Some(place), "apps", "deployments/scale", object, &["get", "patch"], None);
+                    if environment.pause(name).contains(&Opponent::Keda) {
+                        needs.add(place, "keda.sh", "scaledobjects", &["get", "patch"]);
+                    }
+                }
+                (FaultKind::BlackholeBy(Mechanism::NetnsDrop), _) => {
+                    needs.add(gateway, "", "pods", &["get"]);
+                    needs.add(gateway, "", "pods/ephemeralcontainers", &["patch"]);
+                }
+                _ => {}
+            }
+        }
+    }
+    needs.0.into_iter().collect()
 }
 
 /// What is followed while a fault is held.

@@ -4,12 +4,17 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::access::{Access, CallError};
+use super::dead_man::{self, DeadMan};
 use super::faults::{Prepared, Wanted, prepare};
+use super::lease::{self, Claim};
 use super::mutation::{Kubectl, Mutation};
 use super::permissions::{self, Answer};
+use super::record;
 use super::refusals::Refusal;
-use crate::environment::{Cluster, Environment};
+use crate::environment::{Cluster, Environment, Reach};
 use crate::units::Period;
 
 /// What stands for the run's id in names.
@@ -37,9 +42,57 @@ pub struct Preview {
     pub answers: Vec<Answer>,
     /// This user may do everything, which is more than a run needs.
     pub may_do_everything: bool,
+    /// Who holds the lock.
+    pub lock: Option<Claim>,
+    /// Runs that may have left something.
+    pub open: Vec<String>,
+    /// Who restores when this program is lost.
+    pub dead_man: Relied,
 }
 
-/// Looks at all that these components' faults depend on.
+/// What a run relies on if its program is lost.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Relied {
+    /// Nothing is needed: the cluster is lost with it.
+    #[default]
+    NotNeeded,
+    /// Somebody who does it.
+    On(DeadMan),
+    /// Whoever wants the run has said that it may go on without.
+    Waived(DeadMan),
+}
+
+impl Relied {
+    /// Nobody is proven to restore, and nobody has said that this may be.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::On(DeadMan::Missing(_)))
+    }
+
+    /// In words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::NotNeeded => {
+                "no dead-man switch is needed: the cluster lives inside this program and vanishes with it"
+                    .to_owned()
+            }
+            Self::On(dead_man) => dead_man.words(),
+            Self::Waived(dead_man @ DeadMan::Works { .. }) => dead_man.words(),
+            Self::Waived(dead_man) => format!(
+                "run with --no-dead-man: what is scaled down stays down if this program and its machine are lost, until \
+                 somebody calls `harness restore` ({})",
+                dead_man.words()
+            ),
+        }
+    }
+
+    fn refusal(&self) -> Option<Refusal> {
+        self.is_missing().then(|| Refusal::new(self.words(), dead_man::HINT))
+    }
+}
+
+/// Looks at all that these components' faults depend on. `waived`: the run may go on without a dead-man switch.
 ///
 /// # Errors
 /// Where the API does not answer.
@@ -48,6 +101,7 @@ pub async fn look(
     environment: &Environment,
     components: &[String],
     deadline: Period,
+    waived: bool,
 ) -> Result<Preview, CallError> {
     let may_do_everything = permissions::may_do_everything(access).await?;
     let mut faults: Vec<(String, Prepared)> = Vec::new();
@@ -82,7 +136,34 @@ pub async fn look(
             prepared.refusals.extend(refused);
         }
     }
-    Ok(Preview { faults, answers, may_do_everything })
+    let mut preview = Preview { faults, answers, may_do_everything, ..Preview::default() };
+    if let Some(cluster) = environment.cluster() {
+        let namespace = &cluster.gateway.deployment.namespace;
+        // What may not be read is among the permissions that are missing.
+        preview.lock = unless_forbidden(lease::look(access, &lease::name(namespace)).await)?.flatten();
+        let records = unless_forbidden(record::list(access, namespace).await)?.unwrap_or_default();
+        preview.open = records.into_iter().filter(record::Found::is_open).map(|found| found.run).collect();
+        preview.dead_man = relied(access, cluster, waived).await?;
+    }
+    Ok(preview)
+}
+
+fn unless_forbidden<T>(answer: Result<T, CallError>) -> Result<Option<T>, CallError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_forbidden() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn relied(access: &Access, cluster: &Cluster, waived: bool) -> Result<Relied, CallError> {
+    if matches!(cluster.reach, Reach::Embedded { .. }) {
+        return Ok(Relied::NotNeeded);
+    }
+    let namespace = &cluster.gateway.deployment.namespace;
+    let found = unless_forbidden(dead_man::look(access, namespace, Timestamp::now()).await)?;
+    let found = found.unwrap_or_else(|| DeadMan::Missing("CronJobs may not be listed".to_owned()));
+    Ok(if waived { Relied::Waived(found) } else { Relied::On(found) })
 }
 
 /// What the cluster itself would say no to.
@@ -107,7 +188,17 @@ impl Preview {
     /// Why a run would be refused, each once.
     #[must_use]
     pub fn refusals(&self) -> BTreeSet<Refusal> {
-        self.faults.iter().flat_map(|(_, prepared)| prepared.refusals.iter().cloned()).collect()
+        let of_faults = self.faults.iter().flat_map(|(_, prepared)| prepared.refusals.iter().cloned());
+        of_faults.chain(self.dead_man.refusal()).collect()
+    }
+
+    /// Who holds the lock, and what a run would do about it.
+    #[must_use]
+    pub fn lock_words(&self) -> String {
+        self.lock.as_ref().map_or_else(
+            || "nobody holds it".to_owned(),
+            |claim| format!("held by {}; a run would be refused if that still lives", claim.words()),
+        )
     }
 
     /// Why a run would be refused, in one line.
@@ -121,8 +212,7 @@ impl Preview {
     /// Whether a run would be refused.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        self.faults.iter().any(|(_, prepared)| !prepared.refusals.is_empty())
-            || permissions::missing(&self.answers).next().is_some()
+        !self.refusals().is_empty() || permissions::missing(&self.answers).next().is_some()
     }
 
     /// All of it in words.
@@ -160,6 +250,13 @@ impl Preview {
             self.faults.iter().flat_map(|(_, prepared)| &prepared.warnings).collect();
         for warning in warnings {
             let _ = writeln!(text, "note: {warning}");
+        }
+        let _ = writeln!(text, "\nlock: {}", self.lock_words());
+        for run in &self.open {
+            let _ = writeln!(text, "what the run {run} has left would be undone first");
+        }
+        if !self.dead_man.is_missing() {
+            let _ = writeln!(text, "dead-man switch: {}", self.dead_man.words());
         }
         if self.is_refused() {
             text.push_str("\na run would be refused\n");

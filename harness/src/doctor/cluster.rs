@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{Examination, Standing};
 use crate::cluster::access::{Access, CallError, Failure, Target as ApiTarget};
+use crate::cluster::dead_man;
 use crate::cluster::gateway::{Gateway, NoGateway};
 use crate::cluster::mutation::Kubectl;
 use crate::cluster::others::{self, Others};
@@ -37,7 +38,7 @@ pub(super) async fn examine(examination: &mut Examination, environment: &Environ
     let components: Vec<String> = environment.components.keys().cloned().collect();
     // What a run needs depends on its scenarios; what would be refused does not.
     let deadline = preview::deadline(Duration::ZERO, environment);
-    match preview::look(&access, environment, &components, deadline).await {
+    match preview::look(&access, environment, &components, deadline, false).await {
         Err(error) => {
             api_silent(examination, &error);
             return examination.unknown("all else", "the cluster does not answer", "see above");
@@ -46,6 +47,7 @@ pub(super) async fn examine(examination: &mut Examination, environment: &Environ
             examination.ok("API", format!("the cluster {} answers", access.name()));
             permitted(examination, cluster, &found);
             targets(examination, &found);
+            safety(examination, &found);
         }
     }
     // An environment of a cluster that is not ours always names its key.
@@ -125,6 +127,22 @@ fn targets(examination: &mut Examination, found: &Preview) {
         found.faults.iter().flat_map(|(_, prepared)| &prepared.warnings).collect();
     for warning in warnings {
         examination.note("cluster", warning);
+    }
+}
+
+fn safety(examination: &mut Examination, found: &Preview) {
+    match &found.lock {
+        None => examination.ok("lock", "nobody holds it"),
+        Some(_) => examination.note("lock", found.lock_words()),
+    }
+    for run in &found.open {
+        let words = format!("what the run {run} has left would be undone before anything else");
+        examination.add("earlier runs", Standing::Note, words, Some("harness restore".to_owned()));
+    }
+    if found.dead_man.is_missing() {
+        examination.problem("dead-man switch", found.dead_man.words(), dead_man::HINT);
+    } else {
+        examination.ok("dead-man switch", found.dead_man.words());
     }
 }
 

@@ -131,6 +131,43 @@ pub enum Event {
         /// What changed, in words, and by whom as far as that can be known.
         what: String,
     },
+    /// The lock of a cluster is held; nobody else changes anything in it by this program.
+    LockTaken {
+        /// The Lease.
+        lease: String,
+        /// Who had left it without releasing it, if so.
+        from: Option<String>,
+    },
+    /// The lock was not renewed in time, or somebody else has it.
+    LockTroubled {
+        /// In words.
+        why: String,
+        /// Somebody else has it: nothing is changed any more.
+        lost: bool,
+    },
+    /// The lock is left to others.
+    LockReleased {
+        /// The Lease.
+        lease: String,
+    },
+    /// What earlier runs had left was undone before anything else, as far as that was possible.
+    EarlierRestored {
+        /// What was undone, in words.
+        undone: Vec<String>,
+        /// What somebody has changed since, which was left to them.
+        left_alone: Vec<String>,
+        /// What is left, with what to do.
+        left: Vec<String>,
+    },
+    /// The run's record in the cluster was written.
+    RecordWritten {
+        /// The ConfigMap.
+        record: String,
+        /// `armed`, `restoring` or `restored`.
+        phase: String,
+        /// Number of the change that will be made, where it was written for one.
+        change: Option<u32>,
+    },
     /// A change of an object of a cluster will be made; on disk before it is.
     MutationIntended {
         /// Number of the fault that it is a part of.

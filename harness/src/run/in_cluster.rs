@@ -93,23 +93,39 @@ impl Stage<'_> {
         kubeconfig: Option<&serde_json::Value>,
         draft: Option<&LocalConfig>,
     ) -> Ended {
-        let stopped = self.options.stop.token();
-        let environment = &self.options.environment;
         let access = match Access::open(cluster, kubeconfig).await {
             Ok(access) => access,
             Err(error) => return self.refuse(&error.to_string()),
         };
+        let lock = match self.take_lock(&access, cluster).await {
+            Ok(lock) => lock,
+            Err(ended) => return ended,
+        };
+        // From here on each single change is made only while the lock is held.
+        let access = access.guarded(lock.guard());
+        let ended = self.play_locked(cluster, &access, draft).await;
+        self.let_go(&access, cluster, lock, ended).await;
+        ended
+    }
+
+    /// Everything that is done under the lock.
+    async fn play_locked(&self, cluster: &Cluster, access: &Access, draft: Option<&LocalConfig>) -> Ended {
+        let stopped = self.options.stop.token();
+        let environment = &self.options.environment;
+        if let Err(ended) = self.restore_earlier(access, cluster).await {
+            return ended;
+        }
         let deadline = preview::deadline(demanded(&self.plan), environment);
         let looked = tokio::select! {
             () = stopped.cancelled() => return self.interrupted(),
-            looked = self.look(&access, deadline) => looked,
+            looked = self.look(access, deadline) => looked,
         };
         if let Err(why) = looked {
             return self.refuse(&why);
         }
         let found = tokio::select! {
             () = stopped.cancelled() => return self.interrupted(),
-            found = Gateway::find(&access, cluster, &self.keys.master, self.journal.clock()) => found,
+            found = Gateway::find(access, cluster, &self.keys.master, self.journal.clock()) => found,
         };
         let gateway = match found {
             Ok(gateway) => gateway,
@@ -118,11 +134,6 @@ impl Stage<'_> {
         for text in &gateway.notes {
             self.found(text.clone());
         }
-        self.found(
-            "this run holds no lock and relies on no dead-man switch: two runs at once would disturb each other, and \
-             what is scaled down stays down if this program and its machine are lost"
-                .to_owned(),
-        );
         if draft.is_none() {
             self.journal.append(Event::GatewayStarted(GatewayStarted {
                 version: gateway.version.clone(),
@@ -133,10 +144,10 @@ impl Stage<'_> {
         }
         let ended = tokio::select! {
             () = stopped.cancelled() => Err(self.interrupted()),
-            waited = self.wait_for_users(&access, cluster, &gateway) => waited,
+            waited = self.wait_for_users(access, cluster, &gateway) => waited,
         };
         let ended = match ended {
-            Ok(()) => self.conduct_in_cluster(&access, cluster, &gateway, draft, deadline).await,
+            Ok(()) => self.conduct_in_cluster(access, cluster, &gateway, draft, deadline).await,
             Err(ended) => ended,
         };
         if let Some(text) = gateway.close().await {
@@ -145,7 +156,7 @@ impl Stage<'_> {
         ended
     }
 
-    fn found(&self, text: String) {
+    pub(super) fn found(&self, text: String) {
         self.journal.append(Event::Found { text });
     }
 
@@ -153,8 +164,12 @@ impl Stage<'_> {
     async fn look(&self, access: &Access, deadline: Period) -> Result<(), String> {
         let faults = self.plan.steps.iter().flat_map(|step| &step.inject);
         let components: Vec<String> = faults.map(|fault| fault.component.clone()).collect();
-        let found = preview::look(access, &self.options.environment, &components, deadline).await;
+        let waived = self.options.no_dead_man;
+        let found = preview::look(access, &self.options.environment, &components, deadline, waived).await;
         let found = found.map_err(|error| error.to_string())?;
+        if !found.dead_man.is_missing() {
+            self.found(found.dead_man.words());
+        }
         for loss in permissions::losses(&found.answers) {
             self.found(loss.to_owned());
         }
@@ -226,6 +241,13 @@ impl Stage<'_> {
             watching.stop().await;
             return self.refuse(&why);
         }
+        let record = match self.arm(access, cluster, deadline).await {
+            Ok(record) => record,
+            Err(ended) => {
+                watching.stop().await;
+                return ended;
+            }
+        };
         let probers = self.look_from_pods(access, gateway, &places, deadline).await;
         for (_, prober) in probers.iter().flat_map(Fleet::members) {
             watching.mind_addresses(prober.seen());
@@ -247,6 +269,7 @@ impl Stage<'_> {
             run: self.run_id.clone(),
             deadline,
             journal: Arc::clone(&self.journal),
+            record,
             probers,
             watching,
             gateway: prober.clone(),

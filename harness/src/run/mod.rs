@@ -7,6 +7,7 @@ mod in_cluster;
 mod leave;
 mod live;
 mod mock_cluster;
+mod safety;
 mod schedule;
 mod serve;
 mod stage;
@@ -58,6 +59,8 @@ pub struct RunOptions {
     pub out: PathBuf,
     /// The whole run ends, restored, by then.
     pub deadline: Option<Duration>,
+    /// Go on in a cluster although nobody would restore it if this program were lost.
+    pub no_dead_man: bool,
     /// Cuts the run short.
     pub stop: Stop,
 }
@@ -148,6 +151,8 @@ pub struct Finished {
     pub dir: PathBuf,
     /// Judged.
     pub result: RunResult,
+    /// What to end with, where that is not for this result to say: of a Job that has run before.
+    pub exit_code: Option<u8>,
 }
 
 /// Run, undo, render.
@@ -205,6 +210,8 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
         dir: dir.clone(),
         watcher,
         left: OnceLock::new(),
+        exit_code: OnceLock::new(),
+        record: OnceLock::new(),
     };
     // Faults are healed inside; here a panic of anything else still ends in a journal with an end.
     let ended = match AssertUnwindSafe(stage.play()).catch_unwind().await {
@@ -218,7 +225,7 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
     }
     let left = || stage.left.get().cloned().unwrap_or_default();
     let result = render(&dir).map_err(|error| RunError::Report { error, left: left() })?;
-    Ok(Finished { dir, result })
+    Ok(Finished { dir, result, exit_code: stage.exit_code.get().copied() })
 }
 
 /// Judge a run directory's journal and write its reports again.

@@ -17,6 +17,8 @@ use crate::units::Period;
 
 /// From the Job's first second to that of the program: a node that has to pull the image first.
 const STARTED_WITHIN: Duration = Duration::from_secs(120);
+/// Watching whether somebody else holds the lock who does not live any more.
+const LOCKED_WITHIN: Duration = Duration::from_secs(60);
 /// Finding the gateway and asking about permissions, owners and pods: calls that take milliseconds each.
 const LOOKED_WITHIN: Duration = Duration::from_secs(120);
 /// Judging and writing the reports, once all is restored.
@@ -42,15 +44,18 @@ pub struct Schedule {
 #[must_use]
 pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
     let postponed = environment.cluster().and_then(|cluster| cluster.postpone);
+    let all_undone = undone_within(environment.components.values(), environment);
     let before = postponed.map_or(Duration::ZERO, |postponed| postponed.0)
+        + LOCKED_WITHIN
+        // What an earlier run has left.
+        + all_undone
         + LOOKED_WITHIN
         + others::SEEN_IN
         + KNOWN_WITHIN;
     let steps: Duration = plan.steps.iter().map(|step| of_step(plan, step, environment)).sum();
     let longest = before + steps + REPORTED_WITHIN;
     let deadline = in_minutes(longest + CLUSTER_RESTORE_RESERVE);
-    let grace =
-        undone_within(environment.components.values(), environment) + RESTORE_RESERVE + REPORTED_WITHIN;
+    let grace = all_undone + RESTORE_RESERVE + REPORTED_WITHIN;
     Schedule {
         longest,
         deadline: Period(deadline),

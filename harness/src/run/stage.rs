@@ -17,6 +17,7 @@ use mocks::world::{World, WorldOptions};
 use super::conductor::{Conductor, Cut, Means};
 use super::target::{Embedded, EmbeddedComponent, Target};
 use super::{RunError, RunOptions, Watcher};
+use crate::cluster::record::Keeper;
 use crate::environment::{Environment, Kind, Profile, Reach};
 use crate::gateway::config::LocalConfig;
 use crate::gateway::litellm::warm_up::{MAX_TOKENS, REQUESTS_EACH, WarmUpStatus, warm_up};
@@ -47,6 +48,10 @@ pub(super) struct Stage<'a> {
     pub(super) watcher: Arc<dyn Watcher>,
     /// What could not be undone, once that is known.
     pub(super) left: OnceLock<Vec<String>>,
+    /// What the program ends with, where the result does not say.
+    pub(super) exit_code: OnceLock<u8>,
+    /// The run's record in the cluster, once it is armed.
+    pub(super) record: OnceLock<Arc<Keeper>>,
 }
 
 impl Stage<'_> {

@@ -86,6 +86,20 @@ pub struct RunResult {
     pub made_with: Vec<(String, String)>,
 }
 
+impl RunResult {
+    /// What a program that made this run ends with: 4 where something is left, else 1 for fail, 3 for inconclusive, 0
+    /// for pass.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match (self.restored, self.verdict) {
+            (false, _) => 4,
+            (true, Verdict::Fail) => 1,
+            (true, Verdict::Inconclusive) => 3,
+            (true, Verdict::Pass) => 0,
+        }
+    }
+}
+
 /// The gateway under test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GatewayIdentity {

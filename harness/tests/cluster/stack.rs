@@ -22,7 +22,8 @@ use mocks::kubernetes::store::{ObjectKey, Writer};
 use mocks::profile::Profile;
 use mocks::time::Epoch;
 use mocks::world::{World, WorldOptions};
-use serde_json::Value;
+use rustix::process::Signal;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
@@ -39,11 +40,13 @@ pub(crate) struct Staging {
     pub(crate) opponents: Vec<Opponent>,
     /// As whom the harness asks; as the one who may do everything where there is none.
     pub(crate) user: Option<User>,
+    /// Whether there is a sweeper that has just done its work.
+    pub(crate) sweeper: bool,
 }
 
 impl Default for Staging {
     fn default() -> Self {
-        Self { cni: Cni::K3s, opponents: Vec::new(), user: None }
+        Self { cni: Cni::K3s, opponents: Vec::new(), user: None, sweeper: true }
     }
 }
 
@@ -96,6 +99,9 @@ impl Stack {
         });
         let household = household.await.unwrap();
         household.ready(READY_WITHIN).await.unwrap();
+        if staging.sweeper {
+            sweeper(&household);
+        }
         let dir = TempDir::new().unwrap();
         let kubeconfig = match &user {
             Some(user) => household.cluster().kubeconfig_for(user).unwrap(),
@@ -172,9 +178,15 @@ impl Stack {
 
     /// `harness ARGUMENTS` in the directory of the kubeconfig.
     pub(crate) fn command(&self, arguments: &[&str]) -> Running {
+        self.command_with(arguments, &[])
+    }
+
+    /// The same with environment variables.
+    pub(crate) fn command_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Running {
         let mut child = Command::new(env!("CARGO_BIN_EXE_harness"));
         child.args(arguments).current_dir(self.dir.path());
         child.env_remove("KUBECONFIG").env_remove("RUST_BACKTRACE").env("NO_COLOR", "1");
+        child.env_remove("HARNESS_JOB_UID").envs(variables.iter().copied());
         child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = child.spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -186,10 +198,12 @@ impl Stack {
         std::fs::read_to_string(self.dir.path().join(name)).unwrap()
     }
 
-    /// Who changed something in the cluster through the API, as `VERB RESOURCE NAMESPACE/NAME`, dry runs left out.
+    /// Who changed something in the cluster through the API, as `VERB RESOURCE NAMESPACE/NAME`, dry runs left out, and
+    /// what runs keep there for themselves.
     pub(crate) fn mutations(&self) -> Vec<String> {
         let entries = self.household.cluster().audit().entries();
         let made = entries.iter().filter(|entry| entry.is_mutation() && !entry.dry_run);
+        let made = made.filter(|entry| !["leases", "configmaps"].contains(&entry.resource.as_str()));
         made.map(|entry| format!("{} {} {}/{}", entry.verb, entry.resource, entry.namespace, entry.name))
             .collect()
     }
@@ -229,6 +243,31 @@ impl Stack {
         self.household.shutdown().await;
         self.world.shutdown().await;
     }
+}
+
+/// A CronJob that restores each minute, as far as a run can tell; its time never comes here.
+fn sweeper(household: &Household) {
+    use mocks::kubernetes::resources::CRON_JOBS;
+    let store = household.cluster().store();
+    let container = json!({ "name": "sweeper", "image": "registry.invalid/harness" });
+    let template = json!({ "spec": { "restartPolicy": "Never", "containers": [container] } });
+    let object = json!({
+        "metadata": {
+            "name": "failover-harness-sweeper",
+            "labels": {
+                "app.kubernetes.io/name": "failover-harness", "app.kubernetes.io/component": "sweeper",
+            },
+        },
+        "spec": { "schedule": "0 0 1 1 *", "jobTemplate": { "spec": { "template": template } } },
+    });
+    store.create(&CRON_JOBS, "ml", object, Writer::of_object("kubectl")).unwrap();
+    let now = format!("{:.0}", jiff::Timestamp::now());
+    let key = ObjectKey::new(&CRON_JOBS, "ml", "failover-harness-sweeper");
+    let succeeded = store.update(&key, Writer::of_status("kube-controller-manager"), |object| {
+        object["status"] = json!({ "lastSuccessfulTime": now });
+        Ok(())
+    });
+    succeeded.unwrap();
 }
 
 /// A mock LiteLLM that reaches its upstreams as a pod of the cluster would.
@@ -275,12 +314,13 @@ impl Running {
 
     /// Ctrl-C.
     pub(crate) fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    /// Any signal.
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id().unwrap()).unwrap();
-        rustix::process::kill_process(
-            rustix::process::Pid::from_raw(pid).unwrap(),
-            rustix::process::Signal::INT,
-        )
-        .unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
     }
 
     pub(crate) async fn end(mut self) -> Ended {

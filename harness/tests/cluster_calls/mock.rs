@@ -89,7 +89,7 @@ async fn replicas(access: &Access, name: &str) -> i32 {
 
 async fn looked(access: &Access, environment: &Environment) -> Preview {
     let components = ["cloud", "vllm", "ollama"].map(str::to_owned);
-    preview::look(access, environment, &components, Period::from_secs(600)).await.unwrap()
+    preview::look(access, environment, &components, Period::from_secs(600), true).await.unwrap()
 }
 
 #[tokio::test]
@@ -311,7 +311,12 @@ async fn plan(cluster: &Cluster) -> (i32, String) {
     std::fs::write(&file, text).unwrap();
     let ended = tokio::task::spawn_blocking(move || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
-        command.arg("plan").arg("--env").arg(file).current_dir(folder.path()).output().unwrap()
+        command
+            .args(["plan", "--no-dead-man", "--env"])
+            .arg(file)
+            .current_dir(folder.path())
+            .output()
+            .unwrap()
     })
     .await
     .unwrap();

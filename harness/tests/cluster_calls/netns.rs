@@ -235,7 +235,8 @@ async fn a_preview_asks_for_the_right_and_rehearses() {
     let environment = environment();
     let before = household.cluster().audit().entries().len();
     let components = ["cloud".to_owned()];
-    let preview = preview::look(&access, &environment, &components, Period::from_secs(600)).await.unwrap();
+    let preview =
+        preview::look(&access, &environment, &components, Period::from_secs(600), true).await.unwrap();
     assert!(!preview.is_refused(), "{:?}", preview.refusals());
     let words = preview.describe(environment.cluster().unwrap(), "home");
     for part in [

@@ -40,6 +40,7 @@ async fn a_panic_while_a_fault_is_held_ends_restored() {
         config: ConfigSource::tuned().expect("the built-in configuration is right"),
         out: place.path().join("out"),
         deadline: None,
+        no_dead_man: false,
         stop: Stop::default(),
     };
     let watcher = Arc::new(Clumsy { fallen: AtomicBool::new(false) });

@@ -13,7 +13,7 @@ const NOT_OURS: [&str; 3] = ["target", "reports", ".git"];
 
 /// Module of the harness -> what else of the harness it may use; a path allows itself and what is inside it. Data
 /// goes one way, so nobody uses `cli`, and what is right of the journal never uses what is left of it to act.
-const EDGES: [(&str, &[&str]); 19] = [
+const EDGES: [(&str, &[&str]); 20] = [
     ("http", &[]),
     ("units", &[]),
     ("input", &["units", "scenario", "environment"]),
@@ -27,6 +27,8 @@ const EDGES: [(&str, &[&str]); 19] = [
     // What a run does to a cluster, and nothing of what it concludes.
     ("cluster", &["units", "environment", "gateway::pages", "gateway::secret", "http", "journal", "witness"]),
     ("witness", &["journal", "probe::classify"]),
+    // From any machine, with nothing but what runs have written into the cluster.
+    ("restore", &["environment", "cluster"]),
     (
         "run",
         &[
@@ -35,6 +37,7 @@ const EDGES: [(&str, &[&str]); 19] = [
             "environment",
             "plan",
             "cluster",
+            "restore",
             "journal",
             "gateway",
             "http",
@@ -65,6 +68,7 @@ const EDGES: [(&str, &[&str]); 19] = [
             "plan",
             "journal",
             "gateway",
+            "restore",
             "run",
             "attribution",
             "verdict",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kube::Resource;
 
+use super::guard::NoWrite;
 use crate::environment::ObjectName;
 
 /// Longer messages of a server are cut.
@@ -127,6 +128,9 @@ pub enum Failure {
     /// It would change something outside the environment's namespaces, and was not sent.
     #[error("it is outside the namespaces of the environment")]
     NotAllowed,
+    /// Whoever watches over changes did not allow it, and it was not sent.
+    #[error("it was not sent: {0}")]
+    NoLock(NoWrite),
     /// The server said no.
     #[error("{status} {reason}: {message}")]
     Status {
@@ -213,8 +217,25 @@ impl CallError {
                 true
             }
             Failure::Status { status, .. } => *status >= 500,
-            Failure::NotAllowed | Failure::TooMany(_) => false,
+            Failure::NotAllowed | Failure::NoLock(_) | Failure::TooMany(_) => false,
         }
+    }
+
+    /// The same may be answered well a moment later.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match &self.failure {
+            Failure::TimedOut(_) | Failure::Transport(_) | Failure::Unreadable(_) => true,
+            Failure::NoLock(no) => !no.is_lost,
+            Failure::Status { status, .. } => *status == 429 || *status >= 500,
+            Failure::NotAllowed | Failure::Container(_) | Failure::TooMany(_) => false,
+        }
+    }
+
+    /// Nothing may be changed from here any more: the lock is somebody else's.
+    #[must_use]
+    pub fn is_lock_lost(&self) -> bool {
+        matches!(&self.failure, Failure::NoLock(no) if no.is_lost)
     }
 }
 

@@ -168,6 +168,7 @@ impl Access {
             config: Arc::new(config),
             name: name.into(),
             limit: CALL_LIMIT,
+            guard: None,
         })
     }
 }

@@ -180,6 +180,12 @@ pub fn object_name(what: &str, run: &str) -> String {
     name[start..].trim_matches('-').to_owned()
 }
 
+/// Whether an object is called as those of a run are.
+#[must_use]
+pub fn is_object_name(name: &str) -> bool {
+    name.starts_with("drill-")
+}
+
 #[cfg(test)]
 mod tests {
     use super::object_name;

@@ -219,6 +219,11 @@ impl NetnsDrop {
         format!("pods/ephemeralcontainers {}", self.pod)
     }
 
+    /// Filters of one pod are apart by their tables.
+    pub(in crate::cluster) fn key(&self) -> String {
+        format!("{} {}", self.object(), self.drop_name())
+    }
+
     pub(in crate::cluster) fn words(&self) -> String {
         let addresses = if self.targets.is_empty() {
             "as it resolves it".to_owned()

@@ -2,19 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use kube::core::Selector;
 
+use super::driver::Driver;
 use super::{ActiveFault, Healed, OldConnections};
 use crate::attribution::by_header;
 use crate::cluster::access::Access;
 use crate::cluster::faults::{self, Wanted, netns};
-use crate::cluster::mutation::{Kubectl, Mutation, MutationError, ReadBack, Undone};
+use crate::cluster::mutation::{Kubectl, Mutation};
 use crate::cluster::places::service_of;
 use crate::cluster::prober::{Fleet, Pool, Prober as PodProber};
+use crate::cluster::record::Keeper;
 use crate::cluster::watch::Watching;
 use crate::environment::{ClusterGateway, Environment, FaultKind, Mechanism};
 use crate::journal::{ClaimSource, Event, Journal, Outcome, Purpose};
@@ -25,12 +27,6 @@ use crate::witness::{Look, Objects, Target, Witness};
 
 /// A fault of a cluster shows up by then: a pod may use all of its grace period before it is gone.
 pub(in crate::run) const EFFECTIVE_WITHIN: Duration = Duration::from_secs(120);
-/// An undo that fails is tried again for so long; a person is told what to type after that.
-pub(in crate::run) const UNDO_WITHIN: Duration = Duration::from_secs(60);
-/// What was undone must read back so by then.
-pub(in crate::run) const READ_BACK_WITHIN: Duration = Duration::from_secs(30);
-/// Between two tries of an undo.
-const UNDO_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What a run acts and looks with in a cluster.
 pub(in crate::run) struct ClusterParts {
@@ -44,6 +40,8 @@ pub(in crate::run) struct ClusterParts {
     pub(in crate::run) deadline: Period,
     /// Mutations are on disk before they are made.
     pub(in crate::run) journal: Arc<Journal>,
+    /// And then in the cluster.
+    pub(in crate::run) record: Arc<Keeper>,
     /// Looks from inside the gateway's pods; or why nobody does.
     pub(in crate::run) probers: Result<Fleet, String>,
     /// Follows what others do.
@@ -59,35 +57,16 @@ pub(in crate::run) struct ClusterParts {
 /// A cluster under test.
 pub(in crate::run) struct Cluster {
     parts: ClusterParts,
-    kubectl: Kubectl,
-    made: Mutex<BTreeMap<u32, Made>>,
-}
-
-/// What was changed for one fault.
-#[derive(Clone, Default)]
-struct Made {
-    component: String,
-    mutations: Vec<(Mutation, State)>,
-}
-
-/// What is known of a mutation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// It may have been made.
-    Intended,
-    /// It was made.
-    Made,
-    /// It was not: there is nothing of ours to undo.
-    NotMade,
-    /// Somebody else has changed it since, and it was left to them.
-    LeftAlone,
+    driver: Driver,
 }
 
 impl Cluster {
     #[must_use]
     pub(in crate::run) fn new(parts: ClusterParts) -> Self {
         let kubectl = parts.environment.cluster().map_or_else(|| Kubectl::new(None), Kubectl::of);
-        Self { parts, kubectl, made: Mutex::default() }
+        let (journal, record) = (Arc::clone(&parts.journal), Arc::clone(&parts.record));
+        let driver = Driver::new(parts.access.clone(), kubectl, journal, record);
+        Self { parts, driver }
     }
 
     pub(super) async fn inject(&self, active: &ActiveFault) -> Result<(), String> {
@@ -133,23 +112,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Writes down that it will be made, and makes it.
+    /// Makes it, and tells those who watch for drift that it is ours.
     async fn make(&self, active: &ActiveFault, mutation: Mutation) -> Result<(), String> {
-        let intended = Event::MutationIntended {
-            fault: active.id,
-            object: mutation.object(),
-            what: mutation.words(),
-            undo: mutation.undo_command(&self.kubectl),
-            mutation: serde_json::to_value(&mutation).map_err(|error| error.to_string())?,
-        };
-        self.parts.journal.append_durably(intended).map_err(|error| error.to_string())?;
         let component = &active.fault.component;
-        {
-            let mut made = self.made();
-            let own = made.entry(active.id).or_default();
-            own.component.clone_from(component);
-            own.mutations.push((mutation.clone(), State::Intended));
-        }
         if let Mutation::Scale(scale) = &mutation {
             self.parts.watching.with(|watch| {
                 watch.expect_count(&scale.deployment, scale.replicas, 0);
@@ -158,30 +123,11 @@ impl Cluster {
                 }
             });
         }
-        let applied = match mutation.apply(&self.parts.access).await {
-            Ok(applied) => applied,
-            Err(error) => {
-                // A definite no: whatever is found there later is somebody else's.
-                let unknown = matches!(&error, MutationError::Call(call) if call.is_outcome_unknown());
-                if !unknown {
-                    self.note(active.id, &mutation, State::NotMade);
-                }
-                return Err(error.to_string());
-            }
-        };
-        self.note(active.id, &mutation, State::Made);
+        let applied = self.driver.make(active, &mutation).await?;
         if let Mutation::Policy(policy) = &mutation {
             self.parts.watching.with(|watch| watch.expect_policy(&policy.policy, &applied.uid));
         }
         Ok(())
-    }
-
-    fn note(&self, fault: u32, mutation: &Mutation, state: State) {
-        let mut made = self.made();
-        let own = made.get_mut(&fault).map(|own| own.mutations.iter_mut()).into_iter().flatten();
-        for (_, known) in own.filter(|(known, _)| known == mutation) {
-            *known = state;
-        }
     }
 
     /// What a blackhole is aimed at: the addresses that the gateway's pods resolve.
@@ -212,49 +158,16 @@ impl Cluster {
     }
 
     pub(super) async fn heal(&self, active: &ActiveFault) -> Result<Healed, String> {
-        let made = self.made().get(&active.id).cloned().unwrap_or_default();
-        self.forget(&made);
-        let (mut left_alone, mut failed) = (Vec::new(), Vec::new());
-        // The last first, each whatever becomes of the others.
-        let ours = made.mutations.iter().rev().filter(|(_, state)| *state != State::NotMade);
-        for (mutation, _) in ours {
-            match self.undo(mutation).await {
-                Ok(Undone::Now | Undone::Before) => {}
-                Ok(Undone::LeftAlone { saw }) => {
-                    self.note(active.id, mutation, State::LeftAlone);
-                    left_alone.push(format!("{}: {saw}", mutation.object()));
-                }
-                Err(error) => {
-                    failed.push(format!("{error}; to undo it: {}", mutation.undo_command(&self.kubectl)));
-                }
-            }
-        }
-        if !failed.is_empty() {
-            return Err(failed.join("; "));
-        }
-        Ok(if left_alone.is_empty() { Healed::Undone } else { Healed::LeftAlone(left_alone.join("; ")) })
-    }
-
-    async fn undo(&self, mutation: &Mutation) -> Result<Undone, String> {
-        let deadline = tokio::time::Instant::now() + UNDO_WITHIN;
-        loop {
-            match mutation.undo(&self.parts.access).await {
-                Ok(undone) => return Ok(undone),
-                Err(error) if error.is_forbidden() || tokio::time::Instant::now() >= deadline => {
-                    return Err(error.to_string());
-                }
-                Err(error) => tracing::warn!("{} is not undone yet: {error}", mutation.object()),
-            }
-            tokio::time::sleep(UNDO_AGAIN_AFTER).await;
-        }
+        self.forget(active);
+        self.driver.heal(active).await
     }
 
     /// What is undone by us is no drift.
-    fn forget(&self, made: &Made) {
+    fn forget(&self, active: &ActiveFault) {
         self.parts.watching.with(|watch| {
-            watch.forget_addresses(&made.component);
-            watch.forget_no_pods(&made.component);
-            for (mutation, _) in &made.mutations {
+            watch.forget_addresses(&active.fault.component);
+            watch.forget_no_pods(&active.fault.component);
+            for mutation in self.driver.intended_for(active.id) {
                 match mutation {
                     Mutation::Scale(scale) => watch.forget_count(&scale.deployment),
                     Mutation::Policy(policy) => watch.forget_policy(&policy.policy),
@@ -264,36 +177,12 @@ impl Cluster {
         });
     }
 
-    /// Mutations of a component that may be in effect.
-    fn of(&self, component: &str) -> Vec<(Mutation, State)> {
-        let made = self.made();
-        let own = made.values().filter(|made| made.component == component);
-        own.flat_map(|made| made.mutations.clone())
-            .filter(|(_, state)| matches!(state, State::Intended | State::Made))
-            .collect()
-    }
-
     pub(super) async fn is_healed(&self, component: &str) -> Result<bool, String> {
-        let deadline = tokio::time::Instant::now() + READ_BACK_WITHIN;
-        for (mutation, _) in self.of(component) {
-            loop {
-                let read = mutation.read_back(&self.parts.access).await;
-                if read == Ok(ReadBack::Undone) {
-                    break;
-                }
-                if tokio::time::Instant::now() >= deadline {
-                    return read.map(|_| false).map_err(|error| error.to_string());
-                }
-                // On its way out, not yet taken back by whoever was told to wait, or the API has a bad moment.
-                tokio::time::sleep(UNDO_AGAIN_AFTER).await;
-            }
-        }
-        Ok(true)
+        self.driver.is_healed(component).await
     }
 
     pub(super) fn undo_commands(&self, component: &str) -> Vec<String> {
-        let ours = self.of(component).into_iter().rev();
-        ours.map(|(mutation, _)| format!("; to undo it: {}", mutation.undo_command(&self.kubectl))).collect()
+        self.driver.undo_commands(component)
     }
 
     pub(super) async fn what_has_changed(&self, component: &str) -> Vec<String> {
@@ -309,16 +198,7 @@ impl Cluster {
             let unlike = fleet.unlike(component, false).into_iter();
             changed.extend(unlike.map(|pod| format!("{component} is not seen down from pod {pod}")));
         }
-        for (mutation, _) in self.of(component) {
-            match mutation.read_back(&self.parts.access).await {
-                Ok(ReadBack::Done) => {}
-                Ok(ReadBack::Undone) => {
-                    changed.push(format!("{} is as before: somebody undid it", mutation.object()))
-                }
-                Ok(ReadBack::Other { saw }) => changed.push(format!("{}: {saw}", mutation.object())),
-                Err(error) => changed.push(format!("{} cannot be read back: {error}", mutation.object())),
-            }
-        }
+        changed.extend(self.driver.what_has_changed(component).await);
         changed
     }
 
@@ -454,11 +334,6 @@ impl Cluster {
         if let Some(watching) = Arc::into_inner(self.parts.watching) {
             watching.stop().await;
         }
-    }
-
-    fn made(&self) -> MutexGuard<'_, BTreeMap<u32, Made>> {
-        // Whole after each step, also after one that panicked.
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

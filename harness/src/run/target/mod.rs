@@ -1,6 +1,7 @@
 //! What faults are made on: the only place that changes anything.
 
 mod cluster;
+mod driver;
 mod embedded;
 
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use crate::journal::{Journal, UpstreamCall};
 use crate::plan::{PlannedFault, PlannedKind};
 use crate::witness::Witness;
 
-pub(super) use cluster::{Cluster, ClusterParts, EFFECTIVE_WITHIN, READ_BACK_WITHIN, UNDO_WITHIN};
+pub(super) use cluster::{Cluster, ClusterParts, EFFECTIVE_WITHIN};
+pub(super) use driver::{READ_BACK_WITHIN, UNDO_WITHIN};
 pub(super) use embedded::{Embedded, EmbeddedComponent};
 
 /// How long a fault of the embedded world may take to show up at the witness after it was accepted.

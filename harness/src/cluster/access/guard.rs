@@ -1,0 +1,20 @@
+//! Who is asked before each change.
+
+use futures::future::BoxFuture;
+
+/// Why a change may not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct NoWrite {
+    /// In words.
+    pub why: String,
+    /// For good: nothing may be changed any more.
+    pub is_lost: bool,
+}
+
+/// Somebody who is asked before each single change whether it may be made. Every attempt is a change of its own: what
+/// was allowed before the first one says nothing of the second.
+pub trait MayWrite: Send + Sync {
+    /// Whether a change may be made now. Takes a bounded time.
+    fn may_write(&self) -> BoxFuture<'_, Result<(), NoWrite>>;
+}

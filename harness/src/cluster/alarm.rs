@@ -1,0 +1,166 @@
+//! An undo that does not come through is told wherever somebody may look: on stderr, as an event of the object, and in
+//! the termination message of the pod. Each time with the lines that a person types.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Event;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::FIELD_MANAGER;
+use super::access::Access;
+use super::mutation::Mutation;
+use crate::environment::ObjectName;
+
+/// Between two alarms about the same.
+pub const AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// What a pod may leave behind in its status.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+const TERMINATION_BYTES: usize = 4096;
+/// The API takes no longer message of an event.
+const EVENT_BYTES: usize = 1024;
+
+/// Something that is not undone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stuck {
+    /// What.
+    pub mutation: Mutation,
+    /// Why.
+    pub why: String,
+    /// What a person types.
+    pub command: String,
+}
+
+impl Stuck {
+    /// In one line.
+    #[must_use]
+    pub fn words(&self) -> String {
+        format!("{} is not undone: {}; to undo it: {}", self.mutation.object(), self.why, self.command)
+    }
+}
+
+/// Raises the alarm now and again.
+pub struct Alarm {
+    last: Instant,
+    termination_log: PathBuf,
+    /// Objects that have their event.
+    told: BTreeSet<String>,
+}
+
+impl Default for Alarm {
+    /// The first is due after [`AGAIN_AFTER`].
+    fn default() -> Self {
+        Self { last: Instant::now(), termination_log: TERMINATION_LOG.into(), told: BTreeSet::new() }
+    }
+}
+
+impl Alarm {
+    /// Another file than the one that the kubelet reads.
+    #[must_use]
+    pub fn writing_to(self, termination_log: PathBuf) -> Self {
+        Self { termination_log, ..self }
+    }
+
+    /// Raises it if it is time again.
+    pub async fn raise_if_due(&mut self, access: &Access, stuck: &[Stuck]) {
+        if !stuck.is_empty() && self.last.elapsed() >= AGAIN_AFTER {
+            self.raise(access, stuck).await;
+        }
+    }
+
+    /// Raises it now. What cannot be told in one way is told in the others.
+    pub async fn raise(&mut self, access: &Access, stuck: &[Stuck]) {
+        self.last = Instant::now();
+        for one in stuck {
+            tracing::error!("{}", one.words());
+        }
+        if let Err(error) = leave(&self.termination_log, stuck) {
+            tracing::debug!("no termination message: {error}");
+        }
+        for one in stuck {
+            if self.told.insert(one.mutation.key())
+                && let Some((name, event)) = event(one, Timestamp::now())
+                && let Err(error) = access.create(&name, &event).await
+            {
+                tracing::debug!("no event: {error}");
+            }
+        }
+    }
+}
+
+/// Writes the termination message, where there is a file for it: it is never made.
+fn leave(path: &Path, stuck: &[Stuck]) -> std::io::Result<()> {
+    let words: Vec<String> = stuck.iter().map(Stuck::words).collect();
+    let text = words.join("\n");
+    let mut file = std::fs::OpenOptions::new().write(true).truncate(true).open(path)?;
+    file.write_all(cut(&text, TERMINATION_BYTES).as_bytes())
+}
+
+fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+/// An event of the object, in its namespace.
+fn event(stuck: &Stuck, now: Timestamp) -> Option<(ObjectName, Event)> {
+    let object = stuck.mutation.reference();
+    let namespace = object["namespace"].as_str()?.to_owned();
+    let name = format!("{}.{:x}", object["name"].as_str()?, now.as_microsecond());
+    let at = format!("{now:.0}");
+    let event = json!({
+        "metadata": { "name": name, "namespace": namespace },
+        "involvedObject": object,
+        "reason": "RestoreStuck",
+        "message": cut(&stuck.words(), EVENT_BYTES),
+        "type": "Warning",
+        "source": { "component": FIELD_MANAGER },
+        "firstTimestamp": at,
+        "lastTimestamp": at,
+        "count": 1,
+    });
+    Some((ObjectName::new(namespace, name), serde_json::from_value(event).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EVENT_BYTES, Stuck, TERMINATION_BYTES, event, leave};
+    use crate::cluster::faults::scale::Scale;
+    use crate::cluster::mutation::Mutation;
+    use crate::environment::ObjectName;
+
+    fn stuck(why: &str) -> Stuck {
+        let deployment = ObjectName::new("ml", "vllm");
+        Stuck {
+            mutation: Mutation::Scale(Scale { deployment, uid: "u1".into(), replicas: 2 }),
+            why: why.to_owned(),
+            command: "kubectl -n ml scale".to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_event_names_its_object_and_is_bounded() {
+        let (name, event) = event(&stuck(&"ü".repeat(3000)), jiff::Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(name.namespace, "ml");
+        assert_eq!(event.involved_object.kind.as_deref(), Some("Deployment"));
+        assert_eq!(event.involved_object.uid.as_deref(), Some("u1"));
+        assert_eq!(event.type_.as_deref(), Some("Warning"));
+        assert!(event.message.unwrap().len() <= EVENT_BYTES);
+    }
+
+    #[test]
+    fn the_termination_message_is_bounded_and_its_file_is_never_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        assert!(leave(&path, &[stuck("no")]).is_err());
+        std::fs::write(&path, "x".repeat(9000)).unwrap();
+        leave(&path, &[stuck("no")]).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "deployments/scale ml/vllm is not undone: no; to undo it: kubectl -n ml scale");
+        leave(&path, &vec![stuck("ü"); 200]).unwrap();
+        let length = std::fs::read(&path).unwrap().len();
+        assert!(length <= TERMINATION_BYTES && length > TERMINATION_BYTES - 4, "{length}");
+    }
+}

@@ -1,0 +1,268 @@
+//! Records in the cluster: the own one while a run goes on, and all of them for whoever restores.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt as _;
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+
+use super::{AlreadyOpen, KEPT, Record, State};
+use crate::cluster::RUN_LABEL;
+use crate::cluster::access::{Access, CallError};
+use crate::cluster::mutation::{Kubectl, Mutation};
+use crate::environment::ObjectName;
+use crate::units::Period;
+
+/// How often one write is tried.
+const ATTEMPTS: usize = 5;
+/// Between two tries.
+const AGAIN_AFTER: Duration = Duration::from_millis(300);
+
+/// Why a record was not written: then nothing may be changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The API did not do it.
+    #[error("the run's record is not written: {0}")]
+    Call(#[from] CallError),
+    /// Somebody else has changed or deleted it.
+    #[error("the run's record {0} was changed by somebody else")]
+    Changed(ObjectName),
+    /// There is an intent for the object.
+    #[error(transparent)]
+    Open(#[from] AlreadyOpen),
+    /// It is too large, or another one cannot be read.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+/// A record that was found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its ConfigMap.
+    pub name: ObjectName,
+    /// Uid of the ConfigMap.
+    pub uid: String,
+    /// Version of the ConfigMap.
+    pub version: String,
+    /// The run, by its label.
+    pub run: String,
+    /// What it says, or why that cannot be read.
+    pub record: Result<Record, String>,
+}
+
+impl Found {
+    fn of(map: &ConfigMap) -> Option<Self> {
+        let record = Record::read(map)?;
+        Some(Self {
+            name: ObjectName::new(map.namespace().unwrap_or_default(), map.name_any()),
+            uid: map.uid().unwrap_or_default(),
+            version: map.resource_version().unwrap_or_default(),
+            run: map.labels().get(RUN_LABEL).cloned().unwrap_or_default(),
+            record,
+        })
+    }
+
+    /// Whether something of it may be left.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.record.as_ref().map_or(true, Record::is_open)
+    }
+}
+
+/// All records in a namespace, the newest first.
+///
+/// # Errors
+/// Where they cannot be listed.
+pub async fn list(access: &Access, namespace: &str) -> Result<Vec<Found>, CallError> {
+    let maps: Vec<ConfigMap> = access.list(Some(namespace), RUN_LABEL).await?;
+    let mut found: Vec<Found> = maps.iter().filter_map(Found::of).collect();
+    // What cannot be read comes first: nobody knows how old it is.
+    found.sort_by_key(|found| {
+        let started = found.record.as_ref().ok().and_then(|record| record.started.parse::<Timestamp>().ok());
+        std::cmp::Reverse(started.map_or(Timestamp::MAX, |started| started))
+    });
+    Ok(found)
+}
+
+/// Deletes the oldest records of runs that have left nothing.
+///
+/// # Errors
+/// Where one was not deleted; the others are.
+pub async fn prune(access: &Access, namespace: &str) -> Result<(), CallError> {
+    let all = list(access, namespace).await?;
+    let mut last = Ok(());
+    for found in all.iter().filter(|found| !found.is_open()).skip(KEPT) {
+        if let Err(error) = access.delete::<ConfigMap>(&found.name, &found.uid).await {
+            last = Err(error);
+        }
+    }
+    last
+}
+
+/// Writes a record over the version that was read, and again where only the answer was lost or something else of the
+/// object has changed; the version it has then.
+///
+/// # Errors
+/// Where it was not written, or somebody else has written it meanwhile.
+pub async fn replace(
+    access: &Access,
+    name: &ObjectName,
+    version: &str,
+    before: &Record,
+    record: &Record,
+) -> Result<String, RecordError> {
+    let mut version = version.to_owned();
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        let map = record.manifest(name, Some(&version)).map_err(RecordError::Unfit)?;
+        match access.replace(name, &map).await {
+            Ok(map) => return Ok(map.resource_version().unwrap_or_default()),
+            Err(error) if error.is_conflict() || error.is_passing() => last = Some(error),
+            Err(error) => return Err(error.into()),
+        }
+        match access.find::<ConfigMap>(name).await {
+            Ok(Some(map)) => match Record::read(&map) {
+                Some(Ok(there)) if there == *record => return Ok(map.resource_version().unwrap_or_default()),
+                Some(Ok(there)) if there == *before => version = map.resource_version().unwrap_or_default(),
+                _ => return Err(RecordError::Changed(name.clone())),
+            },
+            Ok(None) => return Err(RecordError::Changed(name.clone())),
+            Err(error) if error.is_passing() => {}
+            Err(error) => return Err(error.into()),
+        }
+        sleep(AGAIN_AFTER).await;
+    }
+    Err(last.expect("each of several attempts has failed").into())
+}
+
+/// The record of the run that goes on.
+pub struct Keeper {
+    access: Access,
+    name: ObjectName,
+    kubectl: Kubectl,
+    deadline: Period,
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    /// As it should be.
+    record: Record,
+    /// As it is in the cluster.
+    written: Record,
+    version: String,
+}
+
+impl Keeper {
+    /// Makes the record, before anything is changed. `deadline` is how long after each change a run may take to undo
+    /// it.
+    ///
+    /// # Errors
+    /// Where it was not made.
+    pub async fn create(
+        access: &Access,
+        namespace: &str,
+        kubectl: Kubectl,
+        deadline: Period,
+        record: Record,
+    ) -> Result<Self, RecordError> {
+        let name = Record::name(namespace, &record.run);
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            let map = record.manifest(&name, None).map_err(RecordError::Unfit)?;
+            let there = match access.create(&name, &map).await {
+                Ok(map) => Some(map),
+                Err(error) if error.is_already_exists() || error.is_passing() => {
+                    last = Some(error);
+                    access.find::<ConfigMap>(&name).await.ok().flatten()
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(map) = there {
+                // A run's id is its own: what has it and says the same is the one whose answer was lost.
+                if Record::read(&map) != Some(Ok(record.clone())) {
+                    return Err(RecordError::Changed(name));
+                }
+                let version = map.resource_version().unwrap_or_default();
+                let kept = Mutex::new(Kept { written: record.clone(), record, version });
+                return Ok(Self { access: access.clone(), name, kubectl, deadline, kept });
+            }
+            sleep(AGAIN_AFTER).await;
+        }
+        Err(last.expect("each of several attempts has failed").into())
+    }
+
+    /// The ConfigMap.
+    #[must_use]
+    pub fn name(&self) -> &ObjectName {
+        &self.name
+    }
+
+    /// Writes down that a change will be made; its number.
+    ///
+    /// # Errors
+    /// Where it was not written, or the first intent for the object is still open in any record: then the change must
+    /// not be made.
+    pub async fn intend(&self, mutation: &Mutation) -> Result<u32, RecordError> {
+        for other in list(&self.access, &self.name.namespace).await? {
+            match &other.record {
+                _ if other.name == self.name => {}
+                Ok(record) => record.holds(mutation).map_or(Ok(()), Err)?,
+                Err(why) => {
+                    return Err(RecordError::Unfit(format!(
+                        "what the record {} says is not known: {why}",
+                        other.name
+                    )));
+                }
+            }
+        }
+        let mut kept = self.kept.lock().await;
+        let seq = kept.record.intend(mutation, &self.kubectl)?;
+        if let Ok(deadline) = Timestamp::now().checked_add(self.deadline.0) {
+            kept.record.deadline = format!("{deadline:.0}");
+        }
+        let written = self.write(&mut kept).await;
+        if written.is_err() {
+            // It is not made; should the cluster have the intent, the next write corrects it.
+            kept.record.note(seq, State::NotMade);
+        }
+        written.map(|()| seq)
+    }
+
+    /// Remembers what has become of changes, and writes it down where somebody else would act on it: what was made
+    /// need not be written, it is looked at either way.
+    ///
+    /// # Errors
+    /// Where it was not written.
+    pub async fn note(&self, changes: &[(u32, State)]) -> Result<(), RecordError> {
+        let mut kept = self.kept.lock().await;
+        for (seq, state) in changes {
+            kept.record.note(*seq, *state);
+        }
+        if changes.iter().all(|(_, state)| *state == State::Made) {
+            return Ok(());
+        }
+        self.write(&mut kept).await
+    }
+
+    /// Writes down how the run ended: restored, unless something is left.
+    ///
+    /// # Errors
+    /// Where it was not written.
+    pub async fn close(&self, is_restored: bool, exit_code: u8) -> Result<(), RecordError> {
+        let mut kept = self.kept.lock().await;
+        kept.record.phase = if is_restored { super::Phase::Restored } else { super::Phase::Restoring };
+        kept.record.exit_code = Some(exit_code);
+        self.write(&mut kept).await
+    }
+
+    async fn write(&self, kept: &mut Kept) -> Result<(), RecordError> {
+        if kept.record == kept.written {
+            return Ok(());
+        }
+        kept.version = replace(&self.access, &self.name, &kept.version, &kept.written, &kept.record).await?;
+        kept.written = kept.record.clone();
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! That what was undone is in effect: pods are there again.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use tokio::time::{Instant, sleep};
+
+use super::Undoing;
+use crate::cluster::faults::scale::Scale;
+use crate::cluster::mutation::Mutation;
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Where no component tells how long it takes.
+const READY_WITHIN: Duration = Duration::from_secs(300);
+
+impl Undoing<'_> {
+    /// Waits until a change that reads back as undone is in effect again.
+    ///
+    /// # Errors
+    /// In words, where it is not within the time for it.
+    pub(super) async fn shows(&self, mutation: &Mutation) -> Result<(), String> {
+        match mutation {
+            Mutation::Scale(scale) => self.is_available(scale).await,
+            // Reading back has shown that they are gone, or as they were.
+            Mutation::Anchor(_) | Mutation::Policy(_) | Mutation::NetnsDrop(_) | Mutation::Pause(_) => Ok(()),
+        }
+    }
+
+    async fn is_available(&self, scale: &Scale) -> Result<(), String> {
+        let deployment = &scale.deployment;
+        let ready_within = || {
+            let all = self.environment.components.values();
+            let own = all.filter(|component| component.deployment.as_ref() == Some(deployment));
+            own.map(|component| component.ready_within.0).max().unwrap_or(READY_WITHIN)
+        };
+        let wait = self.wait.unwrap_or_else(ready_within);
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + wait;
+        let mut told = false;
+        loop {
+            let why = match self.access.get::<Deployment>(deployment).await {
+                Ok(object) => {
+                    let wanted = object.spec.and_then(|spec| spec.replicas).unwrap_or(1).min(scale.replicas);
+                    let there = object.status.and_then(|status| status.available_replicas).unwrap_or(0);
+                    if there >= wanted {
+                        return Ok(());
+                    }
+                    format!("{there} of {wanted} pods are available")
+                }
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() >= deadline {
+                let look = format_args!("get pods,events --sort-by=.metadata.creationTimestamp").to_string();
+                return Err(format!(
+                    "Deployment {deployment} is scaled back, but after {} s {why}; look: {}",
+                    wait.as_secs(),
+                    self.kubectl.line(&deployment.namespace, look)
+                ));
+            }
+            if !told {
+                (self.progress)(&format!(
+                    "waiting up to {} s until Deployment {deployment} is available",
+                    wait.as_secs()
+                ));
+                told = true;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}

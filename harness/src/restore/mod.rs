@@ -1,0 +1,223 @@
+//! Undoes what earlier runs have left in a cluster, from wherever: all that is needed is in the records that they wrote
+//! there.
+//!
+//! The newest run first, its last change first, each whatever becomes of the others; what somebody has changed since is
+//! left alone and named. Nothing is undone of a run that lives, unless its lock is taken from it.
+
+mod evidence;
+mod orphans;
+mod undo;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rand::RngExt as _;
+use tokio::time::Instant;
+
+pub use self::undo::Undoing;
+use crate::cluster::access::{Access, CallError};
+use crate::cluster::lease::{self, Claim, Holder, Lock, LockError, LockOptions, SystemTimes, Terms};
+use crate::cluster::mutation::Kubectl;
+use crate::cluster::record::{self, Found};
+use crate::environment::{Cluster, Environment};
+
+/// A sweep ends by then, so that the next one finds nothing of it.
+const SWEEP_WITHIN: Duration = Duration::from_secs(40);
+/// No call of a sweep takes longer.
+const SWEEP_CALL_LIMIT: Duration = Duration::from_secs(4);
+/// An undo that fails is tried again for so long; a person is told what to type after that.
+const UNDO_WITHIN: Duration = Duration::from_secs(60);
+
+/// Hears what is done and waited for.
+pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish {
+    /// Only what nobody else will undo, in bounded time, without waiting for pods.
+    pub abandoned: bool,
+    /// Of runs that live, too: their lock is taken from them.
+    pub take_over: bool,
+    /// How long to wait until what was scaled back is available; by default as long as its component may take.
+    pub wait: Option<Duration>,
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Restored {
+    /// What was undone now or had been before, in words.
+    pub undone: Vec<String>,
+    /// What somebody has changed since, which was left to them.
+    pub left_alone: Vec<String>,
+    /// What is not as it was, with what to do.
+    pub left: Vec<String>,
+    /// Runs that live: they undo their changes themselves.
+    pub live: Vec<String>,
+    /// What else is worth knowing.
+    pub notes: Vec<String>,
+}
+
+impl Restored {
+    /// Nothing is left that somebody would have to undo.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.left.is_empty() && self.live.is_empty()
+    }
+
+    /// Nothing was found at all.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.is_complete() && self.undone.is_empty() && self.left_alone.is_empty()
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.undone.extend(other.undone);
+        self.left_alone.extend(other.left_alone);
+        self.left.extend(other.left);
+        self.live.extend(other.live);
+        self.notes.extend(other.notes);
+    }
+}
+
+/// Why it cannot even be told what there is to restore.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The API does not answer.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The lock cannot be read or written.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+}
+
+/// A unique name for somebody who restores.
+#[must_use]
+pub fn new_id() -> String {
+    let chance = rand::rng().random_range(0..0x0100_0000_u32);
+    format!("restore-{}-{chance:06x}", Timestamp::now().strftime("%Y%m%dT%H%M%SZ"))
+}
+
+/// Undoes what runs have left in a cluster.
+///
+/// # Errors
+/// Where it cannot be told what they have left.
+pub async fn restore(
+    access: &Access,
+    environment: &Environment,
+    cluster: &Cluster,
+    wish: Wish,
+    progress: Progress<'_>,
+) -> Result<Restored, RestoreError> {
+    let began = Instant::now();
+    let access = if wish.abandoned { access.clone().with_limit(SWEEP_CALL_LIMIT) } else { access.clone() };
+    let namespace = &cluster.gateway.deployment.namespace;
+    let mut restored = Restored::default();
+    let open = open_records(&access, namespace).await?;
+    let mut claim = lease::look(&access, &lease::name(namespace)).await?;
+    let mut lock = None;
+    if !open.is_empty() {
+        match take_lock(&access, namespace, &open, wish, claim.as_ref(), progress).await {
+            Ok(taken) => {
+                claim = None;
+                lock = Some(taken);
+            }
+            Err(LockError::Held { claim: held, .. }) => claim = Some(*held),
+            Err(LockError::Call(error)) if error.is_forbidden() && claim.is_none() => {
+                restored.notes.push(format!("restored without the lock: {error}"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let writing = lock.as_ref().map_or_else(|| access.clone(), |lock| access.clone().guarded(lock.guard()));
+    let by = lock.as_ref().map_or_else(|| Holder::here(&new_id(), "restore"), |lock| lock.holder().clone());
+    let mut undoing = Undoing::new(&writing, environment, Kubectl::of(cluster), &by, progress);
+    undoing.tries = if wish.abandoned { SWEEP_WITHIN.saturating_sub(began.elapsed()) } else { UNDO_WITHIN };
+    undoing.wait = if wish.abandoned { Some(Duration::ZERO) } else { wish.wait };
+    for found in &open {
+        match &claim {
+            Some(claim) if claim.holder == found.run => left_to(&mut restored, claim, wish),
+            _ => {
+                undoing.tries =
+                    if wish.abandoned { SWEEP_WITHIN.saturating_sub(began.elapsed()) } else { UNDO_WITHIN };
+                restored.add(undoing.undo(found).await);
+            }
+        }
+    }
+    restored.add(undoing.orphans(namespace).await);
+    if let Some(lock) = lock {
+        if let Some(why) = lock.lost() {
+            restored.left.push(why.to_owned());
+        }
+        if let Err(error) = lock.release().await {
+            restored.notes.push(format!("the lock was not released, and ends by itself: {error}"));
+        }
+    }
+    Ok(restored)
+}
+
+fn left_to(restored: &mut Restored, claim: &Claim, wish: Wish) {
+    let words = format!("{} lives, and undoes its changes itself", claim.words());
+    if wish.abandoned {
+        restored.notes.push(words);
+    } else {
+        restored.live.push(format!("{words}; --take-over stops it and restores now"));
+    }
+}
+
+/// Records of which something may be left, the newest first.
+///
+/// # Errors
+/// Where they cannot be listed.
+pub async fn open_records(access: &Access, namespace: &str) -> Result<Vec<Found>, CallError> {
+    let mut all = record::list(access, namespace).await?;
+    all.retain(Found::is_open);
+    Ok(all)
+}
+
+/// The lock, which also keeps whoever held it from writing on.
+async fn take_lock(
+    access: &Access,
+    namespace: &str,
+    open: &[Found],
+    wish: Wish,
+    claim: Option<&Claim>,
+    progress: Progress<'_>,
+) -> Result<Lock, LockError> {
+    let now = Timestamp::now();
+    let is_overdue = |claim: &Claim| {
+        let own = open.iter().filter(|found| found.run == claim.holder);
+        own.filter_map(|found| found.record.as_ref().ok()).any(|record| record.is_overdue(now))
+    };
+    let by_force = wish.take_over || (wish.abandoned && claim.is_some_and(is_overdue));
+    let terms = Terms::default();
+    let taken = lease::take(LockOptions {
+        access,
+        lease: lease::name(namespace),
+        holder: Holder::here(&new_id(), "restore"),
+        terms,
+        times: Arc::new(SystemTimes::default()),
+        by_force,
+        troubled: Box::new(|trouble| tracing::warn!("{}", trouble.words())),
+        progress,
+    })
+    .await?;
+    if let (true, Some(from)) = (by_force, taken.from) {
+        // It asks itself again by then, and writes nothing any more.
+        let notices = terms.lasts.saturating_sub(terms.margin) + Duration::from_secs(1);
+        progress(&format!(
+            "the lock was taken from {}; waiting {} s until it has noticed",
+            from.words(),
+            notices.as_secs()
+        ));
+        tokio::time::sleep(notices).await;
+    }
+    Ok(taken.lock)
+}
+
+/// Ids of runs that something may be left of.
+fn runs(open: &[Found], claim: Option<&Claim>) -> BTreeSet<String> {
+    let held = claim.map(|claim| claim.holder.clone());
+    open.iter().map(|found| found.run.clone()).chain(held).collect()
+}

@@ -1,0 +1,103 @@
+//! Objects that carry the label of a run which nothing is known of any more.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::{Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+
+use super::{Restored, Undoing, open_records, runs};
+use crate::cluster::RUN_LABEL;
+use crate::cluster::access::CallError;
+use crate::cluster::faults;
+use crate::cluster::lease;
+use crate::cluster::permissions;
+use crate::environment::ObjectName;
+
+/// One object, and the run whose label it carries.
+struct Labelled {
+    name: ObjectName,
+    uid: String,
+    run: String,
+}
+
+impl Undoing<'_> {
+    /// Removes what carries the label of a run that neither has an open record nor holds the lock.
+    pub async fn orphans(&self, namespace: &str) -> Restored {
+        let mut restored = Restored::default();
+        // What belongs to a Job goes with it, so the policies are first.
+        self.orphans_of::<NetworkPolicy>(namespace, "networkpolicy", &mut restored).await;
+        self.orphans_of::<Job>(namespace, "job", &mut restored).await;
+        restored
+    }
+
+    async fn orphans_of<K>(&self, namespace: &str, kind: &str, restored: &mut Restored)
+    where
+        K: Resource + DeserializeOwned + Clone,
+        K::DynamicType: Default,
+    {
+        let found = match self.labelled::<K>(namespace).await {
+            Ok(found) => found,
+            Err(error) => {
+                return restored
+                    .notes
+                    .push(format!("whether objects of earlier runs are left is not known: {error}"));
+            }
+        };
+        for one in found {
+            let name = &one.name;
+            match self.access.delete::<K>(name, &one.uid).await {
+                Ok(true) => {
+                    restored
+                        .undone
+                        .push(format!("delete {kind} {name}, of which no record is open (run {})", one.run));
+                }
+                // It went by itself, or another one has its name.
+                Ok(false) => {}
+                Err(error) if error.is_conflict() => {}
+                Err(error) => {
+                    let line = format_args!("delete {kind} {} --ignore-not-found", name.name).to_string();
+                    let command = self.kubectl.line(&name.namespace, line);
+                    restored.left.push(format!(
+                        "{kind} {name} of {} is left: {error}; to delete it: {command}",
+                        one.run
+                    ));
+                }
+            }
+        }
+    }
+
+    /// What is nobody's. Who holds the lock and which records are open is asked after the objects were listed: a run
+    /// has both before it makes any.
+    async fn labelled<K>(&self, namespace: &str) -> Result<Vec<Labelled>, CallError>
+    where
+        K: Resource + DeserializeOwned + Clone,
+        K::DynamicType: Default,
+    {
+        let mut found = BTreeMap::new();
+        let Some(cluster) = self.environment.cluster() else { return Ok(Vec::new()) };
+        for place in permissions::made_in(self.environment, cluster) {
+            let objects = match self.access.list::<K>(Some(place), RUN_LABEL).await {
+                Ok(objects) => objects,
+                // Whoever may not list them has made none.
+                Err(error) if error.is_forbidden() => continue,
+                Err(error) => return Err(error),
+            };
+            let ours = objects.into_iter().filter(|object| {
+                faults::is_object_name(&object.name_any()) && object.meta().deletion_timestamp.is_none()
+            });
+            for object in ours {
+                let name = ObjectName::new(place, object.name_any());
+                let run = object.labels().get(RUN_LABEL).cloned().unwrap_or_default();
+                found.insert(name.clone(), Labelled { name, uid: object.uid().unwrap_or_default(), run });
+            }
+        }
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let claim = lease::look(self.access, &lease::name(namespace)).await?;
+        let known = runs(&open_records(self.access, namespace).await?, claim.as_ref());
+        Ok(found.into_values().filter(|one| !known.contains(&one.run)).collect())
+    }
+}

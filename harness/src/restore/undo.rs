@@ -1,0 +1,206 @@
+//! Undoes the changes of one record.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Progress, Restored};
+use crate::cluster::access::{Access, CallError};
+use crate::cluster::alarm::{Alarm, Stuck};
+use crate::cluster::lease::Holder;
+use crate::cluster::mutation::{Kubectl, Mutation, ReadBack, Undone};
+use crate::cluster::record::{self, Change, Found, Phase, Record, State};
+use crate::environment::Environment;
+
+/// Between two tries of an undo.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// What was undone must read back so by then.
+const READ_BACK_WITHIN: Duration = Duration::from_secs(30);
+/// One that is stuck leaves time for the others.
+const ONE_AT_MOST: Duration = Duration::from_secs(65);
+
+/// Undoes records.
+pub struct Undoing<'a> {
+    pub(super) access: &'a Access,
+    pub(super) environment: &'a Environment,
+    pub(super) kubectl: Kubectl,
+    pub(super) by: &'a Holder,
+    pub(super) progress: Progress<'a>,
+    pub(super) alarm: Alarm,
+    /// How long an undo is tried.
+    pub tries: Duration,
+    /// How long to wait until what was scaled back is available; by default as long as its component may take.
+    pub wait: Option<Duration>,
+}
+
+impl<'a> Undoing<'a> {
+    /// In this environment, by this holder.
+    #[must_use]
+    pub fn new(
+        access: &'a Access,
+        environment: &'a Environment,
+        kubectl: Kubectl,
+        by: &'a Holder,
+        progress: Progress<'a>,
+    ) -> Self {
+        let alarm = Alarm::default();
+        Self { access, environment, kubectl, by, progress, alarm, tries: super::UNDO_WITHIN, wait: None }
+    }
+
+    /// Everything of a record that may be left, and says so in it.
+    pub async fn undo(&mut self, found: &Found) -> Restored {
+        let mut restored = Restored::default();
+        let (found, record) = match self.read_again(found).await {
+            Ok(Some(read)) => read,
+            // Somebody else has just done it.
+            Ok(None) => return restored,
+            Err(why) => {
+                restored.left.push(format!(
+                    "what {} has changed is not known: {why}; read it: {}",
+                    found.run,
+                    self.kubectl.line(
+                        &found.name.namespace,
+                        format_args!("get configmap {} -o yaml", found.name.name)
+                    )
+                ));
+                return restored;
+            }
+        };
+        (self.progress)(&format!("undoing what the run {} has left", record.run));
+        let changes: Vec<Change> = record.to_undo().cloned().collect();
+        let mut after = record.clone();
+        let (done, stuck) = self.undo_changes(&changes, &record.run, &mut after, &mut restored).await;
+        let unseen = self.confirm(&done, &mut after).await;
+        if !stuck.is_empty() {
+            self.alarm.raise(self.access, &stuck).await;
+        }
+        let is_whole = stuck.is_empty() && unseen.is_empty();
+        restored.left.extend(stuck.iter().map(Stuck::words).chain(unseen));
+        after.phase = if is_whole { Phase::Restored } else { Phase::Restoring };
+        after.restored_by = Some(format!("{} on {}", self.by.id, self.by.machine));
+        let written = record::replace(self.access, &found.name, &found.version, &record, &after).await;
+        if let Err(error) = written {
+            // Undoing it once more does no harm, but until then no run begins.
+            let words = format!("the record of {} does not say so yet: {error}", record.run);
+            if is_whole {
+                restored.notes.push(words);
+            }
+        }
+        restored
+    }
+
+    /// As it is now, where something of it may be left.
+    async fn read_again(&self, found: &Found) -> Result<Option<(Found, Record)>, String> {
+        let read = match self.access.find::<ConfigMap>(&found.name).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(map)) => {
+                let version = map.metadata.resource_version.clone().unwrap_or_default();
+                Record::read(&map).map(|record| (Found { version, ..found.clone() }, record))
+            }
+            Err(error) => {
+                // As it was when it was listed: it is undone all the same.
+                tracing::warn!("the record of {} is not read again: {error}", found.run);
+                Some((found.clone(), found.record.clone()))
+            }
+        };
+        match read {
+            Some((found, Ok(record))) => Ok(record.is_open().then_some((found, record))),
+            Some((_, Err(why))) => Err(why),
+            None => Err("it is no record any more".to_owned()),
+        }
+    }
+
+    /// Again and again until each is undone, as long as it may take: those that came through, and those that did not.
+    async fn undo_changes(
+        &mut self,
+        changes: &[Change],
+        run: &str,
+        after: &mut Record,
+        restored: &mut Restored,
+    ) -> (Vec<Change>, Vec<Stuck>) {
+        let deadline = Instant::now() + self.tries;
+        let mut pending: Vec<&Change> = changes.iter().collect();
+        let mut done = Vec::new();
+        loop {
+            let (mut failed, mut in_vain) = (Vec::new(), true);
+            for change in std::mem::take(&mut pending) {
+                match self.undo_one(&change.mutation, deadline).await {
+                    Ok(Undone::LeftAlone { saw }) => {
+                        after.note(change.seq, State::LeftAlone);
+                        restored.left_alone.push(format!("{} (run {run}): {saw}", change.object));
+                    }
+                    Ok(undone) => {
+                        let before = if undone == Undone::Before { " (it was so already)" } else { "" };
+                        let words = change.mutation.undo_words();
+                        restored.undone.push(format!("{words}{before} (run {run})"));
+                        done.push(change.clone());
+                    }
+                    Err((why, may_pass)) => {
+                        in_vain &= !may_pass;
+                        failed.push(Stuck {
+                            mutation: change.mutation.clone(),
+                            why,
+                            command: change.undo.clone(),
+                        });
+                        pending.push(change);
+                    }
+                }
+            }
+            if failed.is_empty() || in_vain || Instant::now() + AGAIN_AFTER >= deadline {
+                return (done, failed);
+            }
+            self.alarm.raise_if_due(self.access, &failed).await;
+            sleep(AGAIN_AFTER).await;
+        }
+    }
+
+    /// What became of one try; why it failed, and whether that may pass.
+    async fn undo_one(&self, mutation: &Mutation, deadline: Instant) -> Result<Undone, (String, bool)> {
+        let left = deadline.saturating_duration_since(Instant::now()).clamp(AGAIN_AFTER, ONE_AT_MOST);
+        let undone = timeout(left, mutation.undo(self.access)).await;
+        let may_pass = |error: &CallError| !error.is_forbidden() && !error.is_lock_lost();
+        match undone {
+            Ok(undone) => undone.map_err(|error| (error.to_string(), may_pass(&error))),
+            Err(_) => Err((format!("it took more than {} s", left.as_secs()), true)),
+        }
+    }
+
+    /// Reads each back, and waits until it shows; what does not, in words.
+    async fn confirm(&self, done: &[Change], after: &mut Record) -> Vec<String> {
+        let within = self.tries.min(READ_BACK_WITHIN);
+        let deadline = Instant::now() + within;
+        let mut unseen = Vec::new();
+        for change in done {
+            let seen = match self.reads_back(&change.mutation, deadline).await {
+                Ok(()) => self.shows(&change.mutation).await,
+                Err(why) => Err(format!(
+                    "{} was undone, and does not read back so: {why}; to undo it: {}",
+                    change.object, change.undo
+                )),
+            };
+            match seen {
+                Ok(()) => after.note(change.seq, State::Undone),
+                Err(why) => unseen.push(why),
+            }
+        }
+        unseen
+    }
+
+    async fn reads_back(&self, mutation: &Mutation, deadline: Instant) -> Result<(), String> {
+        loop {
+            let why = match mutation.read_back(self.access).await {
+                Ok(ReadBack::Undone) => return Ok(()),
+                // Somebody is faster than we read: it is theirs.
+                Ok(ReadBack::Other { .. }) if matches!(mutation, Mutation::Scale(_)) => return Ok(()),
+                Ok(ReadBack::Done) => "it is as the run left it".to_owned(),
+                Ok(ReadBack::Other { saw }) => saw,
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() >= deadline {
+                return Err(why);
+            }
+            sleep(AGAIN_AFTER).await;
+        }
+    }
+}

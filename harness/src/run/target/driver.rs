@@ -1,0 +1,285 @@
+//! Makes mutations and undoes them: each written down durably before it is made, each undone whatever becomes of the
+//! others, and left alone where somebody else has changed it since. Once the lock is lost nothing is written any more:
+//! what is left is read back only.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{ActiveFault, Healed};
+use crate::cluster::access::{Access, CallError};
+use crate::cluster::alarm::{Alarm, Stuck};
+use crate::cluster::mutation::{Applied, Kubectl, Mutation, MutationError, ReadBack, Undone};
+use crate::cluster::record::{Keeper, State as Recorded};
+use crate::journal::{Event, Journal};
+
+/// An undo that fails is tried again for so long; a person is told what to type after that.
+pub(in crate::run) const UNDO_WITHIN: Duration = Duration::from_secs(60);
+/// What was undone must read back so by then.
+pub(in crate::run) const READ_BACK_WITHIN: Duration = Duration::from_secs(30);
+/// Between two tries of an undo.
+const UNDO_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Knows every mutation of a run, and so what may have to be undone.
+pub(super) struct Driver {
+    access: Access,
+    kubectl: Kubectl,
+    journal: Arc<Journal>,
+    /// In the cluster, for whoever restores from elsewhere.
+    record: Arc<Keeper>,
+    made: Mutex<BTreeMap<u32, Made>>,
+    /// Until then whoever took the lock may have undone all of it.
+    others_until: OnceLock<Instant>,
+}
+
+/// What was changed for one fault.
+#[derive(Default)]
+struct Made {
+    component: String,
+    mutations: Vec<Change>,
+}
+
+/// One mutation.
+#[derive(Clone)]
+struct Change {
+    mutation: Mutation,
+    state: State,
+    /// Its number in the record.
+    seq: u32,
+}
+
+/// What is known of a mutation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It may have been made.
+    Intended,
+    /// It was made.
+    Made,
+    /// It was not: there is nothing of ours to undo.
+    NotMade,
+    /// Somebody else has changed it since, and it was left to them.
+    LeftAlone,
+}
+
+impl Driver {
+    /// Nothing is changed yet.
+    #[must_use]
+    pub(super) fn new(access: Access, kubectl: Kubectl, journal: Arc<Journal>, record: Arc<Keeper>) -> Self {
+        Self { access, kubectl, journal, record, made: Mutex::default(), others_until: OnceLock::new() }
+    }
+
+    /// Writes down that it will be made, and makes it.
+    ///
+    /// # Errors
+    /// In words, why it was not made, or that this is not known.
+    pub(super) async fn make(&self, active: &ActiveFault, mutation: &Mutation) -> Result<Applied, String> {
+        let seq = self.intend(active, mutation).await?;
+        match mutation.apply(&self.access).await {
+            Ok(applied) => {
+                self.note(active.id, seq, State::Made);
+                self.record(&[(seq, Recorded::Made)]).await;
+                Ok(applied)
+            }
+            Err(error) => {
+                // A definite no: whatever is found there later is somebody else's.
+                let unknown = matches!(&error, MutationError::Call(call) if call.is_outcome_unknown());
+                if !unknown {
+                    self.note(active.id, seq, State::NotMade);
+                    self.record(&[(seq, Recorded::NotMade)]).await;
+                }
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// On disk, in the cluster, and remembered: from here on it may have been made. Its number.
+    async fn intend(&self, active: &ActiveFault, mutation: &Mutation) -> Result<u32, String> {
+        let intended = Event::MutationIntended {
+            fault: active.id,
+            object: mutation.object(),
+            what: mutation.words(),
+            undo: mutation.undo_command(&self.kubectl),
+            mutation: serde_json::to_value(mutation).map_err(|error| error.to_string())?,
+        };
+        self.journal.append_durably(intended).map_err(|error| error.to_string())?;
+        let seq = self.record.intend(mutation).await.map_err(|error| error.to_string())?;
+        self.journal.append(Event::RecordWritten {
+            record: self.record.name().to_string(),
+            phase: "armed".to_owned(),
+            change: Some(seq),
+        });
+        let mut made = self.made();
+        let own = made.entry(active.id).or_default();
+        own.component.clone_from(&active.fault.component);
+        own.mutations.push(Change { mutation: mutation.clone(), state: State::Intended, seq });
+        Ok(seq)
+    }
+
+    /// Undoes what was changed for a fault, the last first, each whatever becomes of the others. Can be repeated.
+    ///
+    /// # Errors
+    /// In words, what could not be undone, and what a person types instead.
+    pub(super) async fn heal(&self, active: &ActiveFault) -> Result<Healed, String> {
+        let (mut left_alone, mut failed, mut known) = (Vec::new(), Vec::new(), Vec::new());
+        for Change { mutation, seq, .. } in self.to_undo(active.id) {
+            match self.undo(&mutation).await {
+                Ok(Undone::Now | Undone::Before) => known.push((seq, Recorded::Undone)),
+                Ok(Undone::LeftAlone { saw }) => {
+                    self.note(active.id, seq, State::LeftAlone);
+                    known.push((seq, Recorded::LeftAlone));
+                    left_alone.push(format!("{}: {saw}", mutation.object()));
+                }
+                Err(error) => {
+                    failed.push(format!("{error}; to undo it: {}", mutation.undo_command(&self.kubectl)));
+                }
+            }
+        }
+        // Only then: what is slow to be written must not keep anything from being undone.
+        self.record(&known).await;
+        if !failed.is_empty() {
+            return Err(failed.join("; "));
+        }
+        Ok(if left_alone.is_empty() { Healed::Undone } else { Healed::LeftAlone(left_alone.join("; ")) })
+    }
+
+    async fn undo(&self, mutation: &Mutation) -> Result<Undone, String> {
+        let deadline = Instant::now() + UNDO_WITHIN;
+        let mut alarm = Alarm::default();
+        loop {
+            let error = match mutation.undo(&self.access).await {
+                Ok(undone) => return Ok(undone),
+                Err(error) => error,
+            };
+            if error.is_lock_lost() {
+                return self.undone_by_others(mutation, &error).await;
+            }
+            let stuck = [Stuck {
+                mutation: mutation.clone(),
+                why: error.to_string(),
+                command: mutation.undo_command(&self.kubectl),
+            }];
+            if error.is_forbidden() || Instant::now() >= deadline {
+                alarm.raise(&self.access, &stuck).await;
+                return Err(error.to_string());
+            }
+            tracing::warn!("{} is not undone yet: {error}", mutation.object());
+            alarm.raise_if_due(&self.access, &stuck).await;
+            sleep(UNDO_AGAIN_AFTER).await;
+        }
+    }
+
+    /// Whoever took the lock undoes what this run has left; here it is only read.
+    async fn undone_by_others(&self, mutation: &Mutation, lost: &CallError) -> Result<Undone, String> {
+        let until = *self.others_until.get_or_init(|| Instant::now() + READ_BACK_WITHIN);
+        loop {
+            let read = mutation.read_back(&self.access).await;
+            if read == Ok(ReadBack::Undone) {
+                let words = mutation.undo_words();
+                self.journal
+                    .append(Event::Found { text: format!("done by somebody else: {words} ({lost})") });
+                return Ok(Undone::Before);
+            }
+            if Instant::now() >= until {
+                return Err(match read {
+                    Ok(ReadBack::Other { saw }) => format!("{} is left as {saw}; {lost}", mutation.object()),
+                    Ok(_) => lost.to_string(),
+                    Err(error) => format!("{error}; {lost}"),
+                });
+            }
+            sleep(UNDO_AGAIN_AFTER).await;
+        }
+    }
+
+    /// Reads back: is everything that a component's faults changed as it was before?
+    ///
+    /// # Errors
+    /// In words, when that cannot be told.
+    pub(super) async fn is_healed(&self, component: &str) -> Result<bool, String> {
+        let deadline = Instant::now() + READ_BACK_WITHIN;
+        for mutation in self.of(component) {
+            loop {
+                let read = mutation.read_back(&self.access).await;
+                if read == Ok(ReadBack::Undone) {
+                    break;
+                }
+                if Instant::now() >= deadline {
+                    return read.map(|_| false).map_err(|error| error.to_string());
+                }
+                // On its way out, not yet taken back by whoever was told to wait, or the API has a bad moment.
+                sleep(UNDO_AGAIN_AFTER).await;
+            }
+        }
+        Ok(true)
+    }
+
+    /// What a person types to undo what this component's faults changed, each beginning with how to use it.
+    #[must_use]
+    pub(super) fn undo_commands(&self, component: &str) -> Vec<String> {
+        let ours = self.of(component).into_iter().rev();
+        ours.map(|mutation| format!("; to undo it: {}", mutation.undo_command(&self.kubectl))).collect()
+    }
+
+    /// What is no longer as this component's faults left it, in words.
+    pub(super) async fn what_has_changed(&self, component: &str) -> Vec<String> {
+        let mut changed = Vec::new();
+        for mutation in self.of(component) {
+            match mutation.read_back(&self.access).await {
+                Ok(ReadBack::Done) => {}
+                Ok(ReadBack::Undone) => {
+                    changed.push(format!("{} is as before: somebody undid it", mutation.object()));
+                }
+                Ok(ReadBack::Other { saw }) => changed.push(format!("{}: {saw}", mutation.object())),
+                Err(error) => changed.push(format!("{} cannot be read back: {error}", mutation.object())),
+            }
+        }
+        changed
+    }
+
+    /// Everything that was intended for a fault, whatever became of it, in order.
+    #[must_use]
+    pub(super) fn intended_for(&self, fault: u32) -> Vec<Mutation> {
+        let made = self.made();
+        let own = made.get(&fault).map(|own| own.mutations.iter()).into_iter().flatten();
+        own.map(|change| change.mutation.clone()).collect()
+    }
+
+    /// What may have to be undone for a fault, the last first.
+    fn to_undo(&self, fault: u32) -> Vec<Change> {
+        let made = self.made();
+        let own = made.get(&fault).map(|own| own.mutations.iter()).into_iter().flatten();
+        own.rev().filter(|change| matches!(change.state, State::Intended | State::Made)).cloned().collect()
+    }
+
+    /// Mutations of a component that may be in effect, in order.
+    fn of(&self, component: &str) -> Vec<Mutation> {
+        let made = self.made();
+        let own = made.values().filter(|made| made.component == component);
+        own.flat_map(|made| &made.mutations)
+            .filter(|change| matches!(change.state, State::Intended | State::Made))
+            .map(|change| change.mutation.clone())
+            .collect()
+    }
+
+    fn note(&self, fault: u32, seq: u32, state: State) {
+        let mut made = self.made();
+        let own = made.get_mut(&fault).map(|own| own.mutations.iter_mut()).into_iter().flatten();
+        for known in own.filter(|known| known.seq == seq) {
+            known.state = state;
+        }
+    }
+
+    /// The record says so, too. Where it does not, the next write corrects it; whoever reads it before looks at the
+    /// objects themselves.
+    async fn record(&self, changes: &[(u32, Recorded)]) {
+        if let Err(error) = self.record.note(changes).await {
+            tracing::warn!("{error}");
+        }
+    }
+
+    fn made(&self) -> MutexGuard<'_, BTreeMap<u32, Made>> {
+        // Whole after each step, also after one that panicked.
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,11 @@
+//! The accidents: runs that are killed, paused, doubled and disturbed, and what `harness restore` makes of them.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
+
+mod killed;
+mod paused;
+mod records;
+mod refused;
+#[expect(dead_code, reason = "it is shared with tests that do more with it")]
+#[path = "../cluster/stack.rs"]
+mod stack;

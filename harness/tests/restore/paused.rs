@@ -1,0 +1,83 @@
+//! Runs that lose their lock: they are stopped for longer than it lasts, or it is taken from them.
+
+use rustix::process::Signal;
+
+use crate::records::{asked, changes_since, holding, records, replicas, two_pods};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_run_that_wakes_up_after_a_sweep_writes_nothing() {
+    let stack = two_pods().await;
+    let (running, _) = holding(&stack).await;
+    running.signal(Signal::STOP);
+    let sweep = stack.command(&["restore", "--env", "cluster.yaml", "--abandoned"]).end().await.expect(0);
+    assert!(sweep.stdout.contains("scale Deployment ml/vllm back to 2 pods"), "{}", sweep.stdout);
+    let before = asked(&stack);
+    running.signal(Signal::CONT);
+    let ended = running.end().await.expect(3);
+    assert_eq!(changes_since(&stack, before), [], "nothing came through");
+    assert_eq!((&ended.result["ended"], &ended.result["restored"]), (&"interrupted".into(), &true.into()));
+    let reasons = ended.reasons();
+    assert!(reasons.contains("the lock ml/failover-harness was taken by somebody else"), "{reasons}");
+    assert_eq!((replicas(&stack, "vllm"), &records(&stack)[0]["phase"]), (2, &"restored".into()));
+    stack.assert_clean();
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_when_it_wakes_up_is_told_with_the_command() {
+    let stack = two_pods().await;
+    let (running, _) = holding(&stack).await;
+    running.signal(Signal::STOP);
+    // Whoever has the lock now has not restored anything.
+    stack.change(&mocks::kubernetes::resources::LEASES, "ml", "failover-harness", |lease| {
+        lease["spec"]["holderIdentity"] = "somebody".into();
+    });
+    let before = asked(&stack);
+    running.signal(Signal::CONT);
+    let ended = running.end().await.expect(4);
+    assert_eq!(changes_since(&stack, before), [], "nothing came through");
+    let command = "kubectl --context mock -n ml scale deployment/vllm --current-replicas=0 --replicas=2";
+    assert!(ended.reasons().contains(command), "{}", ended.reasons());
+    assert!(ended.reasons().contains("somebody"), "{}", ended.reasons());
+    assert_eq!(replicas(&stack, "vllm"), 0);
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_paused_and_still_has_its_lock_restores_and_ends() {
+    let stack = two_pods().await;
+    let (running, _) = holding(&stack).await;
+    running.signal(Signal::STOP);
+    let paused = std::time::Instant::now();
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(200));
+    while paused.elapsed() < std::time::Duration::from_secs(17) {
+        ticks.tick().await;
+    }
+    running.signal(Signal::CONT);
+    let ended = running.end().await.expect(3);
+    assert!(ended.reasons().contains("was not renewed for"), "{}", ended.reasons());
+    assert_eq!(ended.result["restored"], true);
+    assert_eq!((replicas(&stack, "vllm"), &records(&stack)[0]["phase"]), (2, &"restored".into()));
+    assert_eq!(records(&stack)[0]["exit_code"], 3);
+    stack.assert_clean();
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_run_is_left_alone_unless_its_lock_is_taken() {
+    let stack = two_pods().await;
+    let (running, _) = holding(&stack).await;
+    let sweep = stack.command(&["restore", "--env", "cluster.yaml", "--abandoned"]).end().await.expect(0);
+    assert!(sweep.stdout.contains("lives"), "{}", sweep.stdout);
+    let refused = stack.command(&["restore", "--env", "cluster.yaml"]).end().await.expect(4);
+    assert!(refused.stdout.contains("lives, and undoes its changes itself"), "{}", refused.stdout);
+    assert_eq!(replicas(&stack, "vllm"), 0);
+    let taken = stack.command(&["restore", "--env", "cluster.yaml", "--take-over"]).end().await.expect(0);
+    assert!(taken.stdout.contains("scale Deployment ml/vllm back to 2 pods"), "{}", taken.stdout);
+    let ended = running.end().await.expect(3);
+    assert_eq!((&ended.result["ended"], &ended.result["restored"]), (&"interrupted".into(), &true.into()));
+    assert!(ended.reasons().contains("was taken by"), "{}", ended.reasons());
+    assert_eq!(replicas(&stack, "vllm"), 2);
+    stack.assert_clean();
+    stack.strike().await;
+}
