@@ -17,10 +17,10 @@ use mocks::kubernetes::controllers::Timing;
 use mocks::kubernetes::household::{Household, HouseholdOptions};
 use mocks::kubernetes::network::Cni;
 use mocks::kubernetes::resources::{
-    CONFIG_MAPS, CRON_JOBS, CrdGroup, DEPLOYMENTS, JOBS, PODS, ROLE_BINDINGS, ROLES,
+    CONFIG_MAPS, CRON_JOBS, CrdGroup, DEPLOYMENTS, JOBS, NETWORK_POLICIES, PODS, ROLE_BINDINGS, ROLES,
 };
 use mocks::kubernetes::stack::{StackOptions, WorldProcesses};
-use mocks::kubernetes::store::{ObjectKey, Writer};
+use mocks::kubernetes::store::{Deletion, ObjectKey, Store, Writer};
 use mocks::profile::Profile;
 use mocks::time::Epoch;
 use mocks::world::{World, WorldOptions};
@@ -28,10 +28,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::apply::{self, DRILL, EXAMPLE};
+use crate::apply::{self, DRILL, EXAMPLE, SWEEPER};
 
 /// Nothing here takes longer, on a busy machine either.
 const LIMIT: Duration = Duration::from_secs(180);
+/// A minute of the sweeper.
+pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const CLOUD_PORT: u16 = 8443;
 const KEY: &str = "sk-of-the-mock-cluster";
@@ -214,13 +216,54 @@ impl House {
     }
 
     pub(crate) fn replicas(&self, name: &str) -> u64 {
-        let object = self.cluster().store().get(&ObjectKey::new(&DEPLOYMENTS, "ml", name)).unwrap();
-        object["spec"]["replicas"].as_u64().unwrap()
+        replicas_of(self.cluster().store(), name)
+    }
+
+    /// Waits for the first success of the sweeper.
+    pub(crate) async fn until_swept(&self) {
+        self.until("the sweeper succeeds", |cluster| {
+            let sweeper = apply::object(cluster, &CRON_JOBS, SWEEPER);
+            sweeper["status"]["lastSuccessfulTime"].is_string().then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until cloud and vLLM are down.
+    pub(crate) async fn until_faulted(&self) {
+        self.until("the faults are made", |cluster| {
+            let is_cut = !cluster.store().list(&NETWORK_POLICIES, Some("ml")).items.is_empty();
+            (is_cut && replicas_of(cluster.store(), "vllm") == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// The names of a Job's pods.
+    pub(crate) fn pods_of(&self, job: &str) -> Vec<String> {
+        let pods = self.cluster().store().list(&PODS, Some("ml")).items;
+        let of_job =
+            pods.iter().filter(|pod| pod["metadata"]["labels"]["batch.kubernetes.io/job-name"] == job);
+        of_job.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Its processes are killed without a warning.
+    pub(crate) fn kill_pods(&self, job: &str) {
+        for pod in self.pods_of(job) {
+            self.cluster()
+                .store()
+                .delete(&ObjectKey::new(&PODS, "ml", &pod), &Deletion::now(), "test")
+                .unwrap();
+        }
+    }
+
+    /// The same, and the Job goes first.
+    pub(crate) fn lose_job(&self, job: &str) {
+        let key = ObjectKey::new(&JOBS, "ml", job);
+        self.cluster().store().delete(&key, &Deletion::now(), "test").unwrap();
+        self.kill_pods(job);
     }
 
     /// No policy and no Job of a run is left.
     pub(crate) fn assert_clean(&self) {
-        use mocks::kubernetes::resources::NETWORK_POLICIES;
         let store = self.cluster().store();
         let left: BTreeSet<String> = [&JOBS, &NETWORK_POLICIES]
             .iter()
@@ -236,6 +279,11 @@ impl House {
         self.household.shutdown().await;
         self.world.shutdown().await;
     }
+}
+
+pub(crate) fn replicas_of(store: &Store, name: &str) -> u64 {
+    let object = store.get(&ObjectKey::new(&DEPLOYMENTS, "ml", name)).unwrap();
+    object["spec"]["replicas"].as_u64().unwrap()
 }
 
 /// The example's environment file, for the mock cluster.
