@@ -228,11 +228,12 @@ impl House {
         .await;
     }
 
-    /// Waits until cloud and vLLM are down.
-    pub(crate) async fn until_faulted(&self) {
+    /// Waits until the cloud is cut off and these are at 0.
+    pub(crate) async fn until_faulted(&self, deployments: &[&str]) {
         self.until("the faults are made", |cluster| {
-            let is_cut = !cluster.store().list(&NETWORK_POLICIES, Some("ml")).items.is_empty();
-            (is_cut && replicas_of(cluster.store(), "vllm") == 0).then_some(())
+            let store = cluster.store();
+            let is_cut = !store.list(&NETWORK_POLICIES, Some("ml")).items.is_empty();
+            (is_cut && deployments.iter().all(|name| replicas_of(store, name) == 0)).then_some(())
         })
         .await;
     }
@@ -247,15 +248,21 @@ impl House {
 
     /// Its processes are killed without a warning.
     pub(crate) fn kill_pods(&self, job: &str) {
+        self.delete_pods(job, &Deletion::now());
+    }
+
+    /// As by a drain of the node: its processes have the grace period to end.
+    pub(crate) fn evict_pods(&self, job: &str) {
+        self.delete_pods(job, &Deletion::default());
+    }
+
+    fn delete_pods(&self, job: &str, deletion: &Deletion) {
         for pod in self.pods_of(job) {
-            self.cluster()
-                .store()
-                .delete(&ObjectKey::new(&PODS, "ml", &pod), &Deletion::now(), "test")
-                .unwrap();
+            self.cluster().store().delete(&ObjectKey::new(&PODS, "ml", &pod), deletion, "test").unwrap();
         }
     }
 
-    /// The same, and the Job goes first.
+    /// Its processes are killed, and the Job goes first.
     pub(crate) fn lose_job(&self, job: &str) {
         let key = ObjectKey::new(&JOBS, "ml", job);
         self.cluster().store().delete(&key, &Deletion::now(), "test").unwrap();
@@ -319,7 +326,21 @@ async fn gateway(household: &Household, dir: &Path) -> Gateway {
         .unwrap()
 }
 
-/// The GPU is taken, and nothing of it is felt.
+/// Nothing answers any more.
+pub(crate) const ALL_DOWN: &str = "\
+scenario: short
+title: For a test
+requirements: [NFR123]
+components: { cloud: down, vllm: down, ollama: down }
+traffic:
+  - { route: agent, rate: 2/s, for: 6s, stream: mixed }
+expect:
+  agent: { error: true, within: 5s }
+recover:
+  agent: { served_by: cloud-kimi, within: 60s }
+";
+
+/// Ollama is what is left.
 pub(crate) const CLOUD_AND_GPU_DOWN: &str = "\
 scenario: short
 title: For a test

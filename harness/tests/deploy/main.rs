@@ -6,4 +6,5 @@ mod allowed;
 mod apply;
 mod house;
 mod manifests;
+mod nightly;
 mod restricted;
