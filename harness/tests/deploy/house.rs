@@ -34,6 +34,7 @@ use crate::apply::{self, DRILL, EXAMPLE, SWEEPER};
 const LIMIT: Duration = Duration::from_secs(180);
 /// A minute of the sweeper.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(5);
+const OUTSIDE: &str = "context: mock";
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const CLOUD_PORT: u16 = 8443;
 const KEY: &str = "sk-of-the-mock-cluster";
@@ -49,6 +50,13 @@ pub(crate) struct House {
 impl House {
     /// `minute` is how long a minute of the sweeper is.
     pub(crate) async fn start(minute: Duration) -> Self {
+        let house = Self::without_image(minute).await;
+        house.household.run_image("failover-harness", Path::new(env!("CARGO_BIN_EXE_harness")));
+        house
+    }
+
+    /// Here the harness's pods do nothing, and do it well.
+    pub(crate) async fn without_image(minute: Duration) -> Self {
         let epoch = Epoch::starting_now();
         let world =
             Arc::new(World::start(WorldOptions::five_aliases(epoch, 1, Profile::fast())).await.unwrap());
@@ -78,9 +86,8 @@ impl House {
         });
         let household = household.await.unwrap();
         household.ready(READY_WITHIN).await.unwrap();
-        household.run_image("failover-harness", Path::new(env!("CARGO_BIN_EXE_harness")));
         let dir = TempDir::new().unwrap();
-        std::fs::write(dir.path().join("environment.yaml"), environment()).unwrap();
+        std::fs::write(dir.path().join("environment.yaml"), environment(OUTSIDE)).unwrap();
         let gateway = gateway(&household, dir.path()).await;
         gateway.keep_idle(Duration::from_secs(1));
         let address = gateway.url().trim_start_matches("http://").parse().unwrap();
@@ -101,7 +108,7 @@ impl House {
         for map in store.list(&CONFIG_MAPS, Some("ml")).items {
             let name = map["metadata"]["name"].as_str().unwrap();
             let data = if name.starts_with("failover-harness-environment-") {
-                json!({ "environment.yaml": environment() })
+                json!({ "environment.yaml": environment(OUTSIDE) })
             } else {
                 json!({ "short.yaml": scenario })
             };
@@ -202,9 +209,9 @@ impl House {
         told
     }
 
-    /// The folder of the newest run that the drill has left in its claim.
-    pub(crate) fn newest_run(&self) -> PathBuf {
-        self.household.plane().kubelet().claim_folder("ml", "failover-harness-reports").join("latest")
+    /// The folders of the runs that the drill has left in its claim, oldest first.
+    pub(crate) fn runs(&self) -> Vec<PathBuf> {
+        runs_in(&self.household.plane().kubelet().claim_folder("ml", "failover-harness-reports"))
     }
 
     /// What this account has asked of the API, reviews of access left out.
@@ -293,14 +300,13 @@ pub(crate) fn replicas_of(store: &Store, name: &str) -> u64 {
     object["spec"]["replicas"].as_u64().unwrap()
 }
 
-/// The example's environment file, for the mock cluster.
-fn environment() -> String {
+/// The example's environment file, for the mock cluster, reached in this way.
+pub(crate) fn environment(reach: &str) -> String {
     let text = std::fs::read_to_string(apply::root().join(EXAMPLE).join("ml/environment.yaml")).unwrap();
     let mut changed = text.clone();
-    for (from, to) in [
-        ("in_cluster: true", "context: mock"),
-        ("https://ollama.com", &format!("http://ollama.com:{CLOUD_PORT}")),
-    ] {
+    for (from, to) in
+        [("in_cluster: true", reach), ("https://ollama.com", &format!("http://ollama.com:{CLOUD_PORT}"))]
+    {
         assert!(changed.contains(from), "{from}: {text}");
         changed = changed.replace(from, to);
     }
@@ -358,7 +364,15 @@ pub(crate) fn lines(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// A field of `result.json`.
+/// The folders of runs, oldest first.
+pub(crate) fn runs_in(reports: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(reports).unwrap().map(|entry| entry.unwrap().path());
+    let mut runs: Vec<PathBuf> = entries.filter(|path| path.is_dir() && !path.is_symlink()).collect();
+    runs.sort();
+    runs
+}
+
+/// `result.json` of a run.
 pub(crate) fn result(dir: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(dir.join("result.json")).unwrap()).unwrap()
 }

@@ -5,6 +5,7 @@
 mod allowed;
 mod apply;
 mod house;
+mod image;
 mod manifests;
 mod nightly;
 mod restricted;

@@ -1,20 +1,12 @@
 //! What becomes of a run whose pod is taken away.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
 use crate::allowed::all_restored;
 use crate::apply::DRILL;
 use crate::house::{CLOUD_AND_GPU_DOWN, House, SWEEP_EVERY, result};
-
-/// Every run directory, oldest first.
-fn runs(reports: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(reports).unwrap().map(|entry| entry.unwrap().path());
-    let mut runs: Vec<PathBuf> = entries.filter(|path| path.is_dir() && !path.is_symlink()).collect();
-    runs.sort();
-    runs
-}
 
 /// Runs that made a fault.
 fn faulted(runs: &[PathBuf]) -> usize {
@@ -36,8 +28,7 @@ async fn a_pod_that_is_killed_is_replaced_by_one_that_restores_and_runs_nothing_
     assert_eq!(house.replicas("vllm"), 1);
     assert!(all_restored(house.cluster()));
     house.assert_clean();
-    let reports = house.newest_run().parent().unwrap().to_owned();
-    assert_eq!(faulted(&runs(&reports)), 1, "only the first pod ran");
+    assert_eq!(faulted(&house.runs()), 1, "only the first pod ran");
     house.strike().await;
 }
 
@@ -51,8 +42,7 @@ async fn a_pod_that_is_evicted_restores_in_its_grace_period() {
     house.evict_pods("tonight");
     let (complete, told) = house.end_of("tonight").await;
     assert!(!complete, "{told}");
-    let reports = house.newest_run().parent().unwrap().to_owned();
-    let all = runs(&reports);
+    let all = house.runs();
     assert_eq!(faulted(&all), 1, "only the first pod ran");
     let first: Value = result(&all[0]);
     assert_eq!((&first["restored"], &first["ended"]), (&true.into(), &"interrupted".into()), "{first:#}");
