@@ -1,5 +1,6 @@
 //! The Pod Security level `restricted`, field by field, and a root that cannot be written.
 
+use mocks::kubernetes::resources::PODS;
 use serde_json::{Value, json};
 
 use crate::apply::{self, DRILL, EXAMPLE, SWEEPER, job_and_pod};
@@ -65,6 +66,9 @@ fn is_true(value: &Value) -> bool {
 #[tokio::test]
 async fn pods_satisfy_the_level_restricted() {
     let cluster = apply::with(EXAMPLE).await;
+    apply::must(&cluster, &["-n", "ml", "apply", "--validate=strict", "-k", "deploy/optional/reports"]).await;
+    let reader = apply::object(&cluster, &PODS, "failover-harness-reader");
+    assert_eq!(violations(&reader["spec"]), Vec::<String>::new());
     for name in [DRILL, SWEEPER] {
         let (_, pod) = job_and_pod(&cluster, name);
         assert_eq!(pod["containers"].as_array().unwrap().len(), 1, "there is something to look at");
