@@ -28,6 +28,8 @@ const LIMIT: Duration = Duration::from_secs(240);
 /// Where a pod finds its service account.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
+const STRANGER: &str = "stranger";
+
 async fn docker(arguments: &[&str]) -> Output {
     let child = Command::new("docker").args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
     tokio::time::timeout(LIMIT, child).await.expect("docker ends in time").expect("there is a docker")
@@ -109,6 +111,11 @@ fn lay_out(house: &House, dir: &Path) {
         write(&dir.join(account).join("ca.crt"), include_str!("data/api-ca.pem"));
         write(&dir.join(account).join("namespace"), "ml");
     }
+    // The right token, and the authority of somebody else.
+    let token = std::fs::read_to_string(dir.join(SWEEPER).join("token")).unwrap();
+    write(&dir.join(STRANGER).join("token"), &token);
+    write(&dir.join(STRANGER).join("ca.crt"), include_str!("../../../mocks/tests/data/loopback-cert.pem"));
+    write(&dir.join(STRANGER).join("namespace"), "ml");
     write(&dir.join("scenarios/short.yaml"), CLOUD_AND_GPU_DOWN);
     write(&dir.join("environment/environment.yaml"), &environment("in_cluster: true"));
     std::fs::create_dir(dir.join("reports")).unwrap();
@@ -181,6 +188,17 @@ async fn drill_and_sweeper_run_from_the_image_in_containers_of_their_own() {
     let sweep = start(SWEEPER, &["--rm"]);
     let swept = must(&borrowed(&sweep)).await;
     assert!(swept.contains("no run has left anything"), "{swept}");
+
+    // An API that another authority vouches for is not talked to, not even for its answer.
+    let asked = house.cluster().audit().entries().len();
+    let mut stranger = run_words(&lane, api, STRANGER, dir.path());
+    stranger.extend(["--rm".to_owned(), image.clone()]);
+    stranger.extend(arguments(&house, SWEEPER));
+    let refused = docker(&borrowed(&stranger)).await;
+    let said = crate::house::lines(&refused);
+    assert_eq!(refused.status.code(), Some(4), "{said}");
+    assert!(said.contains("certificate"), "{said}");
+    assert_eq!(house.cluster().audit().entries().len(), asked, "the token was not sent");
 
     // A run that is killed while it holds its faults.
     let name = format!("harness-test-drill-{}", std::process::id());
