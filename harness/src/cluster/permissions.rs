@@ -54,6 +54,7 @@ struct Needs(BTreeSet<Need>);
 const WEAK: &str = "evidence from inside the gateway's pods is missing: the evidence is weak";
 const UNNAMED: &str = "what happens meanwhile is not told by its events";
 const LEVEL: &str = "the namespace's level of Pod Security is not known before a container is asked for";
+const SCHEDULE: &str = "whether a schedule scales all of the namespace is not known";
 const NODES: &str = "the loss of a node is not seen";
 const UNTOLD: &str = "a restore that is stuck is not told by an event of its object";
 const REPLICAS: &str = "which replica of the gateway answered is not known";
@@ -220,6 +221,7 @@ fn of_component(needs: &mut Needs, environment: &Environment, cluster: &Cluster,
             let (namespace, name) = (&deployment.namespace, &deployment.name);
             let scale = "deployments/scale";
             needs.insert(Some(namespace), "apps", scale, Some(name), &["get", "patch"], None);
+            needs.insert(Some(namespace), "", "namespaces", Some(namespace), &["get"], Some(SCHEDULE));
             needs.add(namespace, "autoscaling", "horizontalpodautoscalers", &["list"]);
             // Asked for also where there is no such kind: without the right the API does not say that there is not.
             needs.add(namespace, "keda.sh", "scaledobjects", &["list"]);

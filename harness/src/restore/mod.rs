@@ -121,8 +121,10 @@ pub async fn restore(
     let access = if wish.abandoned { access.clone().with_limit(SWEEP_CALL_LIMIT) } else { access.clone() };
     let namespace = &cluster.gateway.deployment.namespace;
     let mut restored = Restored::default();
-    let open = patiently(async || open_records(&access, namespace).await).await?;
-    let mut claim = patiently(async || lease::look(&access, &lease::name(namespace)).await).await?;
+    let patience = if wish.abandoned { SWEEP_CALL_LIMIT } else { ANSWERS_WITHIN };
+    let open = patiently(patience, async || open_records(&access, namespace).await).await?;
+    let lease = lease::name(namespace);
+    let mut claim = patiently(patience, async || lease::look(&access, &lease).await).await?;
     let mut lock = None;
     if !open.is_empty() {
         match take_lock(&access, namespace, &open, wish, claim.as_ref(), progress).await {
@@ -142,7 +144,6 @@ pub async fn restore(
         .as_ref()
         .map_or_else(|| Holder::here(&new_id(), lease::TO_RESTORE), |lock| lock.holder().clone());
     let mut undoing = Undoing::new(&writing, environment, Kubectl::of(cluster), &by, progress);
-    undoing.tries = if wish.abandoned { SWEEP_WITHIN.saturating_sub(began.elapsed()) } else { UNDO_WITHIN };
     undoing.wait = if wish.abandoned { Some(Duration::ZERO) } else { wish.wait };
     for found in &open {
         match &claim {
@@ -150,8 +151,9 @@ pub async fn restore(
                 left_to(&mut restored, claim, wish);
             }
             _ => {
-                undoing.tries =
-                    if wish.abandoned { SWEEP_WITHIN.saturating_sub(began.elapsed()) } else { UNDO_WITHIN };
+                // In a sweep, half of what is left: reading back takes its time, and there may be other records.
+                let left = SWEEP_WITHIN.saturating_sub(began.elapsed()) / 2;
+                undoing.tries = if wish.abandoned { left } else { UNDO_WITHIN };
                 restored.add(undoing.undo(found).await);
             }
         }
@@ -183,8 +185,8 @@ fn left_to(restored: &mut Restored, claim: &Claim, wish: Wish) {
 }
 
 /// Asks again as long as the API has a bad moment.
-async fn patiently<T>(ask: impl AsyncFn() -> Result<T, CallError>) -> Result<T, CallError> {
-    let deadline = Instant::now() + ANSWERS_WITHIN;
+async fn patiently<T>(within: Duration, ask: impl AsyncFn() -> Result<T, CallError>) -> Result<T, CallError> {
+    let deadline = Instant::now() + within;
     loop {
         match ask().await {
             Err(error) if error.is_passing() && Instant::now() < deadline => {
@@ -235,8 +237,8 @@ async fn take_lock(
     })
     .await?;
     if let (true, Some(from)) = (by_force, taken.from) {
-        // It asks itself again by then, and writes nothing any more.
-        let notices = terms.lasts.saturating_sub(terms.margin) + Duration::from_secs(1);
+        // By then it has asked itself again, and has given up what it had sent before.
+        let notices = terms.lasts;
         progress(&format!(
             "the lock was taken from {}; waiting {} s until it has noticed",
             from.words(),

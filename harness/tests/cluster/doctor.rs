@@ -20,7 +20,8 @@ impl Ended {
 async fn a_good_environment_is_fit_and_is_left_as_it_was() {
     let stack = Stack::start(Staging::default()).await;
     let ended = stack.harness("doctor", &[]).end().await.expect(0);
-    for subject in ["API", "permissions", "gateway", "key", "models", "evidence"] {
+    let subjects = ["API", "permissions", "gateway", "key", "models", "evidence", "lock", "dead-man switch"];
+    for subject in subjects {
         ended.assert_said("ok", &format!("{subject}: "));
     }
     for component in ["cloud", "vllm", "ollama"] {

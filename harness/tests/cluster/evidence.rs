@@ -69,6 +69,7 @@ async fn without_exec_the_evidence_is_weak_and_the_time_is_left_open() {
                 &["get", "create", "delete"],
             ),
             all(&["deployments/scale"], &["get", "patch"]),
+            all(&["leases", "configmaps"], &["create", "update", "delete"]),
         ],
     };
     let stack = Stack::start(Staging { user: Some(user), ..Staging::default() }).await;

@@ -7,6 +7,7 @@ mod killed;
 mod paused;
 mod records;
 mod refused;
+mod rights;
 #[expect(dead_code, reason = "it is shared with tests that do more with it")]
 #[path = "../cluster/stack.rs"]
 mod stack;

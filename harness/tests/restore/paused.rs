@@ -1,6 +1,8 @@
 //! Runs that lose their lock: they are stopped for longer than it lasts, or it is taken from them.
 
+use mocks::kubernetes::resources::{CONFIG_MAPS, LEASES};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::records::{asked, changes_since, holding, records, replicas, two_pods};
 
@@ -29,7 +31,7 @@ async fn what_is_left_when_it_wakes_up_is_told_with_the_command() {
     let (running, _) = holding(&stack).await;
     running.signal(Signal::STOP);
     // Whoever has the lock now has not restored anything.
-    stack.change(&mocks::kubernetes::resources::LEASES, "ml", "failover-harness", |lease| {
+    stack.change(&LEASES, "ml", "failover-harness", |lease| {
         lease["spec"]["holderIdentity"] = "somebody".into();
     });
     let before = asked(&stack);
@@ -78,6 +80,25 @@ async fn a_live_run_is_left_alone_unless_its_lock_is_taken() {
     assert_eq!((&ended.result["ended"], &ended.result["restored"]), (&"interrupted".into(), &true.into()));
     assert!(ended.reasons().contains("was taken by"), "{}", ended.reasons());
     assert_eq!(replicas(&stack, "vllm"), 2);
+    stack.assert_clean();
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_past_its_deadline_is_restored_by_the_sweeper_though_it_lives() {
+    let stack = two_pods().await;
+    let (running, _) = holding(&stack).await;
+    let name = records(&stack)[0]["run"].as_str().unwrap().to_ascii_lowercase();
+    stack.change(&CONFIG_MAPS, "ml", &format!("failover-harness-{name}"), |map| {
+        let mut record: Value = serde_json::from_str(map["data"]["record.json"].as_str().unwrap()).unwrap();
+        record["deadline"] = "2026-01-01T00:00:00Z".into();
+        map["data"]["record.json"] = record.to_string().into();
+    });
+    let sweep = stack.command(&["restore", "--env", "cluster.yaml", "--abandoned"]).end().await.expect(0);
+    assert!(sweep.stdout.contains("scale Deployment ml/vllm back to 2 pods"), "{}", sweep.stdout);
+    let ended = running.end().await.expect(3);
+    assert_eq!((&ended.result["ended"], &ended.result["restored"]), (&"interrupted".into(), &true.into()));
+    assert_eq!((replicas(&stack, "vllm"), &records(&stack)[0]["phase"]), (2, &"restored".into()));
     stack.assert_clean();
     stack.strike().await;
 }

@@ -1,0 +1,84 @@
+//! A user who may do what is asked for, and nothing else.
+
+use harness::cluster::permissions::{Need, needed, needed_to_restore};
+use harness::environment::Environment;
+use mocks::gateway::Secret;
+use mocks::kubernetes::api::{Rule, User};
+use rustix::process::Signal;
+
+use crate::records::{LONG, asked, records, replicas};
+use crate::stack::{CLOUD_AND_GPU_DOWN, Stack, Staging};
+
+const USER: &str = "minimal";
+
+fn rules(needs: &[Need]) -> Vec<Rule> {
+    let rule = |need: &Need| Rule {
+        namespaces: need.namespace.iter().cloned().collect(),
+        groups: vec![need.group.clone()],
+        resources: vec![need.resource.clone()],
+        names: need.name.iter().cloned().collect(),
+        verbs: vec![need.verb.clone()],
+    };
+    // What everybody may.
+    let reviews = Rule {
+        namespaces: Vec::new(),
+        groups: vec!["authorization.k8s.io".to_owned()],
+        resources: vec!["selfsubjectaccessreviews".to_owned()],
+        names: Vec::new(),
+        verbs: vec!["create".to_owned()],
+    };
+    needs.iter().map(rule).chain([reviews]).collect()
+}
+
+fn environment(stack: &Stack) -> Environment {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cluster.yaml");
+    std::fs::write(&path, stack.file("cluster.yaml")).unwrap();
+    harness::input::load(&[], path.to_str()).unwrap().environment
+}
+
+/// What this user was refused since.
+fn refused(stack: &Stack, from: usize) -> Vec<String> {
+    let entries = stack.household.cluster().audit().entries();
+    let refused = entries.iter().skip(from).filter(|entry| entry.user == USER && entry.code == 403);
+    refused.map(|entry| format!("{} {} {}", entry.verb, entry.resource, entry.namespace)).collect()
+}
+
+async fn start() -> (Stack, Environment) {
+    let user = User { name: USER.to_owned(), token: Secret::new("token-of-the-minimal"), rules: Vec::new() };
+    let stack = Stack::start(Staging { user: Some(user), ..Staging::default() }).await;
+    let environment = environment(&stack);
+    assert!(stack.household.cluster().set_rules(USER, rules(&needed(&environment))));
+    (stack, environment)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_does_with_what_a_plan_asks_for() {
+    let (stack, _) = start().await;
+    let file = stack.scenario("cloud-gpu-down", CLOUD_AND_GPU_DOWN);
+    stack.harness("run", &[file]).end().await.expect(0);
+    assert_eq!(refused(&stack, 0), Vec::<String>::new());
+    stack.assert_clean();
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sweeper_needs_no_right_to_make_a_fault() {
+    let (stack, environment) = start().await;
+    let file = stack.scenario("cloud-gpu-down", LONG);
+    let mut running = stack.harness("run", &[file]);
+    running.until_it_says("judging").await;
+    running.signal(Signal::KILL);
+    running.end().await;
+    let needs = needed_to_restore(&environment);
+    let makes =
+        |need: &&Need| need.verb == "create" && !["leases", "events"].contains(&need.resource.as_str());
+    assert_eq!(needs.iter().find(makes), None);
+    assert!(stack.household.cluster().set_rules(USER, rules(&needs)));
+    let before = asked(&stack);
+    stack.command(&["restore", "--env", "cluster.yaml", "--abandoned"]).end().await.expect(0);
+    assert_eq!(refused(&stack, before), Vec::<String>::new());
+    assert_eq!((replicas(&stack, "vllm"), &records(&stack)[0]["phase"]), (1, &"restored".into()));
+    stack.assert_clean();
+    stack.strike().await;
+}
