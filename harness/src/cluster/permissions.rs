@@ -59,8 +59,6 @@ const NODES: &str = "the loss of a node is not seen";
 const UNTOLD: &str = "a restore that is stuck is not told by an event of its object";
 const REPLICAS: &str = "which replica of the gateway answered is not known";
 
-const SLEEP: &str = "whether the whole namespace is scaled by the clock, by its annotations, is not known";
-
 const READ: [&str; 3] = ["get", "list", "watch"];
 /// Nobody asks for one of them by its name.
 const FOLLOWED: [&str; 2] = ["list", "watch"];
@@ -226,7 +224,6 @@ fn of_component(needs: &mut Needs, environment: &Environment, cluster: &Cluster,
             // Asked for also where there is no such kind: without the right the API does not say that there is not.
             needs.add(namespace, "keda.sh", "scaledobjects", &["list"]);
             needs.add(namespace, "kube-green.com", "sleepinfos", &["list"]);
-            needs.insert(Some(namespace), "", "namespaces", Some(namespace), &["get"], Some(SLEEP));
             if environment.pause(component_name).contains(&Opponent::Keda) {
                 needs.add(namespace, "keda.sh", "scaledobjects", &["get", "patch"]);
             }
