@@ -47,3 +47,7 @@ deny:
 # Serve the mock world until interrupted.
 mock *ARGS:
     cargo run --release --locked -- mock {{ARGS}}
+
+# The image for a cluster: a static program and nothing else; prints its size.
+image *ARGS:
+    scripts/image {{ARGS}}

@@ -10,6 +10,7 @@ use crate::cluster::access::Access;
 use crate::cluster::preview;
 use crate::environment::{Cluster, Environment, Reach};
 use crate::plan::{Plan, Step, demanded, resolve, undo_words};
+use crate::run;
 use crate::units::Period;
 
 pub(super) fn plan(arguments: &PlanArguments) -> ExitStatus {
@@ -17,7 +18,7 @@ pub(super) fn plan(arguments: &PlanArguments) -> ExitStatus {
         Ok(loaded) => loaded,
         Err(status) => return status,
     };
-    let plan = resolve(&loaded.scenarios, &loaded.environment, crate::run::lead(&loaded.environment), 0);
+    let plan = resolve(&loaded.scenarios, &loaded.environment, run::lead(&loaded.environment), 0);
     let mut text = describe(&plan, &loaded.environment);
     let Some(cluster) = loaded.environment.cluster() else { return printer::data(&text) };
     if let Reach::Embedded { .. } = cluster.reach {
@@ -70,6 +71,15 @@ fn describe(plan: &Plan, environment: &Environment) -> String {
         text,
         "\nleads and judged times: {demanded}; waiting for the last replies and for recovery comes on top"
     );
+    if environment.cluster().is_some_and(|cluster| matches!(cluster.reach, Reach::InCluster)) {
+        let run::Schedule { deadline, active_deadline, grace, .. } = run::schedule(plan, environment);
+        let _ = writeln!(
+            text,
+            "as a Job: at least `--deadline {deadline}`, activeDeadlineSeconds: {}, terminationGracePeriodSeconds: {}",
+            active_deadline.as_secs(),
+            grace.as_secs()
+        );
+    }
     if environment.cluster().is_none() {
         text.push_str(
             "mutations happen inside this process only; no permissions are needed and nobody else owns what is changed\n",

@@ -60,6 +60,8 @@ const UNTOLD: &str = "a restore that is stuck is not told by an event of its obj
 const REPLICAS: &str = "which replica of the gateway answered is not known";
 
 const READ: [&str; 3] = ["get", "list", "watch"];
+/// Nobody asks for one of them by its name.
+const FOLLOWED: [&str; 2] = ["list", "watch"];
 
 impl Needs {
     fn add(&mut self, namespace: &str, group: &str, resource: &str, verbs: &[&str]) {
@@ -87,6 +89,12 @@ impl Needs {
         }
     }
 
+    fn lock(&mut self, namespace: &str) {
+        let group = "coordination.k8s.io";
+        self.insert(Some(namespace), group, "leases", Some(super::lease::LEASE), &["get", "update"], None);
+        self.add(namespace, group, "leases", &["create"]);
+    }
+
     fn policies(&mut self, namespace: &str) {
         self.add(namespace, "networking.k8s.io", "networkpolicies", &["get", "list", "create", "delete"]);
         self.add(namespace, "batch", "jobs", &["get", "list", "create", "delete"]);
@@ -100,11 +108,11 @@ pub fn needed(environment: &Environment) -> Vec<Need> {
     let mut needs = Needs::default();
     if let Some(cluster) = environment.cluster() {
         of_gateway(&mut needs, cluster);
-        of_safety(&mut needs, cluster);
+        of_safety(&mut needs, environment, cluster);
         for name in environment.components.keys() {
             of_component(&mut needs, environment, cluster, name);
         }
-        needs.insert(None, "", "nodes", None, &READ, Some(NODES));
+        needs.insert(None, "", "nodes", None, &FOLLOWED, Some(NODES));
     }
     needs.0.into_iter().collect()
 }
@@ -125,14 +133,21 @@ fn of_gateway(needs: &mut Needs, cluster: &Cluster) {
 }
 
 /// Lock, record, and dead-man switch.
-fn of_safety(needs: &mut Needs, cluster: &Cluster) {
+fn of_safety(needs: &mut Needs, environment: &Environment, cluster: &Cluster) {
     let namespace = &cluster.gateway.deployment.namespace;
-    needs.add(namespace, "coordination.k8s.io", "leases", &["get", "create", "update"]);
+    needs.lock(namespace);
     needs.add(namespace, "", "configmaps", &["get", "list", "create", "update", "delete"]);
     if !matches!(cluster.reach, Reach::Embedded { .. }) {
         needs.add(namespace, "batch", "cronjobs", &["list"]);
     }
-    for place in &cluster.namespaces {
+    of_alarms(needs, environment, cluster);
+}
+
+/// Where an object can be that is not undone.
+fn of_alarms(needs: &mut Needs, environment: &Environment, cluster: &Cluster) {
+    let components = environment.components.values();
+    let places = components.filter_map(|component| Some(&component.deployment.as_ref()?.namespace));
+    for place in places.chain([&cluster.gateway.deployment.namespace]) {
         needs.insert(Some(place), "", "events", None, &["create"], Some(UNTOLD));
     }
 }
@@ -156,11 +171,9 @@ pub fn needed_to_restore(environment: &Environment) -> Vec<Need> {
     let mut needs = Needs::default();
     if let Some(cluster) = environment.cluster() {
         let gateway = &cluster.gateway.deployment.namespace;
-        needs.add(gateway, "coordination.k8s.io", "leases", &["get", "create", "update"]);
+        needs.lock(gateway);
         needs.add(gateway, "", "configmaps", &["get", "list", "update"]);
-        for place in &cluster.namespaces {
-            needs.insert(Some(place), "", "events", None, &["create"], Some(UNTOLD));
-        }
+        of_alarms(&mut needs, environment, cluster);
         for place in made_in(environment, cluster) {
             needs.add(place, "networking.k8s.io", "networkpolicies", &["get", "list", "delete"]);
             needs.add(place, "batch", "jobs", &["get", "list", "delete"]);
@@ -190,9 +203,9 @@ fn watched(needs: &mut Needs, namespace: &str) {
     needs.add(namespace, "apps", "deployments", &READ);
     needs.add(namespace, "", "pods", &READ);
     needs.add(namespace, "", "services", &READ);
-    needs.add(namespace, "discovery.k8s.io", "endpointslices", &READ);
+    needs.add(namespace, "discovery.k8s.io", "endpointslices", &FOLLOWED);
     needs.add(namespace, "networking.k8s.io", "networkpolicies", &READ);
-    needs.insert(Some(namespace), "", "events", None, &READ, Some(UNNAMED));
+    needs.insert(Some(namespace), "", "events", None, &FOLLOWED, Some(UNNAMED));
 }
 
 fn of_component(needs: &mut Needs, environment: &Environment, cluster: &Cluster, component_name: &str) {
@@ -208,7 +221,9 @@ fn of_component(needs: &mut Needs, environment: &Environment, cluster: &Cluster,
             needs.insert(Some(namespace), "apps", scale, Some(name), &["get", "patch"], None);
             needs.insert(Some(namespace), "", "namespaces", Some(namespace), &["get"], Some(SCHEDULE));
             needs.add(namespace, "autoscaling", "horizontalpodautoscalers", &["list"]);
+            // Asked for also where there is no such kind: without the right the API does not say that there is not.
             needs.add(namespace, "keda.sh", "scaledobjects", &["list"]);
+            needs.add(namespace, "kube-green.com", "sleepinfos", &["list"]);
             if environment.pause(component_name).contains(&Opponent::Keda) {
                 needs.add(namespace, "keda.sh", "scaledobjects", &["get", "patch"]);
             }

@@ -20,7 +20,7 @@ use crate::probe::{Live, Prober, Request, Traffic, TrafficOptions};
 use crate::witness::Witness;
 
 /// Control probes of each mode.
-const CONTROL_PROBES: u64 = 3;
+pub(super) const CONTROL_PROBES: u32 = 3;
 /// First probe this long after the traffic starts, so that no first probe is late.
 const HEAD_START_US: u64 = 50_000;
 

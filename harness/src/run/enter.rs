@@ -14,15 +14,15 @@ use crate::probe::{Live, Traffic};
 use crate::witness::wait_until;
 
 /// How long a witness may take for its first look.
-const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(5);
 /// By then it has shown whether an established connection is still answered.
 const FATE_KNOWN_WITHIN: Duration = Duration::from_secs(4);
 /// A gateway closes connections that nobody uses by then: LiteLLM after 120 s, unless it is told otherwise.
-const DRAINED_WITHIN: Duration = Duration::from_secs(150);
+pub(super) const DRAINED_WITHIN: Duration = Duration::from_secs(150);
 /// Between two looks at what is known of old connections.
 const COUNTED_EVERY: Duration = Duration::from_millis(50);
 /// How long the baseline may take, beyond the lead, to show enough good replies.
-const BASELINE_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const BASELINE_WITHIN: Duration = Duration::from_secs(10);
 /// Good replies that a baseline needs on each judged route.
 const BASELINE_PROBES: usize = 3;
 

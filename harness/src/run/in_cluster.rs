@@ -30,7 +30,7 @@ use crate::units::Period;
 use crate::verdict::result::Ended;
 
 /// Everything that is watched is known by then.
-const KNOWN_WITHIN: Duration = Duration::from_secs(20);
+pub(super) const KNOWN_WITHIN: Duration = Duration::from_secs(20);
 /// The same where everything is made for the run.
 const USERS_SEEN_IN_MOCK: Duration = Duration::from_secs(1);
 

@@ -17,9 +17,9 @@ use crate::scenario::Recovery;
 /// What the last reply of a steady run may take.
 const REPLY_ALLOWANCE: Duration = Duration::from_secs(3);
 /// A completion asked for as evidence takes at most this long.
-const COMPLETION_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const COMPLETION_LIMIT: Duration = Duration::from_secs(5);
 /// New connections to a component that has answered succeed by then, with every enforcer that is known.
-const REACHED_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const REACHED_WITHIN: Duration = Duration::from_secs(30);
 /// A prober whose stream broke looks again by then, if it ever will.
 const SEEN_AGAIN_WITHIN: Duration = Duration::from_secs(10);
 /// Between two looks at that.
@@ -189,7 +189,7 @@ impl Conductor {
 }
 
 /// How long it takes to see that a run is steady: its probes, and one reply.
-fn steady_takes(route: &PlannedRoute) -> Duration {
+pub(super) fn steady_takes(route: &PlannedRoute) -> Duration {
     let probes = route.rate.interval().mul_f64(plan::STEADY_PROBES as f64);
     probes.max(Duration::from_secs_f64(plan::STEADY_MS / 1000.0)) + REPLY_ALLOWANCE
 }

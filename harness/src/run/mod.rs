@@ -11,6 +11,7 @@ mod leave;
 mod live;
 mod mock_cluster;
 mod safety;
+mod schedule;
 mod serve;
 mod stage;
 mod stop;
@@ -35,6 +36,7 @@ use crate::report;
 use crate::scenario::Scenario;
 use crate::units::Period;
 use crate::verdict::result::RunResult;
+pub use schedule::{Schedule, schedule};
 pub use serve::{ServeOptions, Serving, serve};
 use stage::{Keys, Stage, panic_words, placeholder_urls, upstream_models};
 pub use stop::Stop;
@@ -177,6 +179,7 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
     let plan = plan::resolve(&options.scenarios, &options.environment, lead(&options.environment), seed);
     let (run_id, dir) = run_directory(&options.out, started_at)?;
     let mut journal = Journal::create(&dir.join(FILE_NAME), clock)?;
+    let before = std::fs::read_link(options.out.join("latest")).ok().map(|name| options.out.join(name));
     point_latest(&options.out, &dir);
     let observer = Arc::clone(&watcher);
     journal.observe(move |entry| observer.entry(entry));
@@ -226,6 +229,12 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
     }
     let left = || stage.left.get().cloned().unwrap_or_default();
     let result = render(&dir).map_err(|error| RunError::Report { error, left: left() })?;
+    if let (Some(_), Some(before)) = (stage.exit_code.get(), before)
+        && before.join("result.json").exists()
+    {
+        // A Job whose run ended badly makes its pod again: what that one found is not what people look for.
+        point_latest(&options.out, &before);
+    }
     Ok(Finished { dir, result, exit_code: stage.exit_code.get().copied() })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::api::{Access, Api, Audit, Chaos, Listener, Rule, User};
+use super::api::{Access, Api, Audit, Chaos, Listener, Rule, User, account_token};
 use super::clock::Clock;
 use super::pod_io::PodIo;
 use super::resources::{CrdGroup, NAMESPACES};
@@ -158,15 +158,15 @@ impl Cluster {
         self.users.iter().find(|known| known.name == user).map(|user| self.kubeconfig_of(user))
     }
 
+    /// A kubeconfig for a service account, which may do what the roles in the store allow it at each moment; none where
+    /// there is no such account.
+    #[must_use]
+    pub fn kubeconfig_of_account(&self, namespace: &str, name: &str) -> Option<Value> {
+        Some(kubeconfig(&self.url(), &account_token(&self.store, namespace, name)?))
+    }
+
     fn kubeconfig_of(&self, user: &User) -> Value {
-        json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{ "name": CONTEXT, "cluster": { "server": self.url() } }],
-            "users": [{ "name": CONTEXT, "user": { "token": user.token.expose() } }],
-            "contexts": [{ "name": CONTEXT, "context": { "cluster": CONTEXT, "user": CONTEXT, "namespace": "default" } }],
-            "current-context": CONTEXT,
-        })
+        kubeconfig(&self.url(), &user.token)
     }
 
     /// Ends the API server and everything that it runs, and waits for it.
@@ -176,4 +176,16 @@ impl Cluster {
             open.shutdown().await;
         }
     }
+}
+
+/// A kubeconfig for whoever has this token.
+pub(crate) fn kubeconfig(url: &str, token: &Secret) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": CONTEXT, "cluster": { "server": url } }],
+        "users": [{ "name": CONTEXT, "user": { "token": token.expose() } }],
+        "contexts": [{ "name": CONTEXT, "context": { "cluster": CONTEXT, "user": CONTEXT, "namespace": "default" } }],
+        "current-context": CONTEXT,
+    })
 }

@@ -1,6 +1,7 @@
 //! The whole mock cluster with the stock content in it: API server, control loops and data plane.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,6 +84,11 @@ impl Household {
     #[must_use]
     pub fn plane(&self) -> &Plane {
         &self.plane
+    }
+
+    /// From now on, pods of Jobs with this image run a program of this machine; see [`super::kubelet::Kubelet::run_image`].
+    pub fn run_image(&self, image: &str, executable: &Path) {
+        self.plane.kubelet().run_image(image, executable, &self.cluster.url());
     }
 
     /// Waits until every Service of the stack has its address and every Deployment is ready.

@@ -150,6 +150,9 @@ resources! {
     NAMESPACES = Resource::new("", "v1", "namespaces", "Namespace").named("namespace", &["ns"]).of_cluster().with(STATUS);
     /// Machines.
     NODES = Resource::new("", "v1", "nodes", "Node").named("node", &["no"]).of_cluster().with(STATUS);
+    /// Storage that is asked for.
+    PERSISTENT_VOLUME_CLAIMS = Resource::new("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+        .named("persistentvolumeclaim", &["pvc"]).with(STATUS);
     /// Pods.
     PODS = Resource::new("", "v1", "pods", "Pod").named("pod", &["po"]).in_all()
         .with(&["ephemeralcontainers", "exec", "log", "portforward", "status"]);
@@ -179,6 +182,12 @@ resources! {
     ENDPOINT_SLICES = Resource::new("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice").named("endpointslice", &[]);
     /// Who may talk to whom.
     NETWORK_POLICIES = Resource::new("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy").named("networkpolicy", &["netpol"]);
+    /// Who has which role everywhere.
+    CLUSTER_ROLE_BINDINGS = Resource::new("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding")
+        .named("clusterrolebinding", &[]).of_cluster();
+    /// What may be done anywhere, or to what has no namespace.
+    CLUSTER_ROLES = Resource::new("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole")
+        .named("clusterrole", &[]).of_cluster();
     /// Who has which role.
     ROLE_BINDINGS = Resource::new("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding").named("rolebinding", &[]);
     /// What may be done.

@@ -9,14 +9,16 @@ use futures::future::BoxFuture;
 use http::Response;
 use http_body_util::{BodyExt, Full};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::api::{Api, DeleteParams, ListParams, LogParams, PostParams, WatchEvent, WatchParams};
 use kube::{Client, Error};
 use mocks::gateway::Secret;
 use mocks::kubernetes::api::{ChaosRule, Rule, Trouble, User};
 use mocks::kubernetes::cluster::{Cluster, ClusterOptions};
 use mocks::kubernetes::pod_io::{Body, PodIo, PodRequest};
-use mocks::kubernetes::resources::{CONFIG_MAPS, CrdGroup, PODS};
+use mocks::kubernetes::resources::{
+    CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, CONFIG_MAPS, CrdGroup, PODS, ROLE_BINDINGS, ROLES, SERVICE_ACCOUNTS,
+};
 use mocks::kubernetes::store::{Deletion, ObjectKey, Writer};
 use mocks::time::Epoch;
 use serde_json::{Value, json};
@@ -360,4 +362,64 @@ async fn shutting_down_ends_watches_and_requests_that_hang() {
     assert!(tokio::time::timeout(PATIENCE, hanging).await.unwrap().unwrap().is_err());
     let rest = tokio::time::timeout(PATIENCE, async { while let Some(Ok(_)) = events.next().await {} }).await;
     assert!(rest.is_ok());
+}
+
+#[tokio::test]
+async fn an_account_may_do_what_its_roles_allow_at_the_moment() {
+    let cluster =
+        Cluster::start(ClusterOptions::new(Epoch::starting_now(), 1, &["ml"]), |_| None).await.unwrap();
+    let (store, writer) = (cluster.store(), Writer::of_object("test"));
+    assert!(cluster.kubeconfig_of_account("ml", "sweeper").is_none(), "there is no such account yet");
+    store.create(&SERVICE_ACCOUNTS, "ml", json!({ "metadata": { "name": "sweeper" } }), writer).unwrap();
+    let kubeconfig = serde_json::from_value(cluster.kubeconfig_of_account("ml", "sweeper").unwrap()).unwrap();
+    let client = client_of(kubeconfig, Some("mock".to_owned())).await;
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "ml");
+    let list = ListParams::default();
+    assert_eq!(code(&maps.list(&list).await.unwrap_err()), 403, "nothing is bound");
+    let meta = |name: &str| json!({ "name": name });
+    let rule = |group: &str, resource: &str| json!([{ "apiGroups": [group], "resources": [resource], "verbs": ["list"] }]);
+    let role = json!({ "metadata": meta("r"), "rules": rule("", "configmaps") });
+    store.create(&ROLES, "ml", role, writer).unwrap();
+    let binding = |kind: &str, role: &str| {
+        json!({
+            "metadata": meta(role),
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role },
+            "subjects": [{ "kind": "ServiceAccount", "name": "sweeper", "namespace": "ml" }],
+        })
+    };
+    store.create(&ROLE_BINDINGS, "ml", binding("Role", "r"), writer).unwrap();
+    assert!(maps.list(&list).await.is_ok());
+    let of_default: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+    assert_eq!(code(&of_default.list(&list).await.unwrap_err()), 403, "a Role is of its namespace");
+    let role = json!({ "metadata": meta("nodes"), "rules": rule("", "nodes") });
+    store.create(&CLUSTER_ROLES, "", role, writer).unwrap();
+    store.create(&CLUSTER_ROLE_BINDINGS, "", binding("ClusterRole", "nodes"), writer).unwrap();
+    assert!(Api::<Node>::all(client.clone()).list(&list).await.is_ok());
+    let gone = Deletion::now();
+    store.delete(&ObjectKey::new(&ROLES, "ml", "r"), &gone, "test").unwrap();
+    assert_eq!(code(&maps.list(&list).await.unwrap_err()), 403);
+    store.delete(&ObjectKey::new(&SERVICE_ACCOUNTS, "ml", "sweeper"), &gone, "test").unwrap();
+    assert_eq!(code(&maps.list(&list).await.unwrap_err()), 401, "the token ends with the account");
+    end(&cluster).await;
+}
+
+#[tokio::test]
+async fn who_may_not_see_a_kind_is_not_told_that_there_is_none() {
+    let rules = vec![Rule::new("ml", "kube-green.com", "sleepinfos", &["list"])];
+    let (cluster, client, _) = with_user(rules).await;
+    let resource = |group: &str, kind: &str, plural: &str| {
+        let kind = kube::core::GroupVersionKind::gvk(group, "v1alpha1", kind);
+        kube::core::ApiResource::from_gvk_with_plural(&kind, plural)
+    };
+    for (group, kind, plural, wanted) in [
+        ("kube-green.com", "SleepInfo", "sleepinfos", 404),
+        ("keda.sh", "ScaledObject", "scaledobjects", 403),
+    ] {
+        let api: Api<kube::core::DynamicObject> =
+            Api::namespaced_with(client.clone(), "ml", &resource(group, kind, plural));
+        assert_eq!(code(&api.list(&ListParams::default()).await.unwrap_err()), wanted, "{group}");
+    }
+    let seen: Vec<u16> = cluster.audit().entries().iter().map(|entry| entry.code).collect();
+    assert_eq!(seen, [404, 403]);
+    end(&cluster).await;
 }

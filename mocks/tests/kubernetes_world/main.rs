@@ -8,4 +8,5 @@ mod household;
 mod kubectl;
 mod loops;
 mod opponents;
+mod programs;
 mod scale;

@@ -17,18 +17,18 @@ use crate::journal::{Event, Journal};
 
 /// How long undoing may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(in crate::run) struct Patience {
     /// An undo that fails is tried again for so long; a person is told what to type after that.
-    pub(super) undo_within: Duration,
+    pub(in crate::run) undo_within: Duration,
     /// What was undone must read back so by then.
-    pub(super) read_back_within: Duration,
+    pub(in crate::run) read_back_within: Duration,
     /// Between two tries of an undo.
     pub(super) again_after: Duration,
 }
 
 impl Patience {
     /// Behind an API that may have a bad moment.
-    pub(super) const IN_CLUSTER: Self = Self {
+    pub(in crate::run) const IN_CLUSTER: Self = Self {
         undo_within: Duration::from_secs(60),
         read_back_within: Duration::from_secs(30),
         again_after: Duration::from_secs(1),

@@ -6,9 +6,14 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
 
-use super::request::Target;
+use super::request::{Absent, Target};
 use crate::gateway::Secret;
+use crate::kubernetes::controllers::objects::meta;
 use crate::kubernetes::refusal::Refusal;
+use crate::kubernetes::resources::{
+    CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES, SERVICE_ACCOUNTS,
+};
+use crate::kubernetes::store::{ObjectKey, Store};
 
 /// One thing that may be done, with the words of an RBAC rule. `*` stands for all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,14 +86,15 @@ pub(super) struct Asked<'a> {
 }
 
 /// All users. Rules can change while the cluster runs.
-#[derive(Debug)]
 pub(crate) struct Access {
     users: RwLock<Vec<User>>,
+    /// Accounts and roles.
+    store: Store,
 }
 
 impl Access {
-    pub(crate) fn new(users: Vec<User>) -> Self {
-        Self { users: RwLock::new(users) }
+    pub(crate) fn new(users: Vec<User>, store: Store) -> Self {
+        Self { users: RwLock::new(users), store }
     }
 
     /// Gives a user other rules. False where there is no such user.
@@ -107,9 +113,69 @@ impl Access {
     pub(super) fn authenticate(&self, headers: &HeaderMap) -> Result<User, Refusal> {
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let token = header.strip_prefix("Bearer ").unwrap_or_default();
-        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        let found = users.iter().find(|user| !token.is_empty() && user.token.expose() == token);
-        found.cloned().ok_or(Refusal::Unauthorized)
+        let known = {
+            let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+            users.iter().find(|user| !token.is_empty() && user.token.expose() == token).cloned()
+        };
+        known.or_else(|| account(&self.store, token)).ok_or(Refusal::Unauthorized)
+    }
+}
+
+const TOKEN: &str = "mock-account";
+
+/// The token of a service account; none where there is no such account. It ends with the account.
+pub(crate) fn account_token(store: &Store, namespace: &str, name: &str) -> Option<Secret> {
+    let account = store.get(&ObjectKey::new(&SERVICE_ACCOUNTS, namespace, name))?;
+    Some(Secret::new(format!("{TOKEN}/{namespace}/{name}/{}", meta(&account, "uid"))))
+}
+
+/// The service account whose token this is, with what its roles allow at present.
+fn account(store: &Store, token: &str) -> Option<User> {
+    let mut parts = token.split('/');
+    let (TOKEN, namespace, name) = (parts.next()?, parts.next()?, parts.next()?) else { return None };
+    let real = account_token(store, namespace, name).filter(|real| real.expose() == token)?;
+    let rules = bound(store, namespace, name);
+    Some(User { name: format!("system:serviceaccount:{namespace}:{name}"), token: real, rules })
+}
+
+/// What the roles allow that an account is bound to.
+fn bound(store: &Store, namespace: &str, name: &str) -> Vec<Rule> {
+    let is_meant = |binding: &Value| {
+        binding["subjects"].as_array().into_iter().flatten().any(|subject| {
+            subject["kind"] == "ServiceAccount"
+                && subject["namespace"] == namespace
+                && subject["name"] == name
+        })
+    };
+    let mut rules = Vec::new();
+    for (bindings, is_everywhere) in [(&ROLE_BINDINGS, false), (&CLUSTER_ROLE_BINDINGS, true)] {
+        for binding in store.list(bindings, None).items.iter().filter(|binding| is_meant(binding)) {
+            let role = binding["roleRef"]["name"].as_str().unwrap_or_default();
+            let key = match binding["roleRef"]["kind"].as_str() {
+                Some("ClusterRole") => ObjectKey::new(&CLUSTER_ROLES, "", role),
+                _ => ObjectKey::new(&ROLES, meta(binding, "namespace"), role),
+            };
+            // A binding of a role that is not there allows nothing.
+            let Some(role) = store.get(&key) else { continue };
+            let namespaces = if is_everywhere { vec![] } else { vec![meta(binding, "namespace").to_owned()] };
+            let of_role = role["rules"].as_array().into_iter().flatten();
+            rules.extend(of_role.map(|rule| of_object(rule, &namespaces)));
+        }
+    }
+    rules
+}
+
+fn of_object(rule: &Value, namespaces: &[String]) -> Rule {
+    let texts = |field: &str| {
+        let texts = rule[field].as_array().into_iter().flatten();
+        texts.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    Rule {
+        namespaces: namespaces.to_vec(),
+        groups: texts("apiGroups"),
+        resources: texts("resources"),
+        names: texts("resourceNames"),
+        verbs: texts("verbs"),
     }
 }
 
@@ -132,15 +198,31 @@ impl User {
         if self.may(&asked) {
             return Ok(());
         }
-        let scope = match &target.namespace {
+        let message = self.cannot(&asked, target.namespace.as_deref());
+        Err(Refusal::Forbidden { resource: Some(target.resource), name: target.name.clone(), message })
+    }
+
+    /// The same for objects of a kind that there is not.
+    pub(super) fn check_absent(&self, verb: &str, absent: &Absent) -> Result<(), Refusal> {
+        let Absent { group, resource, namespace, name } = absent;
+        let asked = Asked { verb, group, resource, namespace, name };
+        if self.may(&asked) {
+            return Ok(());
+        }
+        let message = self.cannot(&asked, Some(namespace.as_str()).filter(|namespace| !namespace.is_empty()));
+        Err(Refusal::Forbidden { resource: None, name: name.clone(), message })
+    }
+
+    fn cannot(&self, asked: &Asked<'_>, namespace: Option<&str>) -> String {
+        let scope = match namespace {
             Some(namespace) => format!("in the namespace \"{namespace}\""),
             None => "at the cluster scope".to_owned(),
         };
-        let message = format!(
-            "User \"{}\" cannot {verb} resource \"{resource}\" in API group \"{}\" {scope}",
-            self.name, target.resource.group
-        );
-        Err(Refusal::Forbidden { resource: Some(target.resource), name: target.name.clone(), message })
+        let Asked { verb, group, resource, .. } = asked;
+        format!(
+            "User \"{}\" cannot {verb} resource \"{resource}\" in API group \"{group}\" {scope}",
+            self.name
+        )
     }
 
     /// Answers a SelfSubjectAccessReview or a SelfSubjectRulesReview.

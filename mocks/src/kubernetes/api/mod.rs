@@ -28,10 +28,10 @@ pub use self::access::{Rule, User};
 pub use self::audit::{Audit, AuditEntry};
 pub use self::chaos::{Chaos, ChaosRule, Trouble};
 
-pub(crate) use self::access::Access;
+pub(crate) use self::access::{Access, account_token};
 pub(crate) use self::listener::Listener;
 
-use self::request::{Place, Query, Target};
+use self::request::{Absent, Place, Query, Target};
 use super::pod_io::{Body, Cut, PodIo, PodRequest};
 use super::refusal::Refusal;
 use super::resources::CrdGroup;
@@ -72,9 +72,9 @@ impl Api {
         pod_io: Option<Arc<dyn PodIo>>,
     ) -> Self {
         Self {
+            access: Access::new(users, store.clone()),
             store,
             crds,
-            access: Access::new(users),
             chaos: Chaos::default(),
             audit: Audit::default(),
             pod_io,
@@ -91,6 +91,10 @@ impl Api {
                 let answered = self.review(&kind, request).await;
                 Ok(answered.unwrap_or_else(|refusal| respond::refused(&refusal)))
             }
+            Place::Absent(absent) => {
+                let refusal = self.absent(absent, &query, &request).err().unwrap_or(Refusal::NoSuchPage);
+                Ok(respond::refused(&refusal))
+            }
             Place::Other => {
                 Ok(self.answer_other(&request).unwrap_or_else(|refusal| respond::refused(&refusal)))
             }
@@ -103,6 +107,35 @@ impl Api {
         }
         self.access.authenticate(request.headers())?;
         discovery::answer(request, &self.crds).ok_or(Refusal::NoSuchPage)
+    }
+
+    /// Refuses what a user may not do to objects of a kind that there is not: rights are looked at first.
+    fn absent(&self, absent: Absent, query: &Query, request: &Request<Incoming>) -> Result<(), Refusal> {
+        let user = self.access.authenticate(request.headers())?;
+        let verb = match *request.method() {
+            Method::GET | Method::HEAD if !absent.name.is_empty() => "get",
+            Method::GET | Method::HEAD if query.is_true("watch") => "watch",
+            Method::GET | Method::HEAD => "list",
+            Method::POST => "create",
+            Method::PUT => "update",
+            Method::PATCH => "patch",
+            Method::DELETE => "delete",
+            _ => return Err(Refusal::MethodNotAllowed),
+        };
+        let refused = user.check_absent(verb, &absent);
+        self.audit.push(AuditEntry {
+            at_us: self.store.clock().now_us(),
+            user: user.name,
+            verb: verb.to_owned(),
+            group: absent.group,
+            resource: absent.resource,
+            namespace: absent.namespace,
+            name: absent.name,
+            manager: String::new(),
+            dry_run: query.get("dryRun").is_some(),
+            code: if refused.is_err() { 403 } else { 404 },
+        });
+        refused
     }
 
     async fn review(&self, kind: &str, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {

@@ -91,8 +91,21 @@ pub(super) enum Place {
     Objects(Target),
     /// `POST` of a review: its group, its kind in paths.
     Review(String),
+    /// What could be objects of a kind that this cluster does not have: who may not see them is not told so.
+    Absent(Absent),
     /// All else: discovery and health, and what is nowhere.
     Other,
+}
+
+/// What a path asks for that leads nowhere, as RBAC rules have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Absent {
+    pub(super) group: String,
+    /// With the subresource, if any.
+    pub(super) resource: String,
+    pub(super) namespace: String,
+    /// Empty for a collection.
+    pub(super) name: String,
 }
 
 /// Reads a path. Kinds that this cluster does not have are nowhere.
@@ -124,7 +137,15 @@ pub(super) fn place(path: &str, crds: &[CrdGroup]) -> Place {
     };
     let found = resources::by_path(group, version, plural);
     let found = found.filter(|resource| resource.crd.is_none_or(|crd| crds.contains(&crd)));
-    let Some(resource) = found else { return Place::Other };
+    let Some(resource) = found else {
+        let below = if subresource.is_empty() { String::new() } else { format!("/{subresource}") };
+        return Place::Absent(Absent {
+            group: group.to_owned(),
+            resource: format!("{plural}{below}"),
+            namespace: namespace.unwrap_or_default().to_owned(),
+            name: name.to_owned(),
+        });
+    };
     // An object in no namespace, or in one that its kind does not have, is nowhere.
     let fits = resource.namespaced == namespace.is_some() || (resource.namespaced && name.is_empty());
     if !fits || !(subresource.is_empty() || resource.has(subresource)) {
@@ -168,7 +189,7 @@ mod tests {
                 target.subresource
             ),
             Place::Review(kind) => kind,
-            Place::Other => "nowhere".to_owned(),
+            Place::Absent(_) | Place::Other => "nowhere".to_owned(),
         }
     }
 

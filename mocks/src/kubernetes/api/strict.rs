@@ -5,8 +5,9 @@ use serde_json::Value;
 
 use crate::kubernetes::refusal::Refusal;
 use crate::kubernetes::resources::{
-    CONFIG_MAPS, CRON_JOBS, DEPLOYMENTS, ENDPOINT_SLICES, EVENTS, JOBS, LEASES, NAMESPACES, NETWORK_POLICIES,
-    NODES, PODS, Resource, SECRETS, SERVICE_ACCOUNTS, SERVICES,
+    CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, CONFIG_MAPS, CRON_JOBS, DEPLOYMENTS, ENDPOINT_SLICES, EVENTS, JOBS,
+    LEASES, NAMESPACES, NETWORK_POLICIES, NODES, PERSISTENT_VOLUME_CLAIMS, PODS, ROLE_BINDINGS, ROLES,
+    Resource, SECRETS, SERVICE_ACCOUNTS, SERVICES,
 };
 
 const METADATA: &str = "annotations creationTimestamp deletionGracePeriodSeconds deletionTimestamp finalizers \
@@ -37,6 +38,9 @@ const SERVICE: &str = "allocateLoadBalancerNodePorts clusterIP clusterIPs extern
                        selector sessionAffinity sessionAffinityConfig trafficDistribution type";
 const LEASE: &str =
     "acquireTime holderIdentity leaseDurationSeconds leaseTransitions preferredHolder renewTime strategy";
+const CLAIM: &str = "accessModes dataSource dataSourceRef resources selector storageClassName volumeAttributesClassName \
+                     volumeMode volumeName";
+const RULE: &str = "apiGroups nonResourceURLs resourceNames resources verbs";
 
 fn names<'a>(object: &'a Value, known: &str, path: &str, found: &mut Vec<String>) -> Option<&'a Value> {
     for field in object.as_object()?.keys() {
@@ -60,7 +64,24 @@ pub(super) fn unknown(resource: &'static Resource, object: &Value) -> Vec<String
         "addressType endpoints ports"
     } else if kind(&SERVICE_ACCOUNTS) {
         "automountServiceAccountToken imagePullSecrets secrets"
-    } else if [&DEPLOYMENTS, &PODS, &JOBS, &CRON_JOBS, &SERVICES, &NAMESPACES, &NODES].contains(&resource) {
+    } else if kind(&ROLES) {
+        "rules"
+    } else if kind(&CLUSTER_ROLES) {
+        "aggregationRule rules"
+    } else if kind(&ROLE_BINDINGS) || kind(&CLUSTER_ROLE_BINDINGS) {
+        "roleRef subjects"
+    } else if [
+        &DEPLOYMENTS,
+        &PODS,
+        &JOBS,
+        &CRON_JOBS,
+        &SERVICES,
+        &NAMESPACES,
+        &NODES,
+        &PERSISTENT_VOLUME_CLAIMS,
+    ]
+    .contains(&resource)
+    {
         "spec status"
     } else if [&NETWORK_POLICIES, &LEASES].contains(&resource) {
         "spec"
@@ -79,6 +100,7 @@ pub(super) fn unknown(resource: &'static Resource, object: &Value) -> Vec<String
         template(&spec["template"], "spec.template", &mut found);
     } else if kind(&CRON_JOBS) {
         names(spec, CRON_JOB, "spec", &mut found);
+        names(&spec["jobTemplate"], "metadata spec", "spec.jobTemplate", &mut found);
         names(&spec["jobTemplate"]["spec"], JOB, "spec.jobTemplate.spec", &mut found);
         template(&spec["jobTemplate"]["spec"]["template"], "spec.jobTemplate.spec.template", &mut found);
     } else if kind(&NETWORK_POLICIES) {
@@ -87,6 +109,15 @@ pub(super) fn unknown(resource: &'static Resource, object: &Value) -> Vec<String
         names(spec, SERVICE, "spec", &mut found);
     } else if kind(&LEASES) {
         names(spec, LEASE, "spec", &mut found);
+    } else if kind(&PERSISTENT_VOLUME_CLAIMS) {
+        names(spec, CLAIM, "spec", &mut found);
+    }
+    for (at, rule) in object["rules"].as_array().into_iter().flatten().enumerate() {
+        names(rule, RULE, &format!("rules[{at}]"), &mut found);
+    }
+    names(&object["roleRef"], "apiGroup kind name", "roleRef", &mut found);
+    for (at, subject) in object["subjects"].as_array().into_iter().flatten().enumerate() {
+        names(subject, "apiGroup kind name namespace", &format!("subjects[{at}]"), &mut found);
     }
     found
 }

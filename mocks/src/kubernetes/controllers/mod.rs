@@ -39,6 +39,8 @@ pub struct Timing {
     pub enforce_after: Duration,
     /// How often deadlines and schedules are compared with the clock.
     pub tick: Duration,
+    /// How long a minute of `* * * * *` is; at least a second. Other schedules go by the clock.
+    pub minute: Duration,
     /// How long after a drift Argo CD puts it right.
     pub heal_after: Duration,
     /// The longest interval of the opponents, whatever their objects say.
@@ -57,6 +59,7 @@ impl Timing {
             job_runs: Duration::from_secs(2),
             enforce_after: Duration::from_secs(1),
             tick: Duration::from_millis(500),
+            minute: Duration::from_secs(60),
             heal_after: Duration::from_secs(2),
             interval_max: Duration::from_secs(86_400),
         }
@@ -73,6 +76,7 @@ impl Timing {
             job_runs: Duration::from_millis(30),
             enforce_after: Duration::from_millis(40),
             tick: Duration::from_millis(20),
+            minute: Duration::from_secs(60),
             heal_after: Duration::from_millis(150),
             interval_max: Duration::from_millis(300),
         }
@@ -94,7 +98,7 @@ pub(crate) fn start(store: &Store, timing: Timing, end: &CancellationToken, task
         replica_sets::ReplicaSets { store: store() },
         endpoint_slices::EndpointSlices { store: store() },
         jobs::Jobs { store: store(), tick: timing.tick },
-        cron_jobs::CronJobs { store: store(), tick: timing.tick },
+        cron_jobs::CronJobs { store: store(), tick: timing.tick, minute: timing.minute },
         collection::Collection { store: store() },
         Opponents::new(store(), pace),
     ];

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::packet_filter;
+use super::program::Program;
 use super::status::{self, Container};
 use super::{Kubelet, Running, Workload};
 use crate::kubernetes::clock::to_seconds;
@@ -23,6 +24,8 @@ const MANAGER: &str = "kubelet";
 const NO_REGISTRY: &str = "registry.invalid/";
 /// How long after a pod's port could not be bound it is tried again.
 const BIND_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How long after a pod's volumes were not there its container is tried again.
+const START_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// What to do next about a pod.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,6 +88,12 @@ impl Lifecycle {
         };
         let is_of_job = controller_of(&pod).is_some_and(|owner| owner["kind"] == "Job");
         if is_of_job && pod["spec"]["restartPolicy"] != "Always" {
+            if let Some(program) = self.kubelet.program_of(&pod) {
+                self.run_program(&program, &pod, &started).await;
+                self.stop(ip, life).await;
+                let _asked = self.asked().await;
+                return self.delete();
+            }
             self.write(Container::Ready, &started);
             if self.unless_asked(sleep(timing.job_runs)).await.is_none() {
                 self.write(Container::Ended(0), &started);
@@ -116,6 +125,48 @@ impl Lifecycle {
         }
         self.write(Container::Ended(0), &started);
         self.delete();
+    }
+
+    /// Runs the process of a Job's pod to its end. A pod that is asked to end has its grace period.
+    async fn run_program(&mut self, program: &Program, pod: &Value, started: &str) {
+        let mut process = loop {
+            let why = match program.start(&self.kubelet, pod) {
+                Ok(process) => break process,
+                Err(why) => why,
+            };
+            let told = format!("the container cannot be started: {why}");
+            warn(self.kubelet.store(), pod, "FailedMount", &told, MANAGER);
+            if self.unless_asked(sleep(START_AGAIN_AFTER)).await.is_some() {
+                return;
+            }
+        };
+        self.write(Container::Ready, started);
+        let ended = tokio::select! {
+            code = process.ended() => Ok(code),
+            asked = self.asked() => Err(asked),
+        };
+        let code = match ended {
+            Ok(code) => code,
+            Err(asked) => {
+                if let Asked::End(grace) = asked {
+                    note(self.kubelet.store(), pod, "Killing", "Stopping container", MANAGER);
+                    process.ask_to_end();
+                    tokio::select! {
+                        _code = process.ended() => {}
+                        () = sleep(Duration::from_secs(grace)) => {}
+                        () = self.vanished() => {}
+                    }
+                }
+                process.kill();
+                process.ended().await
+            }
+        };
+        self.write(Container::Ended(code), started);
+        if let Some(told) = self.kubelet.termination_message(pod, code) {
+            self.update_status(|pod| {
+                status_mut(pod)["containerStatuses"][0]["state"]["terminated"]["message"] = told.into();
+            });
+        }
     }
 
     /// Opens the pod's ports and does what comes up until it is asked to end.

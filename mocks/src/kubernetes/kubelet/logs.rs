@@ -19,7 +19,7 @@ use crate::kubernetes::refusal::Refusal;
 /// Lines that are kept of a container; the oldest go first.
 const LINES_MAX: usize = 2000;
 /// A longer line is cut.
-const LINE_BYTES_MAX: usize = 16 * 1024;
+pub(super) const LINE_BYTES_MAX: usize = 16 * 1024;
 /// Containers whose lines are kept after their pod is gone, for those who still read.
 const ENDED_MAX: usize = 64;
 
@@ -85,6 +85,14 @@ impl Logs {
             }
         }
         log.written.send_modify(|(count, _)| *count += 1);
+    }
+
+    /// The lines of a container that are kept.
+    pub(super) fn lines(&self, uid: &str, container: &str) -> Vec<String> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = all.get(&(uid.to_owned(), container.to_owned())).map(Arc::clone);
+        let lines = log.map(|log| log.since(0).0).unwrap_or_default();
+        lines.into_iter().map(|(_, line)| line).collect()
     }
 
     /// Nothing more comes from a pod's containers; their lines go unless the pod's object is still there.

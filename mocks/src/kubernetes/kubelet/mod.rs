@@ -2,7 +2,8 @@
 //! containers.
 //!
 //! A pod's process is a socket somewhere in this process or outside, its *backing*: the pod's address forwards to it
-//! from readiness until the process "exits". Only commands of an exec are real processes.
+//! from readiness until the process "exits". Only commands of an exec are real processes, and the pods of Jobs whose
+//! image stands for a program ([`Kubelet::run_image`]).
 
 mod exec;
 mod lifecycle;
@@ -11,6 +12,7 @@ mod names;
 mod packet_filter;
 mod port_forward;
 mod process;
+mod program;
 mod spdy;
 mod status;
 mod websocket;
@@ -18,6 +20,7 @@ mod websocket;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -123,6 +126,8 @@ struct Inner {
     changes: Mutex<Vec<ProcessChange>>,
     /// What is behind the pods, those of the parts included.
     workloads: Mutex<Vec<Workload>>,
+    /// What the images are of which there is a program.
+    programs: Mutex<Vec<program::Program>>,
     /// The backing of each Deployment at present.
     backings: Mutex<BTreeMap<(String, String), SocketAddr>>,
     end: CancellationToken,
@@ -157,6 +162,7 @@ impl Kubelet {
             serving: tokio::sync::Mutex::default(),
             changes: Mutex::default(),
             workloads,
+            programs: Mutex::default(),
             backings,
             end,
             tasks,
@@ -198,6 +204,31 @@ impl Kubelet {
         let mut backings = self.inner.backings.lock().unwrap_or_else(PoisonError::into_inner);
         backings.insert(workload.key(), workload.backing);
         self.inner.workloads.lock().unwrap_or_else(PoisonError::into_inner).push(workload);
+    }
+
+    /// From now on, pods of Jobs with this image (whatever its tag) run a program of this machine, with the arguments and
+    /// the environment of their container and files for its volumes. Paths below a `mountPath` are replaced in both, as
+    /// nothing is really mounted. Instead of the files of its service account the process has `KUBECONFIG`, whose
+    /// context is named as everywhere, with the account's token for the API server at `api`.
+    pub fn run_image(&self, image: &str, executable: &Path, api: &str) {
+        let program = program::Program {
+            image: image.to_owned(),
+            executable: executable.to_owned(),
+            api: api.to_owned(),
+        };
+        self.inner.programs.lock().unwrap_or_else(PoisonError::into_inner).push(program);
+    }
+
+    /// Where the files of a PersistentVolumeClaim are, as long as the kubelet lives.
+    #[must_use]
+    pub fn claim_folder(&self, namespace: &str, claim: &str) -> PathBuf {
+        program::claim_folder(self, namespace, claim)
+    }
+
+    /// What a container has written so far, line by line; the pod may be gone.
+    #[must_use]
+    pub fn log_of(&self, pod: &Value, container: &str) -> Vec<String> {
+        self.inner.logs.lines(meta(pod, "uid"), container)
     }
 
     fn backing(&self, key: &(String, String)) -> Option<SocketAddr> {

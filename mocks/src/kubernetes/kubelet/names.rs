@@ -44,7 +44,7 @@ impl NameFiles {
         Ok(folder)
     }
 
-    #[cfg(test)]
+    /// The folder itself.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }

@@ -49,13 +49,17 @@ impl Process {
         };
         environment.insert("PYTHONPATH".to_owned(), python_path);
         let mut command = Command::new(program);
+        command.args(arguments).stdin(if stdin { Stdio::piped() } else { Stdio::null() });
+        Self::spawn(command, environment)
+    }
+
+    /// Starts a command in a group of its own, with this environment and no more.
+    pub(super) fn spawn(mut command: Command, environment: BTreeMap<String, OsString>) -> io::Result<Self> {
         command
-            .args(arguments)
             .env_clear()
             .envs(environment)
             .current_dir("/")
             .process_group(0)
-            .stdin(if stdin { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
@@ -72,6 +76,14 @@ impl Process {
         }
     }
 
+    /// Asks the group to end.
+    pub(super) fn ask_to_end(&self) {
+        if let Some(group) = self.group {
+            // The group may have ended by itself.
+            let _asked = kill_process_group(group, Signal::TERM);
+        }
+    }
+
     /// The group has ended by itself, and its number may belong to another soon.
     pub(super) fn forget(&mut self) {
         self.group = None;
@@ -85,7 +97,7 @@ impl Drop for Process {
 }
 
 /// What the pod's specification says of a container's environment.
-fn environment(kubelet: &Kubelet, pod: &Value, container: &Value) -> BTreeMap<String, OsString> {
+pub(super) fn environment(kubelet: &Kubelet, pod: &Value, container: &Value) -> BTreeMap<String, OsString> {
     let mut all = BTreeMap::new();
     let namespace = meta(pod, "namespace");
     let entries = container["env"].as_array().into_iter().flatten();
@@ -107,8 +119,7 @@ fn environment(kubelet: &Kubelet, pod: &Value, container: &Value) -> BTreeMap<St
             let object = kubelet.store().get(&ObjectKey::new(&CONFIG_MAPS, namespace, object));
             object.and_then(|object| object["data"][map["key"].as_str()?].as_str().map(str::to_owned))
         } else if let Some(path) = source["fieldRef"]["fieldPath"].as_str() {
-            let at = path.split('.').fold(pod, |value, step| &value[step]);
-            at.as_str().map(str::to_owned)
+            of_field(pod, path)
         } else {
             Some(entry["value"].as_str().unwrap_or_default().to_owned())
         };
@@ -119,8 +130,18 @@ fn environment(kubelet: &Kubelet, pod: &Value, container: &Value) -> BTreeMap<St
     all
 }
 
+/// A field of a pod: `metadata.name`, or `metadata.labels['key']`. A label that is not there is an empty text.
+fn of_field(pod: &Value, path: &str) -> Option<String> {
+    if let Some((map, key)) = path.strip_suffix("']").and_then(|path| path.split_once("['")) {
+        let is_map = ["metadata.labels", "metadata.annotations"].contains(&map);
+        let map = map.split('.').fold(pod, |value, step| &value[step]);
+        return is_map.then(|| map[key].as_str().unwrap_or_default().to_owned());
+    }
+    path.split('.').fold(pod, |value, step| &value[step]).as_str().map(str::to_owned)
+}
+
 /// Reads what a Secret holds; none where it is no base64 of a text.
-fn from_base64(text: &str) -> Option<String> {
+pub(super) fn from_base64(text: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let (mut bits, mut filled) = (0_u32, 0);
     for letter in text.bytes().filter(|letter| *letter != b'=') {
@@ -142,12 +163,17 @@ fn from_base64(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// How a command ended, as the error channel has it.
-pub(super) fn status(words: &[String], ended: io::Result<ExitStatus>) -> Value {
-    let code = match ended {
+/// The code that a runtime tells of a process.
+pub(super) fn exit_code(ended: io::Result<ExitStatus>) -> i32 {
+    match ended {
         Ok(ended) => ended.code().or_else(|| ended.signal().map(|signal| 128 + signal)).unwrap_or(255),
         Err(_) => 255,
-    };
+    }
+}
+
+/// How a command ended, as the error channel has it.
+pub(super) fn status(words: &[String], ended: io::Result<ExitStatus>) -> Value {
+    let code = exit_code(ended);
     if code == 0 {
         return json!({ "metadata": {}, "status": "Success" });
     }
@@ -186,6 +212,15 @@ pub(super) fn not_started(words: &[String], error: &io::Error) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_is_a_field_as_well() {
+        let pod = json!({ "metadata": { "name": "a", "labels": { "batch.kubernetes.io/job-name": "b" } } });
+        assert_eq!(of_field(&pod, "metadata.name").as_deref(), Some("a"));
+        assert_eq!(of_field(&pod, "metadata.labels['batch.kubernetes.io/job-name']").as_deref(), Some("b"));
+        assert_eq!(of_field(&pod, "metadata.labels['c']").as_deref(), Some(""));
+        assert_eq!(of_field(&pod, "spec['c']"), None);
+    }
 
     #[test]
     fn base64_reads_back_what_is_written() {

@@ -37,6 +37,12 @@ fn wrong(resource: &'static Resource, object: &Value) -> Option<String> {
     if let Some(field) = wrong_metadata(&object["metadata"]) {
         return Some(format!("metadata.{field}"));
     }
+    if !is_map(&object["roleRef"]) {
+        return Some("roleRef".to_owned());
+    }
+    if let Some(field) = ["rules", "subjects"].into_iter().find(|field| !is_list_of_maps(&object[*field])) {
+        return Some(field.to_owned());
+    }
     // What is in a custom resource is its own affair.
     if resource.crd.is_some() {
         return None;

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::kubernetes::refusal::{Cause, Refusal};
 use crate::kubernetes::resources::{
-    CONFIG_MAPS, CRON_JOBS, DEPLOYMENTS, JOBS, NETWORK_POLICIES, PODS, REPLICA_SETS, ROLE_BINDINGS, ROLES,
-    Resource, SERVICES, STATEFUL_SETS,
+    CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, CONFIG_MAPS, CRON_JOBS, DEPLOYMENTS, JOBS, NETWORK_POLICIES,
+    PERSISTENT_VOLUME_CLAIMS, PODS, REPLICA_SETS, ROLE_BINDINGS, ROLES, Resource, SERVICES, STATEFUL_SETS,
 };
 
 /// Name, value and field of what is wrong.
@@ -53,6 +53,12 @@ pub(super) fn check(
         check_policy(&object["spec"], &mut found);
     } else if kind(&SERVICES) {
         check_service(object, &mut found);
+    } else if kind(&ROLES) || kind(&CLUSTER_ROLES) {
+        check_rules(object, &mut found);
+    } else if kind(&ROLE_BINDINGS) || kind(&CLUSTER_ROLE_BINDINGS) {
+        check_binding(object, &mut found);
+    } else if kind(&PERSISTENT_VOLUME_CLAIMS) {
+        check_claim(&object["spec"], &mut found);
     }
     if let Some(old) = old {
         check_unchanged(resource, old, object, &mut found);
@@ -65,7 +71,7 @@ pub(super) fn check(
 
 fn check_name(resource: &'static Resource, name: &str, found: &mut Found) {
     // Names of roles and their bindings are free, but for what would break a path.
-    if [&ROLES, &ROLE_BINDINGS].contains(&resource) {
+    if [&ROLES, &ROLE_BINDINGS, &CLUSTER_ROLES, &CLUSTER_ROLE_BINDINGS].contains(&resource) {
         if name.contains(['/', '%']) || [".", ".."].contains(&name) {
             found.invalid("metadata.name", &name.into(), "may not contain '/' or '%'");
         }
@@ -243,12 +249,56 @@ fn check_service(object: &Value, found: &mut Found) {
     }
 }
 
+fn check_rules(object: &Value, found: &mut Found) {
+    for (at, rule) in object["rules"].as_array().into_iter().flatten().enumerate() {
+        let is_empty = |field: &str| rule[field].as_array().is_none_or(Vec::is_empty);
+        if is_empty("verbs") {
+            found.required(&format!("rules[{at}].verbs"));
+        }
+        if is_empty("nonResourceURLs") {
+            for field in ["apiGroups", "resources"].into_iter().filter(|field| is_empty(field)) {
+                found.required(&format!("rules[{at}].{field}"));
+            }
+        }
+    }
+}
+
+fn check_binding(object: &Value, found: &mut Found) {
+    let role = &object["roleRef"];
+    if role["name"].as_str().unwrap_or_default().is_empty() {
+        found.required("roleRef.name");
+    }
+    if !["Role", "ClusterRole"].contains(&role["kind"].as_str().unwrap_or_default()) {
+        found.invalid("roleRef.kind", &role["kind"], "supported values: \"ClusterRole\", \"Role\"");
+    }
+    for (at, subject) in object["subjects"].as_array().into_iter().flatten().enumerate() {
+        let is_missing = |field: &str| subject[field].as_str().unwrap_or_default().is_empty();
+        if is_missing("name") {
+            found.required(&format!("subjects[{at}].name"));
+        }
+        if subject["kind"] == "ServiceAccount" && is_missing("namespace") {
+            found.required(&format!("subjects[{at}].namespace"));
+        }
+    }
+}
+
+fn check_claim(spec: &Value, found: &mut Found) {
+    if spec["accessModes"].as_array().is_none_or(Vec::is_empty) {
+        found.required("spec.accessModes");
+    }
+    if !spec["resources"]["requests"]["storage"].is_string() {
+        found.required("spec.resources[storage]");
+    }
+}
+
 fn check_unchanged(resource: &'static Resource, old: &Value, new: &Value, found: &mut Found) {
     let fixed: &[&str] =
         if *resource == DEPLOYMENTS || *resource == REPLICA_SETS || *resource == STATEFUL_SETS {
             &["/spec/selector"]
         } else if *resource == JOBS {
             &["/spec/selector", "/spec/template", "/spec/completions"]
+        } else if [&ROLE_BINDINGS, &CLUSTER_ROLE_BINDINGS].contains(&resource) {
+            &["/roleRef"]
         } else {
             &[]
         };
