@@ -323,6 +323,18 @@ impl Running {
         rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
     }
 
+    /// Whether it has not ended yet.
+    pub(crate) fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// kill -9, unless it has ended before.
+    pub(crate) async fn kill_after(&mut self, after: Duration) {
+        if tokio::time::timeout(after, self.child.wait()).await.is_err() {
+            self.child.kill().await.unwrap();
+        }
+    }
+
     pub(crate) async fn end(mut self) -> Ended {
         let ending = async {
             let mut stdout = String::new();
