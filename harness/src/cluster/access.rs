@@ -122,15 +122,17 @@ impl Access {
         {
             return Err(CallError { verb, target, failure: Failure::NotAllowed });
         }
-        if let (true, Some(guard)) = (verb.changes(), &self.guard)
-            && let Err(no) = guard.may_write().await
-        {
-            return Err(CallError { verb, target, failure: Failure::NoLock(no) });
+        let mut limit = self.limit;
+        if let (true, Some(guard)) = (verb.changes(), &self.guard) {
+            match guard.may_write().await {
+                Ok(within) => limit = limit.min(within),
+                Err(no) => return Err(CallError { verb, target, failure: Failure::NoLock(no) }),
+            }
         }
-        let failure = match tokio::time::timeout(self.limit, call).await {
+        let failure = match tokio::time::timeout(limit, call).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => Failure::of(error),
-            Err(_) => Failure::TimedOut(self.limit),
+            Err(_) => Failure::TimedOut(limit),
         };
         Err(CallError { verb, target, failure })
     }

@@ -101,7 +101,8 @@ fn leave(path: &Path, stuck: &[Stuck]) -> std::io::Result<()> {
 }
 
 fn cut(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
+    let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    &text[..end]
 }
 
 /// An event of the object, in its namespace.

@@ -25,6 +25,8 @@ pub const LEASE: &str = "failover-harness";
 const MACHINE: &str = "failover-harness/machine";
 /// Annotation of the Lease: what its holder does.
 const PURPOSE: &str = "failover-harness/purpose";
+/// Purpose of whoever only restores.
+pub const TO_RESTORE: &str = "restore";
 /// A Lease that lasts longer is none of ours, and nobody waits for it.
 const LASTS_MAX: Duration = Duration::from_secs(60);
 /// Longer texts of others are cut.
@@ -43,7 +45,7 @@ pub struct Terms {
     pub lasts: Duration,
     /// How often it is renewed.
     pub renewed_every: Duration,
-    /// Nothing is changed in the last part of it: what was sent may arrive late.
+    /// No change is begun in the last part of it: what was sent takes its time.
     pub margin: Duration,
 }
 

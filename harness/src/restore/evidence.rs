@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use tokio::time::{Instant, sleep};
 
-use super::Undoing;
+use super::undo::{Seen, Undoing};
 use crate::cluster::faults::scale::Scale;
 use crate::cluster::mutation::Mutation;
 
@@ -16,18 +16,17 @@ const READY_WITHIN: Duration = Duration::from_secs(300);
 
 impl Undoing<'_> {
     /// Waits until a change that reads back as undone is in effect again.
-    ///
-    /// # Errors
-    /// In words, where it is not within the time for it.
-    pub(super) async fn shows(&self, mutation: &Mutation) -> Result<(), String> {
+    pub(super) async fn shows(&self, mutation: &Mutation) -> Seen {
         match mutation {
             Mutation::Scale(scale) => self.is_available(scale).await,
             // Reading back has shown that they are gone, or as they were.
-            Mutation::Anchor(_) | Mutation::Policy(_) | Mutation::NetnsDrop(_) | Mutation::Pause(_) => Ok(()),
+            Mutation::Anchor(_) | Mutation::Policy(_) | Mutation::NetnsDrop(_) | Mutation::Pause(_) => {
+                Seen::Yes
+            }
         }
     }
 
-    async fn is_available(&self, scale: &Scale) -> Result<(), String> {
+    async fn is_available(&self, scale: &Scale) -> Seen {
         let deployment = &scale.deployment;
         let ready_within = || {
             let all = self.environment.components.values();
@@ -36,7 +35,7 @@ impl Undoing<'_> {
         };
         let wait = self.wait.unwrap_or_else(ready_within);
         if wait.is_zero() {
-            return Ok(());
+            return Seen::Yes;
         }
         let deadline = Instant::now() + wait;
         let mut told = false;
@@ -46,7 +45,7 @@ impl Undoing<'_> {
                     let wanted = object.spec.and_then(|spec| spec.replicas).unwrap_or(1).min(scale.replicas);
                     let there = object.status.and_then(|status| status.available_replicas).unwrap_or(0);
                     if there >= wanted {
-                        return Ok(());
+                        return Seen::Yes;
                     }
                     format!("{there} of {wanted} pods are available")
                 }
@@ -54,7 +53,7 @@ impl Undoing<'_> {
             };
             if Instant::now() >= deadline {
                 let look = format_args!("get pods,events --sort-by=.metadata.creationTimestamp").to_string();
-                return Err(format!(
+                return Seen::No(format!(
                     "Deployment {deployment} is scaled back, but after {} s {why}; look: {}",
                     wait.as_secs(),
                     self.kubectl.line(&deployment.namespace, look)
@@ -67,7 +66,14 @@ impl Undoing<'_> {
                 ));
                 told = true;
             }
-            sleep(LOOK_EVERY).await;
+            tokio::select! {
+                () = sleep(LOOK_EVERY) => {}
+                () = self.cut.cancelled() => {
+                    return Seen::NotWaitedFor(format!(
+                        "Deployment {deployment} is scaled back; whether its pods come back was not waited for: {why}"
+                    ));
+                }
+            }
         }
     }
 }

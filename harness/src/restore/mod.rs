@@ -30,6 +30,13 @@ const SWEEP_CALL_LIMIT: Duration = Duration::from_secs(4);
 /// An undo that fails is tried again for so long; a person is told what to type after that.
 const UNDO_WITHIN: Duration = Duration::from_secs(60);
 
+/// Another sweep ends by then.
+const RESTORER_ENDS_WITHIN: Duration = Duration::from_secs(90);
+/// An API that has a bad moment is asked again for so long.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
+/// Between two questions.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// Hears what is done and waited for.
 pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
@@ -114,8 +121,8 @@ pub async fn restore(
     let access = if wish.abandoned { access.clone().with_limit(SWEEP_CALL_LIMIT) } else { access.clone() };
     let namespace = &cluster.gateway.deployment.namespace;
     let mut restored = Restored::default();
-    let open = open_records(&access, namespace).await?;
-    let mut claim = lease::look(&access, &lease::name(namespace)).await?;
+    let open = patiently(async || open_records(&access, namespace).await).await?;
+    let mut claim = patiently(async || lease::look(&access, &lease::name(namespace)).await).await?;
     let mut lock = None;
     if !open.is_empty() {
         match take_lock(&access, namespace, &open, wish, claim.as_ref(), progress).await {
@@ -131,13 +138,17 @@ pub async fn restore(
         }
     }
     let writing = lock.as_ref().map_or_else(|| access.clone(), |lock| access.clone().guarded(lock.guard()));
-    let by = lock.as_ref().map_or_else(|| Holder::here(&new_id(), "restore"), |lock| lock.holder().clone());
+    let by = lock
+        .as_ref()
+        .map_or_else(|| Holder::here(&new_id(), lease::TO_RESTORE), |lock| lock.holder().clone());
     let mut undoing = Undoing::new(&writing, environment, Kubectl::of(cluster), &by, progress);
     undoing.tries = if wish.abandoned { SWEEP_WITHIN.saturating_sub(began.elapsed()) } else { UNDO_WITHIN };
     undoing.wait = if wish.abandoned { Some(Duration::ZERO) } else { wish.wait };
     for found in &open {
         match &claim {
-            Some(claim) if claim.holder == found.run => left_to(&mut restored, claim, wish),
+            Some(claim) if claim.holder == found.run || claim.purpose == lease::TO_RESTORE => {
+                left_to(&mut restored, claim, wish);
+            }
             _ => {
                 undoing.tries =
                     if wish.abandoned { SWEEP_WITHIN.saturating_sub(began.elapsed()) } else { UNDO_WITHIN };
@@ -158,11 +169,30 @@ pub async fn restore(
 }
 
 fn left_to(restored: &mut Restored, claim: &Claim, wish: Wish) {
-    let words = format!("{} lives, and undoes its changes itself", claim.words());
-    if wish.abandoned {
-        restored.notes.push(words);
+    let words = if claim.purpose == lease::TO_RESTORE {
+        format!("{} lives, and is restoring", claim.words())
     } else {
-        restored.live.push(format!("{words}; --take-over stops it and restores now"));
+        format!("{} lives, and undoes its changes itself", claim.words())
+    };
+    let told = if wish.abandoned { &mut restored.notes } else { &mut restored.live };
+    let words =
+        if wish.abandoned { words } else { format!("{words}; --take-over stops it and restores now") };
+    if !told.contains(&words) {
+        told.push(words);
+    }
+}
+
+/// Asks again as long as the API has a bad moment.
+async fn patiently<T>(ask: impl AsyncFn() -> Result<T, CallError>) -> Result<T, CallError> {
+    let deadline = Instant::now() + ANSWERS_WITHIN;
+    loop {
+        match ask().await {
+            Err(error) if error.is_passing() && Instant::now() < deadline => {
+                tracing::warn!("{error}");
+                tokio::time::sleep(ASK_AGAIN_AFTER).await;
+            }
+            answer => return answer,
+        }
     }
 }
 
@@ -195,10 +225,11 @@ async fn take_lock(
     let taken = lease::take(LockOptions {
         access,
         lease: lease::name(namespace),
-        holder: Holder::here(&new_id(), "restore"),
+        holder: Holder::here(&new_id(), lease::TO_RESTORE),
         terms,
         times: Arc::new(SystemTimes::default()),
         by_force,
+        patience: if wish.abandoned { Duration::ZERO } else { RESTORER_ENDS_WITHIN },
         troubled: Box::new(|trouble| tracing::warn!("{}", trouble.words())),
         progress,
     })

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{Progress, Restored};
 use crate::cluster::access::{Access, CallError};
@@ -20,6 +21,16 @@ const READ_BACK_WITHIN: Duration = Duration::from_secs(30);
 /// One that is stuck leaves time for the others.
 const ONE_AT_MOST: Duration = Duration::from_secs(65);
 
+/// Whether what was undone is in effect.
+pub(super) enum Seen {
+    /// It is.
+    Yes,
+    /// It should be by now, and is not.
+    No(String),
+    /// Nobody waited long enough.
+    NotWaitedFor(String),
+}
+
 /// Undoes records.
 pub struct Undoing<'a> {
     pub(super) access: &'a Access,
@@ -32,6 +43,8 @@ pub struct Undoing<'a> {
     pub tries: Duration,
     /// How long to wait until what was scaled back is available; by default as long as its component may take.
     pub wait: Option<Duration>,
+    /// Ends waiting for what was scaled back; what is undone is undone all the same.
+    pub cut: CancellationToken,
 }
 
 impl<'a> Undoing<'a> {
@@ -44,8 +57,17 @@ impl<'a> Undoing<'a> {
         by: &'a Holder,
         progress: Progress<'a>,
     ) -> Self {
-        let alarm = Alarm::default();
-        Self { access, environment, kubectl, by, progress, alarm, tries: super::UNDO_WITHIN, wait: None }
+        Self {
+            access,
+            environment,
+            kubectl,
+            by,
+            progress,
+            alarm: Alarm::default(),
+            tries: super::UNDO_WITHIN,
+            wait: None,
+            cut: CancellationToken::new(),
+        }
     }
 
     /// Everything of a record that may be left, and says so in it.
@@ -71,13 +93,14 @@ impl<'a> Undoing<'a> {
         let changes: Vec<Change> = record.to_undo().cloned().collect();
         let mut after = record.clone();
         let (done, stuck) = self.undo_changes(&changes, &record.run, &mut after, &mut restored).await;
-        let unseen = self.confirm(&done, &mut after).await;
+        let unseen = self.confirm(&done, &mut after, &mut restored).await;
         if !stuck.is_empty() {
             self.alarm.raise(self.access, &stuck).await;
         }
         let is_whole = stuck.is_empty() && unseen.is_empty();
         restored.left.extend(stuck.iter().map(Stuck::words).chain(unseen));
-        after.phase = if is_whole { Phase::Restored } else { Phase::Restoring };
+        let is_seen = after.to_undo().next().is_none();
+        after.phase = if is_whole && is_seen { Phase::Restored } else { Phase::Restoring };
         after.restored_by = Some(format!("{} on {}", self.by.id, self.by.machine));
         let written = record::replace(self.access, &found.name, &found.version, &record, &after).await;
         if let Err(error) = written {
@@ -167,21 +190,23 @@ impl<'a> Undoing<'a> {
     }
 
     /// Reads each back, and waits until it shows; what does not, in words.
-    async fn confirm(&self, done: &[Change], after: &mut Record) -> Vec<String> {
+    async fn confirm(&self, done: &[Change], after: &mut Record, restored: &mut Restored) -> Vec<String> {
         let within = self.tries.min(READ_BACK_WITHIN);
         let deadline = Instant::now() + within;
         let mut unseen = Vec::new();
         for change in done {
             let seen = match self.reads_back(&change.mutation, deadline).await {
                 Ok(()) => self.shows(&change.mutation).await,
-                Err(why) => Err(format!(
+                Err(why) => Seen::No(format!(
                     "{} was undone, and does not read back so: {why}; to undo it: {}",
                     change.object, change.undo
                 )),
             };
             match seen {
-                Ok(()) => after.note(change.seq, State::Undone),
-                Err(why) => unseen.push(why),
+                Seen::Yes => after.note(change.seq, State::Undone),
+                Seen::No(why) => unseen.push(why),
+                // It stays open: whoever comes next looks again.
+                Seen::NotWaitedFor(words) => restored.notes.push(words),
             }
         }
         unseen

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -19,6 +20,8 @@ use crate::verdict::result::Ended;
 
 /// Tells which Job the pod belongs to: a pod that replaces another one of the same Job runs nothing again.
 const JOB_UID: &str = "HARNESS_JOB_UID";
+/// A sweep ends by then.
+const RESTORER_ENDS_WITHIN: Duration = Duration::from_secs(90);
 /// What a run ends with whose verdict nobody wrote down.
 const INCONCLUSIVE: u8 = 3;
 
@@ -50,6 +53,7 @@ impl Stage<'_> {
             terms: Terms::default(),
             times: Arc::new(SystemTimes::default()),
             by_force: false,
+            patience: RESTORER_ENDS_WITHIN,
             troubled: Box::new(troubled),
             progress: &progress,
         });
@@ -90,6 +94,7 @@ impl Stage<'_> {
         let progress = move |line: &str| watcher.progress(line);
         let environment = &self.options.environment;
         let mut undoing = Undoing::new(access, environment, Kubectl::of(cluster), &by, &progress);
+        undoing.cut = self.options.stop.token().clone();
         let mut restored = Restored::default();
         for found in all.iter().filter(|found| found.is_open()) {
             restored.add(undoing.undo(found).await);
@@ -109,6 +114,9 @@ impl Stage<'_> {
             let _ = self.left.set(restored.left.clone());
             self.journal.append(Event::RestoreEnded { restored: false, left: restored.left });
             return Err(self.refuse("what an earlier run has left is not undone"));
+        }
+        if self.options.stop.token().is_cancelled() {
+            return Err(self.interrupted());
         }
         let job = job_uid();
         let is_same = |record: &Record| job.is_some() && record.job_uid == job && record.run != self.run_id;

@@ -4,8 +4,10 @@
 
 mod access;
 mod household;
+mod lock;
 mod mock;
 mod netns;
+mod record;
 mod scale;
 mod undo;
 

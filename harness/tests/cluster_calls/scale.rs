@@ -1,6 +1,6 @@
 //! Scaling to 0 and back, against a Deployment that others change too.
 
-use harness::cluster::access::Access;
+use harness::cluster::access::{Access, MayWrite, NoWrite};
 use harness::cluster::faults::scale::Scale;
 use harness::cluster::mutation::{Mutation, MutationError, ReadBack, Undone};
 use harness::environment::ObjectName;
@@ -65,6 +65,33 @@ async fn serve(fake: &Shared<Fake>) -> (Api, Access) {
     let api = Api::start(move |request| fake.lock().unwrap().answer(request)).await;
     let access = api.access().await;
     (api, access)
+}
+
+/// Allows so many changes and none after that.
+struct Allows(std::sync::atomic::AtomicUsize);
+
+impl MayWrite for Allows {
+    fn may_write(&self) -> futures::future::BoxFuture<'_, Result<std::time::Duration, NoWrite>> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let left = self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        let no = NoWrite { why: "the lock was taken by another run".to_owned(), is_lost: true };
+        Box::pin(async move { left.map(|_| std::time::Duration::from_secs(5)).map_err(|_| no) })
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_is_no_leave_to_write_again_once_the_lock_is_lost() {
+    let fake = Fake::shared();
+    fake.lock().unwrap().meddling = vec![None];
+    let (api, access) = serve(&fake).await;
+    let access = access.guarded(std::sync::Arc::new(Allows(1.into())));
+    let error = to_zero().apply(&access).await.unwrap_err();
+    let MutationError::Call(call) = &error else { panic!("{error}") };
+    assert!(call.is_lock_lost() && !call.is_outcome_unknown(), "{error}");
+    assert_eq!(api.asked_with("PATCH").await.len(), 1, "only the first, which met a conflict");
+    assert_eq!(fake.lock().unwrap().replicas, 2);
+    let error = to_zero().undo(&access).await;
+    assert_eq!(error, Ok(Undone::Before), "reading is allowed");
 }
 
 fn to_zero() -> Mutation {

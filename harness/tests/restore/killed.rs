@@ -1,7 +1,7 @@
 //! kill -9 while a fault is held.
 
 use mocks::kubernetes::api::{ChaosRule, Trouble};
-use mocks::kubernetes::resources::{DEPLOYMENTS, LEASES};
+use mocks::kubernetes::resources::{CONFIG_MAPS, DEPLOYMENTS, EVENTS, LEASES};
 use mocks::kubernetes::store::{Deletion, ObjectKey};
 
 use crate::records::{asked, changes_since, holder, killed, records, replicas, two_pods};
@@ -73,6 +73,10 @@ async fn one_undo_that_fails_keeps_no_other_from_being_made() {
     let restored = stack.command(&["restore", "--env", "cluster.yaml"]).end().await.expect(4);
     assert!(restored.stdout.contains(command), "{}", restored.stdout);
     assert!(restored.stderr.contains(command), "the alarm says so, too: {}", restored.stderr);
+    let events = stack.household.cluster().store().list(&EVENTS, Some("ml")).items;
+    let stuck: Vec<_> = events.iter().filter(|event| event["reason"] == "RestoreStuck").collect();
+    assert_eq!(stuck.len(), 1, "{events:?}");
+    assert_eq!((&stuck[0]["involvedObject"]["name"], &stuck[0]["type"]), (&"vllm".into(), &"Warning".into()));
     stack.assert_clean();
     assert_eq!((replicas(&stack, "vllm"), &records(&stack)[0]["phase"]), (0, &"restoring".into()));
     // A run does not begin on top of that.
@@ -106,9 +110,9 @@ async fn objects_of_a_run_without_a_record_are_removed_and_named() {
     killed(&stack).await;
     // Somebody has tidied up too well.
     let store = stack.household.cluster().store();
-    for map in store.list(&mocks::kubernetes::resources::CONFIG_MAPS, Some("ml")).items {
+    for map in store.list(&CONFIG_MAPS, Some("ml")).items {
         let name = map["metadata"]["name"].as_str().unwrap();
-        let key = ObjectKey::new(&mocks::kubernetes::resources::CONFIG_MAPS, "ml", name);
+        let key = ObjectKey::new(&CONFIG_MAPS, "ml", name);
         store.delete(&key, &Deletion::default(), "kubectl").unwrap();
     }
     store

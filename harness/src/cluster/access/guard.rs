@@ -1,5 +1,7 @@
 //! Who is asked before each change.
 
+use std::time::Duration;
+
 use futures::future::BoxFuture;
 
 /// Why a change may not be made.
@@ -15,6 +17,7 @@ pub struct NoWrite {
 /// Somebody who is asked before each single change whether it may be made. Every attempt is a change of its own: what
 /// was allowed before the first one says nothing of the second.
 pub trait MayWrite: Send + Sync {
-    /// Whether a change may be made now. Takes a bounded time.
-    fn may_write(&self) -> BoxFuture<'_, Result<(), NoWrite>>;
+    /// Whether a change may be made now, and by when it must have been answered: what is still on its way after that
+    /// is given up. Takes a bounded time.
+    fn may_write(&self) -> BoxFuture<'_, Result<Duration, NoWrite>>;
 }

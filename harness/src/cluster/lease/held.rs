@@ -126,16 +126,20 @@ impl Lock {
 }
 
 impl MayWrite for Shared {
-    fn may_write(&self) -> BoxFuture<'_, Result<(), NoWrite>> {
+    fn may_write(&self) -> BoxFuture<'_, Result<Duration, NoWrite>> {
         async {
             if let Some(why) = self.lost.get() {
                 return Err(NoWrite { why: why.clone(), is_lost: true });
             }
-            if self.is_fresh() {
-                return Ok(());
+            if let Some(left) = self.left() {
+                return Ok(left);
             }
             match self.renew().await {
-                Ok(()) => Ok(()),
+                // A renewal that took too long itself is no basis to write on.
+                Ok(()) => self.left().ok_or_else(|| NoWrite {
+                    why: format!("the lock {} was renewed too slowly", self.name),
+                    is_lost: false,
+                }),
                 Err(why) => Err(NoWrite { why, is_lost: self.lost.get().is_some() }),
             }
         }
@@ -148,9 +152,10 @@ impl Shared {
         *self.renewed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It was renewed so lately that nobody else can have it, by both clocks.
-    fn is_fresh(&self) -> bool {
-        self.times.now().since(self.renewed()) < self.terms.lasts.saturating_sub(self.terms.margin)
+    /// For how long nobody else can have it, by both clocks; `None` where that is too short for a change.
+    fn left(&self) -> Option<Duration> {
+        let left = self.terms.lasts.checked_sub(self.times.now().since(self.renewed()))?;
+        (left > self.terms.margin).then_some(left)
     }
 
     fn end_task(&self) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 
 use super::held::{Lock, Trouble};
-use super::{Claim, Holder, Life, Terms, Times, Watch, written};
+use super::{Claim, Holder, Life, TO_RESTORE, Terms, Times, Watch, written};
 use crate::cluster::access::{Access, CallError, found};
 use crate::environment::ObjectName;
 
@@ -29,6 +29,8 @@ pub struct LockOptions<'a> {
     pub times: Arc<dyn Times>,
     /// Take it from a holder that lives, too.
     pub by_force: bool,
+    /// How long to wait for somebody who only restores, and lives.
+    pub patience: Duration,
     /// Hears what keeps the lock from being held.
     pub troubled: Box<dyn Fn(&Trouble) + Send + Sync>,
     /// Hears what is waited for.
@@ -74,8 +76,17 @@ pub async fn look(access: &Access, lease: &ObjectName) -> Result<Option<Claim>, 
 pub async fn take(options: LockOptions<'_>) -> Result<Taken, LockError> {
     let mut watch: Option<Watch> = None;
     let mut races = 0;
+    let began = options.times.now();
     loop {
-        let read = found(options.access.get::<Lease>(&options.lease).await)?;
+        let read = match found(options.access.get::<Lease>(&options.lease).await) {
+            Ok(read) => read,
+            Err(error) if races < RACES_MAX && error.is_passing() => {
+                races += 1;
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let claim = read.as_ref().and_then(Claim::of);
         if let Some(claim) = claim.as_ref().filter(|claim| claim.holder != options.holder.id)
             && !options.by_force
@@ -87,6 +98,15 @@ pub async fn take(options: LockOptions<'_>) -> Result<Taken, LockError> {
             });
             match watched.judge(claim, now) {
                 Life::Over => {}
+                // That ends soon.
+                Life::Lives
+                    if claim.purpose == TO_RESTORE
+                        && now.monotonic.saturating_sub(began.monotonic) < options.patience =>
+                {
+                    watch = Some(Watch::new(claim.clone(), now));
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    continue;
+                }
                 Life::Lives => {
                     return Err(LockError::Held {
                         lease: options.lease.clone(),
@@ -115,7 +135,7 @@ pub async fn take(options: LockOptions<'_>) -> Result<Taken, LockError> {
                     && (error.is_conflict()
                         || error.is_already_exists()
                         || error.is_not_found()
-                        || error.is_outcome_unknown()) =>
+                        || error.is_passing()) =>
             {
                 races += 1;
                 tokio::time::sleep(LOOK_EVERY).await;
