@@ -72,19 +72,26 @@ fn dispatch(arguments: Arguments) -> ExitStatus {
 }
 
 fn start_log(arguments: &Arguments) {
-    use tracing_subscriber::filter::LevelFilter;
+    use tracing_subscriber::Layer as _;
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
+
     let level = match (arguments.quiet, arguments.verbose) {
         (true, _) => LevelFilter::ERROR,
         (false, 0) => LevelFilter::WARN,
         (false, 1) => LevelFilter::INFO,
         (false, _) => LevelFilter::DEBUG,
     };
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
-    // A second call would be a test in the same process; the first log stays.
-    let _ = match arguments.log_format {
-        args::LogFormat::Text => log.with_ansi(printer::color_on_stderr()).try_init(),
-        args::LogFormat::Json => log.json().try_init(),
+    // What a call to the API ended with is told by whoever made it, and whether it matters.
+    let targets = Targets::new().with_default(level).with_target("kube_client", LevelFilter::OFF);
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let log = match arguments.log_format {
+        args::LogFormat::Text => log.with_ansi(printer::color_on_stderr()).boxed(),
+        args::LogFormat::Json => log.json().boxed(),
     };
+    // A second call would be a test in the same process; the first log stays.
+    let _ = tracing_subscriber::registry().with(log.with_filter(targets)).try_init();
 }
 
 /// Run a future on a runtime of its own, so that every task ends with the command.

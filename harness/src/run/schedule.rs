@@ -78,6 +78,8 @@ fn of_step(plan: &Plan, step: &Step, environment: &Environment) -> Duration {
     let inject: Duration =
         step.inject.iter().filter_map(|fault| component(&fault.component)).map(made_within).sum();
     let hold = step.hold() + (step.timeout() + Duration::from_secs(5)).max(step.timeout() * CONTROL_PROBES);
+    // Each fault that is in effect is read back at the end.
+    let read = Patience::IN_CLUSTER.read_again_within * count(step.inject.len() + step.inherited.len());
     let healed: Vec<&Component> = step.heal.iter().filter_map(component).collect();
     let served =
         healed.iter().map(|component| component.ready_within.0 + COMPLETION_LIMIT + REACHED_WITHIN).max();
@@ -88,6 +90,7 @@ fn of_step(plan: &Plan, step: &Step, environment: &Environment) -> Duration {
     baseline
         + inject
         + hold
+        + read
         + undone_within(healed.into_iter(), environment)
         + served.unwrap_or_default()
         + recovered.max().unwrap_or_default()

@@ -29,7 +29,7 @@ pub(crate) struct Ended {
 }
 
 pub(crate) struct Running {
-    child: Child,
+    pub(crate) child: Child,
     stderr: Lines<BufReader<ChildStderr>>,
     said: String,
     out: PathBuf,

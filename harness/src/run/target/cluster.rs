@@ -37,6 +37,9 @@ const ENFORCED_WITHIN: Duration = Duration::from_secs(45);
 /// A packet filter is in force when it is made; three looks in a row must see it.
 const FILTERED_WITHIN: Duration = Duration::from_secs(15);
 
+/// A prober that was kept from looking looks again by then.
+const SEEN_AGAIN_WITHIN: Duration = Duration::from_secs(3);
+
 /// What a run acts and looks with in a cluster.
 pub(in crate::run) struct ClusterParts {
     /// Its API.
@@ -249,8 +252,11 @@ impl Cluster {
                 .collect()
         });
         if let Ok(fleet) = &self.parts.probers {
-            let unlike = fleet.unlike(component, false).into_iter();
-            changed.extend(unlike.map(|pod| format!("{component} is not seen down from pod {pod}")));
+            // A prober that had no time for a moment sees it again at once; one that sees it up goes on doing so.
+            let unlike = fleet.wait_for(component, false, SEEN_AGAIN_WITHIN).await.err().unwrap_or_default();
+            changed.extend(
+                unlike.iter().map(|pod| format!("{component} is not seen down from pod {pod} at the end")),
+            );
         }
         let dead = self.dead().get(component).copied();
         if let (Ok(fleet), Some((effective_us, dead_us))) = (&self.parts.probers, dead) {

@@ -22,7 +22,9 @@ pub(in crate::run) struct Patience {
     pub(in crate::run) undo_within: Duration,
     /// What was undone must read back so by then.
     pub(in crate::run) read_back_within: Duration,
-    /// Between two tries of an undo.
+    /// A read that fails is tried again for so long while the traffic goes on.
+    pub(super) read_again_within: Duration,
+    /// Between two tries.
     pub(super) again_after: Duration,
 }
 
@@ -31,12 +33,14 @@ impl Patience {
     pub(in crate::run) const IN_CLUSTER: Self = Self {
         undo_within: Duration::from_secs(60),
         read_back_within: Duration::from_secs(30),
+        read_again_within: Duration::from_secs(10),
         again_after: Duration::from_secs(1),
     };
     /// On this machine; less than the reserve that a run has for it.
     pub(super) const HERE: Self = Self {
         undo_within: Duration::from_secs(4),
         read_back_within: Duration::from_secs(2),
+        read_again_within: Duration::from_secs(1),
         again_after: Duration::from_millis(100),
     };
 }
@@ -273,7 +277,7 @@ impl Driver {
     pub(super) async fn what_has_changed(&self, component: &str) -> Vec<String> {
         let mut changed = Vec::new();
         for mutation in self.of(component) {
-            match mutation.read_back(self.access()).await {
+            match self.read_back_at_last(&mutation).await {
                 Ok(ReadBack::Done) => {}
                 Ok(ReadBack::Undone) => {
                     changed.push(format!("{} is as before: somebody undid it", mutation.object()));
@@ -283,6 +287,19 @@ impl Driver {
             }
         }
         changed
+    }
+
+    /// One call that fails says nothing about the object.
+    async fn read_back_at_last(&self, mutation: &Mutation) -> Result<ReadBack, CallError> {
+        let deadline = Instant::now() + self.patience.read_again_within;
+        loop {
+            match mutation.read_back(self.access()).await {
+                Err(error) if error.is_passing() && Instant::now() < deadline => {
+                    sleep(self.patience.again_after).await;
+                }
+                read => return read,
+            }
+        }
     }
 
     /// Whether something of this component may be changed at present.

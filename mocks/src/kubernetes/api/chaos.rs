@@ -44,13 +44,18 @@ pub struct ChaosRule {
 /// The rules in force, first come first served. Copies are the same.
 #[derive(Debug, Clone, Default)]
 pub struct Chaos {
-    rules: Arc<Mutex<Vec<ChaosRule>>>,
+    rules: Arc<Mutex<Vec<(u32, ChaosRule)>>>,
 }
 
 impl Chaos {
     /// Adds a rule after those that are there.
     pub fn add(&self, rule: ChaosRule) {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
+        self.add_after(0, rule);
+    }
+
+    /// The same for a rule that lets the first `spared` requests that it fits through.
+    pub fn add_after(&self, spared: u32, rule: ChaosRule) {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).push((spared, rule));
     }
 
     /// Ends all trouble for requests to come.
@@ -65,14 +70,24 @@ impl Chaos {
             (rule.verb.is_empty() || rule.verb == verb)
                 && (rule.resource.is_empty() || rule.resource == resource)
         };
-        let at = rules.iter().position(|rule| fits(rule) && rule.times != Some(0))?;
-        let trouble = rules[at].trouble.clone();
-        if let Some(times) = &mut rules[at].times {
-            *times -= 1;
-            if *times == 0 {
-                rules.remove(at);
+        for at in 0..rules.len() {
+            let (spared, rule) = &mut rules[at];
+            if !fits(rule) || rule.times == Some(0) {
+                continue;
             }
+            if *spared > 0 {
+                *spared -= 1;
+                continue;
+            }
+            let trouble = rule.trouble.clone();
+            if let Some(times) = &mut rule.times {
+                *times = times.saturating_sub(1);
+                if *times == 0 {
+                    rules.remove(at);
+                }
+            }
+            return Some(trouble);
         }
-        Some(trouble)
+        None
     }
 }

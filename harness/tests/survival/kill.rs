@@ -1,0 +1,206 @@
+//! kill -9 at a random instant, a third of it followed by an API that is away for a while.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mocks::kubernetes::api::{ChaosRule, Trouble};
+use mocks::kubernetes::resources::JOBS;
+use mocks::kubernetes::store::{ObjectKey, Writer};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::sync::Mutex;
+
+use crate::lane::{Lane, figures, kill_after, setting};
+
+/// A run with a hold of a second takes about so long.
+const RUN_TAKES: Duration = Duration::from_secs(14);
+
+/// Who comes after a run that was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rescue {
+    /// `harness restore` by a person.
+    Person,
+    /// The sweeper, as its CronJob calls it.
+    Sweeper,
+    /// The same program in a new run.
+    NextRun,
+    /// Nothing of ours: the Job's time is over. It cannot write a count, so it is for the cloud only.
+    ControlPlane,
+}
+
+const RESCUES: [Rescue; 4] = [Rescue::Person, Rescue::Sweeper, Rescue::NextRun, Rescue::ControlPlane];
+
+/// One run and its end.
+struct Case {
+    number: u64,
+    mode: usize,
+    rescue: Rescue,
+    /// Counted from when it has begun to write what it will change, or else from its start.
+    armed: bool,
+    after: Duration,
+    away: Option<Duration>,
+    chance: ChaCha8Rng,
+}
+
+impl Case {
+    fn draw(seed: u64, number: u64) -> Self {
+        let mut chance = ChaCha8Rng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number));
+        let rescue = RESCUES[chance.random_range(0..RESCUES.len())];
+        let mode = if rescue == Rescue::ControlPlane { 0 } else { chance.random_range(0..4) };
+        let after = RUN_TAKES.mul_f64(chance.random_range(0.0..1.0));
+        let away = Duration::from_millis(chance.random_range(500..6000));
+        let armed = chance.random_range(0..4) > 0;
+        Self { number, mode, rescue, armed, after, away: number.is_multiple_of(3).then_some(away), chance }
+    }
+
+    /// What was left right after the kill, or a complaint.
+    async fn play(mut self, lane: &mut Lane) -> Result<bool, String> {
+        lane.deal(&mut self.chance).await;
+        let file = lane.mode(self.mode);
+        let mut running = lane.stack.harness("run", std::slice::from_ref(&file));
+        if self.armed {
+            lane.until_armed(&mut running).await;
+        }
+        kill_after(&mut running, self.after).await;
+        let was_open = !lane.open_records().is_empty();
+        if let Some(away) = self.away {
+            let rule = ChaosRule {
+                verb: String::new(),
+                resource: String::new(),
+                times: None,
+                trouble: Trouble::Cut,
+            };
+            let chaos = lane.stack.household.cluster().chaos().clone();
+            chaos.add(rule);
+            tokio::spawn(async move {
+                // The API comes back while somebody is at it.
+                let _ = tokio::time::timeout(away, std::future::pending::<()>()).await;
+                chaos.clear();
+            });
+        }
+        let mut said = String::new();
+        match self.rescue {
+            Rescue::Person => drop(lane.restore(&[]).await.expect(0)),
+            Rescue::Sweeper => drop(lane.restore(&["--abandoned"]).await.expect(0)),
+            Rescue::NextRun => {
+                // An API that is away refuses the run; whoever wants it starts it again.
+                let mut tries = 0;
+                loop {
+                    tries += 1;
+                    let ended = lane.stack.harness("run", std::slice::from_ref(&file)).end().await;
+                    said.push_str(&format!(
+                        "{:?} {}\n{}\n",
+                        ended.status.code(),
+                        ended.reasons(),
+                        ended.stderr
+                    ));
+                    if ended.result["ended"] == "completed" || tries == 8 {
+                        break;
+                    }
+                }
+            }
+            Rescue::ControlPlane => end_jobs(lane),
+        }
+        let changed = lane.changed().await;
+        if !changed.is_empty() {
+            return Err(format!("{changed:?}\n{}", lane.story()));
+        }
+        if self.rescue == Rescue::ControlPlane {
+            // What the control plane cannot do is to close the record.
+            drop(lane.restore(&[]).await.expect(0));
+        }
+        let open = lane.open_records();
+        if open.is_empty() {
+            Ok(was_open)
+        } else {
+            Err(format!("{said}\nrecords are open: {open:#?}\n{}", lane.story()))
+        }
+    }
+}
+
+/// The time of all Jobs is over in a second: a run gives them minutes.
+fn end_jobs(lane: &Lane) {
+    let store = lane.stack.household.cluster().store();
+    for job in store.list(&JOBS, Some("ml")).items {
+        let key = ObjectKey::new(&JOBS, "ml", job["metadata"]["name"].as_str().unwrap());
+        let sooner = store.update(&key, Writer::of_object("kubectl"), |object| {
+            object["spec"]["activeDeadlineSeconds"] = 1.into();
+            Ok(())
+        });
+        // It may just have gone by itself.
+        drop(sooner);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_of_runs_that_are_killed() {
+    let (seed, kills) = (setting("HARNESS_TEST_SEED", 7), setting("FAILOVER_TEST_KILLS", 20));
+    let only = setting("FAILOVER_TEST_ONLY", 0);
+    let lanes = setting("FAILOVER_TEST_LANES", 5).min(if only > 0 { 1 } else { kills });
+    let (begun, next) = (Instant::now(), Arc::new(Mutex::new(0_u64)));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..lanes {
+        let next = Arc::clone(&next);
+        tasks.spawn(async move {
+            let mut lane = Lane::start().await;
+            let (mut played, mut complaints) = (BTreeMap::<(Rescue, bool, bool), u64>::new(), Vec::new());
+            loop {
+                let number = {
+                    let mut next = next.lock().await;
+                    *next += 1;
+                    *next
+                };
+                if number > kills {
+                    break;
+                }
+                if only > 0 && number != only {
+                    continue;
+                }
+                let case = Case::draw(seed, number);
+                let (rescue, away) = (case.rescue, case.away.is_some());
+                let words = format!(
+                    "seed {seed}, case {}: {rescue:?} in mode {} after {:?}",
+                    case.number, case.mode, case.after
+                );
+                match case.play(&mut lane).await {
+                    Ok(was_open) => *played.entry((rescue, away, was_open)).or_default() += 1,
+                    Err(complaint) => {
+                        complaints.push(format!("{words}: {complaint}"));
+                        // What is left would disturb the next.
+                        lane.stack.strike().await;
+                        lane = Lane::start().await;
+                    }
+                }
+            }
+            lane.stack.strike().await;
+            (played, complaints)
+        });
+    }
+    let (mut played, mut complaints) = (BTreeMap::<(Rescue, bool, bool), u64>::new(), Vec::new());
+    while let Some(ended) = tasks.join_next().await {
+        let (some, more) = ended.unwrap();
+        for (kind, count) in some {
+            *played.entry(kind).or_default() += count;
+        }
+        complaints.extend(more);
+    }
+    let took = begun.elapsed().as_secs();
+    let table: Vec<String> = played
+        .iter()
+        .map(|((rescue, away, open), count)| {
+            format!("{rescue:?}, API away {away}, record open {open}: {count}")
+        })
+        .collect();
+    figures(&format!(
+        "{kills} runs killed in {took} s, {} left something\n{}\n",
+        complaints.len(),
+        table.join("\n")
+    ));
+    assert!(complaints.is_empty(), "{} of {kills}:\n{}", complaints.len(), complaints.join("\n\n"));
+    assert_eq!(played.values().sum::<u64>(), if only > 0 { 1 } else { kills });
+    assert!(
+        kills < 10 || only > 0 || played.keys().any(|(_, _, was_open)| *was_open),
+        "no run was killed in the middle of anything: {table:?}"
+    );
+}
