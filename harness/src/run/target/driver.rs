@@ -23,7 +23,7 @@ pub(in crate::run) struct Patience {
     /// What was undone must read back so by then.
     pub(in crate::run) read_back_within: Duration,
     /// A read that fails is tried again for so long while the traffic goes on.
-    pub(super) read_again_within: Duration,
+    pub(in crate::run) read_again_within: Duration,
     /// Between two tries.
     pub(super) again_after: Duration,
 }
