@@ -38,7 +38,7 @@ async fn what_is_left_when_it_wakes_up_is_told_with_the_command() {
     running.signal(Signal::CONT);
     let ended = running.end().await.expect(4);
     assert_eq!(changes_since(&stack, before), [], "nothing came through");
-    let command = "kubectl --context mock -n ml scale deployment/vllm --current-replicas=0 --replicas=2";
+    let command = "kubectl --kubeconfig kubeconfig --context mock -n ml scale deployment/vllm --current-replicas=0 --replicas=2";
     assert!(ended.reasons().contains(command), "{}", ended.reasons());
     assert!(ended.reasons().contains("somebody"), "{}", ended.reasons());
     assert_eq!(replicas(&stack, "vllm"), 0);

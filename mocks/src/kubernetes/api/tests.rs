@@ -78,6 +78,9 @@ fn a_good_one(kind: &str) -> Value {
         "CronJob" => json!({ "schedule": "* * * * *", "jobTemplate": { "spec": { "template": template } } }),
         "Job" => json!({ "template": template }),
         "Service" => json!({ "ports": [{ "port": 80 }] }),
+        "PersistentVolumeClaim" => {
+            json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } })
+        }
         _ => json!({ "selector": { "matchLabels": { "app": "x" } }, "template": template }),
     };
     json!({ "metadata": { "name": "good" }, "spec": spec })
