@@ -83,6 +83,10 @@ fn a_good_one(kind: &str) -> Value {
         }
         _ => json!({ "selector": { "matchLabels": { "app": "x" } }, "template": template }),
     };
+    if kind.ends_with("RoleBinding") {
+        let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view" });
+        return json!({ "metadata": { "name": "good" }, "roleRef": role });
+    }
     json!({ "metadata": { "name": "good" }, "spec": spec })
 }
 
