@@ -245,18 +245,19 @@ async fn clients(config: Config, name: &str, generation: u64) -> Result<Clients,
     });
     match tokio::time::timeout(CALL_LIMIT, build).await {
         Ok(Ok(Ok(clients))) => Ok(clients),
-        Ok(Ok(Err(error))) => Err(unusable(without_proxy(&error))),
+        Ok(Ok(Err(error))) => Err(unusable(without_secrets(&error))),
         Ok(Err(_)) => Err(unusable("its credentials cannot be set up".to_owned())),
         Err(_) => Err(unusable(format!("its credentials were not there within {} s", CALL_LIMIT.as_secs()))),
     }
 }
 
-/// The URL of a proxy may hold a password.
-fn without_proxy(error: &kube::Error) -> String {
+/// The URL of a proxy may hold a password, and a parser shows the line of a key that it does not understand.
+fn without_secrets(error: &kube::Error) -> String {
     match error {
         kube::Error::ProxyProtocolUnsupported { .. } | kube::Error::ProxyProtocolDisabled { .. } => {
             "its proxy is neither http:// nor https://".to_owned()
         }
+        kube::Error::RustlsTls(_) => "its certificates, or its key, cannot be used".to_owned(),
         error => chain(error),
     }
 }
