@@ -252,3 +252,29 @@ async fn what_a_program_for_credentials_prints_is_never_shown() {
         assert!(!words.contains(CANARY), "{script}: {words}");
     }
 }
+
+#[tokio::test]
+async fn a_server_that_is_not_verified_is_not_asked() {
+    let api = Api::start(|_| answer(200, &json!({}))).await;
+    let mut kubeconfig = api.kubeconfig();
+    for (cluster, flag, is_taken) in [("c", true, false), ("c", false, true), ("other", true, true)] {
+        let server = kubeconfig["clusters"][0]["cluster"]["server"].clone();
+        kubeconfig["clusters"].as_array_mut().unwrap().truncate(1);
+        kubeconfig["clusters"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({ "name": "other", "cluster": { "server": server } }));
+        let of = usize::from(cluster == "other");
+        kubeconfig["clusters"][of]["cluster"]["insecure-skip-tls-verify"] = flag.into();
+        let opened = Access::with_kubeconfig(&kubeconfig, "mock", &[]).await.map(|_| ());
+        match &opened {
+            Err(error) => {
+                let words = error.to_string();
+                assert!(words.contains("take insecure-skip-tls-verify out of its cluster c"), "{words}");
+                assert!(!is_taken, "{words}");
+            }
+            Ok(()) => assert!(is_taken, "{cluster}"),
+        }
+    }
+    assert_eq!(api.asked().await, [""; 0]);
+}

@@ -53,6 +53,19 @@ pub enum AccessError {
         /// In words.
         reason: String,
     },
+    /// Whoever answers there could be anybody.
+    #[error(
+        "the context {context} of the kubeconfig {file} skips the check of its server: take \
+         insecure-skip-tls-verify out of its cluster {cluster}, and give it certificate-authority-data"
+    )]
+    Unverified {
+        /// Which.
+        file: String,
+        /// As the environment names it.
+        context: String,
+        /// The cluster of the context.
+        cluster: String,
+    },
     /// The mock cluster of the environment has not been started.
     #[error("the mock cluster of this environment is not running")]
     NotStarted,
@@ -211,6 +224,17 @@ async fn of_context(kubeconfig: Kubeconfig, file: &str, context: &str) -> Result
         });
     };
     let cluster = named.context.as_ref().map(|context| context.cluster.clone());
+    let is_unverified = kubeconfig.clusters.iter().any(|named| {
+        Some(&named.name) == cluster.as_ref()
+            && named.cluster.as_ref().is_some_and(|cluster| cluster.insecure_skip_tls_verify == Some(true))
+    });
+    if is_unverified {
+        return Err(AccessError::Unverified {
+            file: file.to_owned(),
+            context: context.to_owned(),
+            cluster: super::call::shown(&cluster.unwrap_or_default()),
+        });
+    }
     let own_proxy = kubeconfig.clusters.iter().any(|named| {
         Some(&named.name) == cluster.as_ref()
             && named.cluster.as_ref().is_some_and(|cluster| cluster.proxy_url.is_some())
