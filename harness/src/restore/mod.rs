@@ -147,10 +147,9 @@ pub async fn restore(
     undoing.wait = if wish.abandoned { Some(Duration::ZERO) } else { wish.wait };
     for found in &open {
         match &claim {
-            Some(claim) if claim.holder == found.run || claim.purpose == lease::TO_RESTORE => {
-                left_to(&mut restored, claim, wish);
-            }
-            _ => {
+            // Without the lock nothing is undone beside somebody who has it.
+            Some(claim) => left_to(&mut restored, found, claim, wish),
+            None => {
                 // In a sweep, half of what is left: reading back takes its time, and there may be other records.
                 let left = SWEEP_WITHIN.saturating_sub(began.elapsed()) / 2;
                 undoing.tries = if wish.abandoned { left } else { UNDO_WITHIN };
@@ -158,7 +157,9 @@ pub async fn restore(
             }
         }
     }
-    restored.add(undoing.orphans(namespace).await);
+    if open.is_empty() || claim.is_none() {
+        restored.add(undoing.orphans(namespace).await);
+    }
     if let Some(lock) = lock {
         if let Some(why) = lock.lost() {
             restored.left.push(why.to_owned());
@@ -170,8 +171,14 @@ pub async fn restore(
     Ok(restored)
 }
 
-fn left_to(restored: &mut Restored, claim: &Claim, wish: Wish) {
-    let words = if claim.purpose == lease::TO_RESTORE {
+fn left_to(restored: &mut Restored, found: &Found, claim: &Claim, wish: Wish) {
+    let words = if claim.purpose != lease::TO_RESTORE && claim.holder != found.run {
+        format!(
+            "the run {} is left to {}, which lives, and restores it before all else",
+            found.run,
+            claim.words()
+        )
+    } else if claim.purpose == lease::TO_RESTORE {
         format!("{} lives, and is restoring", claim.words())
     } else {
         format!("{} lives, and undoes its changes itself", claim.words())
