@@ -20,6 +20,7 @@ pub use self::undo::Undoing;
 use crate::cluster::access::{Access, CallError};
 use crate::cluster::lease::{self, Claim, Holder, Lock, LockError, LockOptions, SystemTimes, Terms};
 use crate::cluster::mutation::Kubectl;
+use crate::cluster::permissions::{self, needed_to_restore};
 use crate::cluster::record::{self, Found};
 use crate::environment::{Cluster, Environment};
 
@@ -64,13 +65,15 @@ pub struct Restored {
     pub live: Vec<String>,
     /// What else is worth knowing.
     pub notes: Vec<String>,
+    /// Nothing is left, but what a run would leave could not be undone: why not. Asked by a sweep that finds nothing.
+    pub unable: Vec<String>,
 }
 
 impl Restored {
-    /// Nothing is left that somebody would have to undo.
+    /// Nothing is left that somebody would have to undo, nor would be.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.left.is_empty() && self.live.is_empty()
+        self.left.is_empty() && self.live.is_empty() && self.unable.is_empty()
     }
 
     /// Nothing was found at all.
@@ -85,6 +88,7 @@ impl Restored {
         self.left.extend(other.left);
         self.live.extend(other.live);
         self.notes.extend(other.notes);
+        self.unable.extend(other.unable);
     }
 }
 
@@ -160,6 +164,10 @@ pub async fn restore(
     if open.is_empty() || claim.is_none() {
         restored.add(undoing.orphans(namespace).await);
     }
+    if wish.abandoned && open.is_empty() {
+        let within = SWEEP_WITHIN.saturating_sub(began.elapsed());
+        restored.unable = rehearse(&access, environment, within).await;
+    }
     if let Some(lock) = lock {
         if let Some(why) = lock.lost() {
             restored.left.push(why.to_owned());
@@ -169,6 +177,23 @@ pub async fn restore(
         }
     }
     Ok(restored)
+}
+
+/// What keeps a sweep from undoing what a run would leave: a right that it was not given is not missed before it is
+/// needed, and then nobody restores.
+async fn rehearse(access: &Access, environment: &Environment, within: Duration) -> Vec<String> {
+    let ask =
+        patiently(SWEEP_CALL_LIMIT, async || permissions::ask(access, needed_to_restore(environment)).await);
+    match tokio::time::timeout(within, ask).await {
+        Ok(Ok(answers)) => permissions::missing(&answers)
+            .map(|need| {
+                let name = need.name.as_ref().map_or(String::new(), |name| format!(", called {name}"));
+                format!("{}{name}", need.refusal())
+            })
+            .collect(),
+        Ok(Err(error)) => vec![format!("what this user may do is not known: {error}")],
+        Err(_) => vec![format!("what this user may do is not known after {} s", within.as_secs())],
+    }
 }
 
 fn left_to(restored: &mut Restored, found: &Found, claim: &Claim, wish: Wish) {
