@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::{ActiveFault, Healed};
 use crate::cluster::access::{Access, CallError};
 use crate::cluster::alarm::{Alarm, Stuck};
-use crate::cluster::mutation::{Applied, Kubectl, Mutation, MutationError, ReadBack, Undone};
+use crate::cluster::mutation::{Applied, Kubectl, Mutation, ReadBack, Undone};
 use crate::cluster::record::{Keeper, State as Recorded};
 use crate::journal::{Event, Journal};
 
@@ -128,8 +128,7 @@ impl Driver {
             }
             Err(error) => {
                 // A definite no: whatever is found there later is somebody else's.
-                let unknown = matches!(&error, MutationError::Call(call) if call.is_outcome_unknown());
-                if !unknown {
+                if !error.is_outcome_unknown() {
                     self.note(active.id, seq, State::NotMade);
                     self.record(&[(seq, Recorded::NotMade)]).await;
                 }
