@@ -88,6 +88,31 @@ pub enum MutationError {
         /// What was found.
         saw: String,
     },
+    /// A write was not answered, and what followed does not tell whether it came through: it may still do so.
+    #[error("{last}; an earlier write to {object} was not answered, and may have been made")]
+    Unsure {
+        /// Which.
+        object: String,
+        /// What was met last.
+        last: Box<MutationError>,
+    },
+}
+
+impl MutationError {
+    /// Whether the change was made is not known: it has to be undone.
+    #[must_use]
+    pub fn is_outcome_unknown(&self) -> bool {
+        match self {
+            Self::Call(call) => call.is_outcome_unknown(),
+            Self::Changed { .. } => false,
+            Self::Unsure { .. } => true,
+        }
+    }
+
+    /// The same, met after a write to this object that may have been made: no error is a definite no any more.
+    pub(super) fn after_a_write_to(self, object: String) -> Self {
+        if self.is_outcome_unknown() { self } else { Self::Unsure { object, last: Box::new(self) } }
+    }
 }
 
 impl Mutation {

@@ -178,6 +178,44 @@ async fn answers_that_are_lost_change_nothing_about_the_outcome() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_after_an_answer_was_lost_may_have_been_made_and_is_undone() {
+    let cluster = start(Vec::new()).await;
+    let access = access(&cluster).await.with_limit(Duration::from_secs(5));
+    let environment = environment();
+    let mut mutations = prepared(&access, &environment, "vllm").await.mutations;
+    mutations.extend(prepared(&access, &environment, "cloud").await.mutations);
+    let [scale, job, policy] = mutations.as_slice() else { panic!("{mutations:?}") };
+    let whats = [
+        (scale, "patch", "deployments/scale"),
+        (job, "create", "jobs"),
+        (policy, "create", "networkpolicies"),
+    ];
+    for (mutation, verb, resource) in whats {
+        let trouble = |verb: &str, times, trouble| ChaosRule {
+            verb: verb.into(),
+            resource: resource.into(),
+            times,
+            trouble,
+        };
+        cluster.chaos().add(trouble(verb, Some(1), Trouble::LostAnswer));
+        // What is read first is answered.
+        let read_before = u32::from(resource == "deployments/scale");
+        let refused = Trouble::Refused { code: 429, retry_after: None };
+        cluster.chaos().add_after(read_before, trouble("get", None, refused));
+        let error = mutation.apply(&access).await.unwrap_err();
+        assert!(error.is_outcome_unknown(), "{resource}: {error}");
+        assert!(error.to_string().contains("may have been made"), "{error}");
+        cluster.chaos().clear();
+        assert_eq!(mutation.read_back(&access).await.unwrap(), ReadBack::Done, "{resource}");
+    }
+    for (mutation, undone) in undo_all(&access, &mutations).await {
+        assert_eq!(undone, Ok(Undone::Now), "{}", mutation.words());
+    }
+    assert_eq!(replicas(&access, "vllm").await, 1);
+    cluster.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_preview_names_every_change_and_makes_none() {
     let cluster = start(Vec::new()).await;
     let before = cluster.audit().entries().len();

@@ -18,11 +18,13 @@ struct Fake {
     meddling: Vec<Option<i64>>,
     /// Answers to writes that get lost after the write.
     lost: usize,
+    /// Writes that are not answered, and not made either, as far as anybody can see.
+    unanswered: usize,
 }
 
 impl Fake {
     fn shared() -> Shared<Self> {
-        shared(Self { replicas: 2, version: 7, uid: "u1", meddling: Vec::new(), lost: 0 })
+        shared(Self { replicas: 2, version: 7, uid: "u1", meddling: Vec::new(), lost: 0, unanswered: 0 })
     }
 
     fn object(&self) -> Value {
@@ -40,6 +42,10 @@ impl Fake {
     fn answer(&mut self, request: &Request) -> ResponseTemplate {
         if request.method.as_str() == "GET" {
             return answer(200, &self.object());
+        }
+        if self.unanswered > 0 {
+            self.unanswered -= 1;
+            return refusal(504, "Timeout", "nobody knows");
         }
         if let Some(count) = self.meddling.pop() {
             self.replicas = count.unwrap_or(self.replicas);
@@ -168,6 +174,43 @@ async fn a_write_whose_answer_is_lost_is_looked_up_and_not_made_twice() {
     assert_eq!(to_zero().undo(&access).await.unwrap(), Undone::Now);
     assert_eq!(api.asked_with("PATCH").await.len(), 2);
     assert_eq!(fake.lock().unwrap().replicas, 2);
+}
+
+#[tokio::test]
+async fn a_write_that_lands_under_its_own_repetition_is_ours() {
+    let fake = Fake::shared();
+    fake.lock().unwrap().unanswered = 1;
+    // The first write comes through just before the second, which meets a conflict.
+    fake.lock().unwrap().meddling = vec![Some(0)];
+    let (api, access) = serve(&fake).await;
+    to_zero().apply(&access).await.unwrap();
+    assert_eq!(api.asked_with("PATCH").await.len(), 2);
+    assert_eq!(to_zero().undo(&access).await, Ok(Undone::Now));
+    assert_eq!(fake.lock().unwrap().replicas, 2);
+}
+
+#[tokio::test]
+async fn after_a_write_without_an_answer_no_error_is_a_definite_no() {
+    // The lock is lost before the repetition.
+    let fake = Fake::shared();
+    fake.lock().unwrap().unanswered = 1;
+    let (_api, access) = serve(&fake).await;
+    let guarded = access.guarded(std::sync::Arc::new(Allows(1.into())));
+    let error = to_zero().apply(&guarded).await.unwrap_err();
+    assert!(error.is_outcome_unknown(), "{error}");
+    let words = error.to_string();
+    let part = "an earlier write to deployments/scale ml/vllm was not answered, and may have been made";
+    assert!(words.contains(part) && words.contains("the lock was taken"), "{words}");
+
+    // Conflicts without end, and somebody else's count.
+    for meddling in [vec![None; 100], vec![Some(5)]] {
+        let fake = Fake::shared();
+        fake.lock().unwrap().unanswered = 1;
+        fake.lock().unwrap().meddling = meddling;
+        let (_api, access) = serve(&fake).await;
+        let error = to_zero().apply(&access).await.unwrap_err();
+        assert!(error.is_outcome_unknown(), "{error}");
+    }
 }
 
 #[tokio::test]

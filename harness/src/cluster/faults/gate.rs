@@ -165,7 +165,9 @@ impl Gate {
             Err(error) if error.is_conflict() => return Err(changed(error.failure.to_string())),
             // Whether it was done, the gate knows.
             Err(error) if error.is_outcome_unknown() => {
-                let after = self.standing(access).await?;
+                let after = self.standing(access).await;
+                let after =
+                    after.map_err(|error| MutationError::from(error).after_a_write_to(self.object()))?;
                 if !self.is_ours(&after) {
                     return Err(error.into());
                 }

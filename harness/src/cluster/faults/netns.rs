@@ -317,13 +317,21 @@ impl NetnsDrop {
     }
 
     /// Adds a container, if it is not there yet, and waits until it has ended; the pod as it is then, or none where it is
-    /// gone.
-    async fn run(&self, access: &Access, container: &str, rules: &str) -> Result<Option<Pod>, CallError> {
+    /// gone. `may_be_there` once the container may be in the pod's list.
+    async fn run(
+        &self,
+        access: &Access,
+        container: &str,
+        rules: &str,
+        may_be_there: &mut bool,
+    ) -> Result<Option<Pod>, CallError> {
         let until = tokio::time::Instant::now() + RUNS_WITHIN;
         let mut sent = 0;
         loop {
             let Some(pod) = self.look(access).await? else { return Ok(None) };
-            match ran(&pod, container) {
+            let ran = ran(&pod, container);
+            *may_be_there |= ran != Ran::Never;
+            match ran {
                 Ran::Well => return Ok(Some(pod)),
                 Ran::Badly(why) | Ran::NotYet(why, false) => return Err(self.failed(container, &why)),
                 Ran::NotYet(why, true) if tokio::time::Instant::now() >= until => {
@@ -335,7 +343,9 @@ impl NetnsDrop {
                 Ran::Never => {
                     let patch = self.patch(container, rules);
                     sent += 1;
-                    match access.add_containers(&self.pod, &patch).await {
+                    let added = access.add_containers(&self.pod, &patch).await;
+                    *may_be_there |= added.as_ref().map_or_else(CallError::is_outcome_unknown, |_| true);
+                    match added {
                         Ok(_) => {}
                         // Whether it was added, the next look shows.
                         Err(error)
@@ -372,7 +382,13 @@ impl NetnsDrop {
         if entry(&pod, &container).is_some_and(is_other) {
             return Err(changed("no container of this name", "somebody else's"));
         }
-        let pod = self.run(access, &container, &rules).await?.ok_or_else(gone)?;
+        let mut may_be_there = false;
+        let ran = self.run(access, &container, &rules, &mut may_be_there).await;
+        let ran = ran.map_err(MutationError::from);
+        let ran =
+            ran.map_err(|error| if may_be_there { error.after_a_write_to(self.object()) } else { error });
+        // The filter went with the pod's network.
+        let pod = ran?.ok_or_else(gone)?;
         Ok(Applied {
             uid: self.uid.clone(),
             resource_version: pod.metadata.resource_version.unwrap_or_default(),
@@ -393,7 +409,7 @@ impl NetnsDrop {
                 Ran::Well => return Ok(Undone::Before),
                 Ran::Badly(why) => last = Some(self.failed(&container, &why)),
                 Ran::Never | Ran::NotYet(..) => {
-                    self.run(access, &container, &rules).await?;
+                    self.run(access, &container, &rules, &mut false).await?;
                     return Ok(Undone::Now);
                 }
             }

@@ -132,15 +132,18 @@ where
         Err(error) if error.is_already_exists() || error.is_outcome_unknown() => error,
         Err(error) => return Err(error.into()),
     };
-    match found(access.get::<K>(name).await)? {
-        Some(there) if is_of(&there, run) => Ok(applied(&there)),
-        Some(_) => Err(MutationError::Changed {
-            object: words,
+    let unsure = error.is_outcome_unknown();
+    let error = match found(access.get::<K>(name).await) {
+        Ok(Some(there)) if is_of(&there, run) => return Ok(applied(&there)),
+        Ok(Some(_)) => MutationError::Changed {
+            object: words.clone(),
             expected: "nothing of this name".to_owned(),
             saw: "somebody else's".to_owned(),
-        }),
-        None => Err(error.into()),
-    }
+        },
+        Ok(None) => error.into(),
+        Err(error) => error.into(),
+    };
+    Err(if unsure { error.after_a_write_to(words) } else { error })
 }
 
 /// Deletes an object of a run, if it still is that one.

@@ -117,22 +117,34 @@ impl Scale {
     }
 
     pub(in crate::cluster) async fn apply(&self, access: &Access) -> Result<Applied, MutationError> {
+        let mut unsure = false;
+        let applied = self.try_apply(access, &mut unsure).await;
+        applied.map_err(|error| if unsure { error.after_a_write_to(self.object()) } else { error })
+    }
+
+    /// `unsure` once a write was not answered.
+    async fn try_apply(&self, access: &Access, unsure: &mut bool) -> Result<Applied, MutationError> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let scale = access.scale(&self.deployment).await?;
             if let Step::Leave(saw) = self.before(&scale) {
-                return Err(match last {
-                    // Whether the write that was not answered came through: it did, nobody else would set 0.
-                    Some(error) if saw == pods(0) && CallError::is_outcome_unknown(&error) => {
-                        return Ok(applied(&scale));
-                    }
-                    _ => MutationError::Changed { object: self.object(), expected: pods(self.replicas), saw },
+                // A write that was not answered came through, however late: nobody else would set 0.
+                if *unsure && self.after(&scale) == Step::Write {
+                    return Ok(applied(&scale));
+                }
+                return Err(MutationError::Changed {
+                    object: self.object(),
+                    expected: pods(self.replicas),
+                    saw,
                 });
             }
             match self.write(access, 0, &scale).await {
                 Ok(scale) => return Ok(applied(&scale)),
                 // Any change of the Deployment, its status included, has this answer. What follows looks again.
-                Err(error) if error.is_conflict() || error.is_outcome_unknown() => last = Some(error),
+                Err(error) if error.is_conflict() || error.is_outcome_unknown() => {
+                    *unsure |= error.is_outcome_unknown();
+                    last = Some(error);
+                }
                 Err(error) => return Err(error.into()),
             }
         }

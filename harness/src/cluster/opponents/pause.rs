@@ -223,17 +223,22 @@ impl Pause {
     }
 
     pub(in crate::cluster) async fn apply(&self, access: &Access) -> Result<Applied, MutationError> {
+        let mut unsure = false;
+        let applied = self.try_apply(access, &mut unsure).await;
+        applied.map_err(|error| if unsure { error.after_a_write_to(self.object()) } else { error })
+    }
+
+    /// `unsure` once a write was not answered.
+    async fn try_apply(&self, access: &Access, unsure: &mut bool) -> Result<Applied, MutationError> {
         let set = self.switch.set();
-        let mut last: Option<CallError> = None;
+        let mut last = None;
         for _ in 0..ATTEMPTS {
             let object = self.read(access).await?;
             let saw = object.as_ref().map(|object| (self.is_same(object), self.switch.value_in(object)));
             let object = match (object, saw) {
                 (Some(object), Some((true, value))) if value == self.was => object,
-                // The write that was not answered came through.
-                (Some(object), Some((true, value)))
-                    if value == set && last.as_ref().is_some_and(CallError::is_outcome_unknown) =>
-                {
+                // A write that was not answered came through, however late.
+                (Some(object), Some((true, value))) if value == set && *unsure => {
                     return Ok(applied(&object));
                 }
                 (_, saw) => {
@@ -246,7 +251,10 @@ impl Pause {
             };
             match self.write(access, &object, &set).await {
                 Ok(object) => return Ok(applied(&object)),
-                Err(error) if error.is_conflict() || error.is_outcome_unknown() => last = Some(error),
+                Err(error) if error.is_conflict() || error.is_outcome_unknown() => {
+                    *unsure |= error.is_outcome_unknown();
+                    last = Some(error);
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -254,14 +262,14 @@ impl Pause {
     }
 
     pub(in crate::cluster) async fn undo(&self, access: &Access) -> Result<Undone, CallError> {
-        let mut last: Option<CallError> = None;
+        let mut last = None;
+        let mut sent = false;
         for _ in 0..ATTEMPTS {
             let Some(object) = self.read(access).await?.filter(|object| self.is_same(object)) else {
                 return Ok(Undone::LeftAlone { saw: "it is gone".to_owned() });
             };
             let value = self.switch.value_in(&object);
             if value == self.was {
-                let sent = last.as_ref().is_some_and(CallError::is_outcome_unknown);
                 return Ok(if sent { Undone::Now } else { Undone::Before });
             }
             if value != self.switch.set() {
@@ -269,7 +277,10 @@ impl Pause {
             }
             match self.write(access, &object, &self.was).await {
                 Ok(_) => return Ok(Undone::Now),
-                Err(error) if error.is_conflict() || error.is_outcome_unknown() => last = Some(error),
+                Err(error) if error.is_conflict() || error.is_outcome_unknown() => {
+                    sent |= error.is_outcome_unknown();
+                    last = Some(error);
+                }
                 Err(error) => return Err(error),
             }
         }

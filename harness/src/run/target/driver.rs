@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::{ActiveFault, Healed};
 use crate::cluster::access::{Access, CallError};
 use crate::cluster::alarm::{Alarm, Stuck};
-use crate::cluster::mutation::{Applied, Kubectl, Mutation, MutationError, ReadBack, Undone};
+use crate::cluster::mutation::{Applied, Kubectl, Mutation, ReadBack, Undone};
 use crate::cluster::record::{Keeper, State as Recorded};
 use crate::journal::{Event, Journal};
 
@@ -128,8 +128,7 @@ impl Driver {
             }
             Err(error) => {
                 // A definite no: whatever is found there later is somebody else's.
-                let unknown = matches!(&error, MutationError::Call(call) if call.is_outcome_unknown());
-                if !unknown {
+                if !error.is_outcome_unknown() {
                     self.note(active.id, seq, State::NotMade);
                     self.record(&[(seq, Recorded::NotMade)]).await;
                 }
@@ -177,7 +176,8 @@ impl Driver {
         let (mut left_alone, mut failed, mut known) = (Vec::new(), Vec::new(), Vec::new());
         for Change { mutation, seq, .. } in self.to_undo(active.id) {
             match self.undo(&mutation).await {
-                Ok(Undone::Now | Undone::Before) => known.push((seq, Recorded::Undone)),
+                // The record says so once it reads back so: whatever becomes of this run until then, it stays open.
+                Ok(Undone::Now | Undone::Before) => {}
                 Ok(Undone::LeftAlone { saw }) => {
                     self.note(active.id, seq, State::LeftAlone);
                     known.push((seq, Recorded::LeftAlone));
@@ -244,26 +244,36 @@ impl Driver {
         }
     }
 
-    /// Reads back: is everything that a component's faults changed as it was before?
+    /// Reads back: is everything that a component's faults changed as it was before? What is, the record says.
     ///
     /// # Errors
     /// In words, when that cannot be told.
     pub(super) async fn is_healed(&self, component: &str) -> Result<bool, String> {
         let deadline = Instant::now() + self.patience.read_back_within;
-        for mutation in self.of(component) {
-            loop {
-                let read = mutation.read_back(self.access()).await;
-                if read == Ok(ReadBack::Undone) {
-                    break;
-                }
-                if Instant::now() >= deadline {
-                    return read.map(|_| false).map_err(|error| error.to_string());
-                }
-                // On its way out, not yet taken back by whoever was told to wait, or the API has a bad moment.
-                sleep(self.patience.again_after).await;
+        let (mut healed, mut known) = (Ok(true), Vec::new());
+        for Change { mutation, seq, .. } in self.changes_of(component) {
+            match self.reads_undone(&mutation, deadline).await {
+                Ok(true) => known.push((seq, Recorded::Undone)),
+                other if healed == Ok(true) => healed = other,
+                _ => {}
             }
         }
-        Ok(true)
+        self.record(&known).await;
+        healed
+    }
+
+    async fn reads_undone(&self, mutation: &Mutation, deadline: Instant) -> Result<bool, String> {
+        loop {
+            let read = mutation.read_back(self.access()).await;
+            if read == Ok(ReadBack::Undone) {
+                return Ok(true);
+            }
+            if Instant::now() >= deadline {
+                return read.map(|_| false).map_err(|error| error.to_string());
+            }
+            // On its way out, not yet taken back by whoever was told to wait, or the API has a bad moment.
+            sleep(self.patience.again_after).await;
+        }
     }
 
     /// What a person types to undo what this component's faults changed, each beginning with how to use it.
@@ -325,11 +335,15 @@ impl Driver {
 
     /// Mutations of a component that may be in effect, in order.
     fn of(&self, component: &str) -> Vec<Mutation> {
+        self.changes_of(component).into_iter().map(|change| change.mutation).collect()
+    }
+
+    fn changes_of(&self, component: &str) -> Vec<Change> {
         let made = self.made();
         let own = made.values().filter(|made| made.component == component);
         own.flat_map(|made| &made.mutations)
             .filter(|change| matches!(change.state, State::Intended | State::Made))
-            .map(|change| change.mutation.clone())
+            .cloned()
             .collect()
     }
 
@@ -359,3 +373,6 @@ impl Driver {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;
