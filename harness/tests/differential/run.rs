@@ -27,8 +27,9 @@ const BATCH: usize = 16;
 const STAGGER: Duration = Duration::from_millis(100);
 /// What a cell takes of the slots when all its requests are answered at once, and LiteLLM is kept busy.
 const BUSY_SLOTS: u32 = 8;
-/// Slots for cells that are repeated because they differed, the first and the second time.
-const REPEATS: [usize; 2] = [8, 8];
+/// Slots for cells that are repeated because they differed, the first and the second time, and how long the pair rests
+/// before: LiteLLM pauses once, for up to half a second, not long after its start, and always in the same of a few cells.
+const REPEATS: [(usize, Duration); 2] = [(8, Duration::ZERO), (8, Duration::from_secs(8))];
 
 /// One request at both gateways.
 #[derive(Debug, Clone)]
@@ -62,9 +63,9 @@ pub(crate) async fn run(
 ) -> Vec<Outcome> {
     let mut all = Vec::new();
     for batch in cells.chunks(BATCH) {
-        let mut outcomes = run_once(bin, settings, batch.to_vec(), slots, seed).await;
-        for slots in REPEATS {
-            repeat(bin, settings, &mut outcomes, slots, seed).await;
+        let mut outcomes = run_once(bin, settings, batch.to_vec(), (slots, Duration::ZERO), seed).await;
+        for pace in REPEATS {
+            repeat(bin, settings, &mut outcomes, pace, seed).await;
         }
         all.extend(outcomes);
     }
@@ -72,12 +73,18 @@ pub(crate) async fn run(
 }
 
 /// Runs those that differ once more in a fresh pair; only what differs again counts.
-async fn repeat(bin: &Path, settings: &Settings, outcomes: &mut [Outcome], slots: usize, seed: u64) {
+async fn repeat(
+    bin: &Path,
+    settings: &Settings,
+    outcomes: &mut [Outcome],
+    pace: (usize, Duration),
+    seed: u64,
+) {
     let apart: Vec<Cell> = outcomes.iter().filter(|o| differs_otherwise(o)).map(|o| o.cell.clone()).collect();
     if apart.is_empty() {
         return;
     }
-    for mut again in run_once(bin, settings, apart, slots, seed).await {
+    for mut again in run_once(bin, settings, apart, pace, seed).await {
         let first = outcomes.iter_mut().find(|first| first.cell.name == again.cell.name);
         let first = first.expect("it ran before");
         again.repeated = true;
@@ -97,7 +104,7 @@ async fn run_once(
     bin: &Path,
     settings: &Settings,
     cells: Vec<Cell>,
-    slots: usize,
+    (slots, rest): (usize, Duration),
     seed: u64,
 ) -> Vec<Outcome> {
     let warm = warm_cells();
@@ -105,6 +112,11 @@ async fn run_once(
     let pair = Arc::new(Pair::start(bin, settings, &all, seed).await);
     assert!(pair.unsupported().is_empty(), "the mock does not act upon {:?}", pair.unsupported());
     warm_up(&pair, &warm).await;
+    if !rest.is_zero() {
+        // Nothing to wait for but time.
+        let _ = tokio::time::timeout(rest, std::future::pending::<()>()).await;
+        warm_up(&pair, &warm).await;
+    }
     let slots = Arc::new(Semaphore::new(slots));
     let mut starts = tokio::time::interval(STAGGER);
     let mut running = JoinSet::new();
