@@ -19,6 +19,7 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use args::{Arguments, Command};
 pub use exit::ExitStatus;
@@ -26,6 +27,7 @@ pub use exit::ExitStatus;
 /// Parse the process's arguments and do what they say.
 #[must_use]
 pub fn main() -> ExitCode {
+    leave_no_core();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -69,6 +71,15 @@ fn dispatch(arguments: Arguments) -> ExitStatus {
             ExitStatus::Other(crate::gateway::litellm::supervise::supervise(command))
         }
     }
+}
+
+/// A picture of the memory on disk would show keys. Every child inherits it. Linux's `dumpable` stays as it is: without
+/// it, /proc of this process would be closed to its own user, too.
+fn leave_no_core() {
+    let core = Resource::Core;
+    let limit = Rlimit { current: Some(0), ..getrlimit(core) };
+    // Less than what is allowed is always allowed.
+    let _ = setrlimit(core, limit);
 }
 
 fn start_log(arguments: &Arguments) {

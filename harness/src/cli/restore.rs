@@ -66,6 +66,7 @@ fn describe(restored: &Restored, environment: &str) -> String {
         ("note", &restored.notes),
         ("not restored", &restored.live),
         ("not restored", &restored.left),
+        ("unable to restore", &restored.unable),
     ] {
         for line in lines {
             // Writing to a string cannot fail.
@@ -76,6 +77,11 @@ fn describe(restored: &Restored, environment: &str) -> String {
         let _ = writeln!(text, "the environment {environment}: no run has left anything");
     } else if restored.is_complete() {
         let _ = writeln!(text, "the environment {environment} is restored");
+    } else if restored.left.is_empty() && restored.live.is_empty() {
+        let _ = writeln!(
+            text,
+            "the environment {environment}: nothing is left, but what a run would leave could not be undone"
+        );
     } else {
         let _ = writeln!(text, "the environment {environment} is not restored");
     }
@@ -90,6 +96,11 @@ mod tests {
     fn the_last_line_says_whether_anything_is_left() {
         let mut restored = Restored::default();
         assert_eq!(describe(&restored, "home"), "the environment home: no run has left anything\n");
+        restored.unable.push("this user may not patch deployments/scale in ml".into());
+        let words = describe(&restored, "home");
+        assert!(words.contains("unable to restore: this user may not patch"), "{words}");
+        assert!(words.ends_with("what a run would leave could not be undone\n"), "{words}");
+        restored.unable.clear();
         restored.left_alone.push("vllm: 3 pods".into());
         assert!(describe(&restored, "home").ends_with("the environment home is restored\n"));
         restored.left.push("ollama: kubectl scale".into());

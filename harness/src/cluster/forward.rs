@@ -40,7 +40,7 @@ const TRIES_MAX: usize = 3;
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// What the other side may still send after one side has closed.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
-/// Troubles that are remembered one by one.
+/// Troubles that are remembered one by one, the newest.
 const TROUBLES_MAX: usize = 100;
 /// An empty request must be answered by then.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
@@ -217,10 +217,10 @@ impl Shared {
     fn trouble(&self, pod: Option<&ObjectName>, why: String) {
         let mut state = self.lock();
         state.trouble_count += 1;
-        if state.troubles.len() < TROUBLES_MAX {
-            let trouble = Trouble { at_us: self.clock.now_us(), pod: pod.cloned(), why };
-            state.troubles.push(trouble);
+        if state.troubles.len() == TROUBLES_MAX {
+            state.troubles.remove(0);
         }
+        state.troubles.push(Trouble { at_us: self.clock.now_us(), pod: pod.cloned(), why });
         if state.pod.as_ref() == pod {
             state.pod = None;
         }

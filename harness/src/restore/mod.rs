@@ -20,6 +20,7 @@ pub use self::undo::Undoing;
 use crate::cluster::access::{Access, CallError};
 use crate::cluster::lease::{self, Claim, Holder, Lock, LockError, LockOptions, SystemTimes, Terms};
 use crate::cluster::mutation::Kubectl;
+use crate::cluster::permissions::{self, needed_to_restore};
 use crate::cluster::record::{self, Found};
 use crate::environment::{Cluster, Environment};
 
@@ -64,13 +65,15 @@ pub struct Restored {
     pub live: Vec<String>,
     /// What else is worth knowing.
     pub notes: Vec<String>,
+    /// Nothing is left, but what a run would leave could not be undone: why not. Asked by a sweep that finds nothing.
+    pub unable: Vec<String>,
 }
 
 impl Restored {
-    /// Nothing is left that somebody would have to undo.
+    /// Nothing is left that somebody would have to undo, nor would be.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.left.is_empty() && self.live.is_empty()
+        self.left.is_empty() && self.live.is_empty() && self.unable.is_empty()
     }
 
     /// Nothing was found at all.
@@ -85,6 +88,7 @@ impl Restored {
         self.left.extend(other.left);
         self.live.extend(other.live);
         self.notes.extend(other.notes);
+        self.unable.extend(other.unable);
     }
 }
 
@@ -147,10 +151,9 @@ pub async fn restore(
     undoing.wait = if wish.abandoned { Some(Duration::ZERO) } else { wish.wait };
     for found in &open {
         match &claim {
-            Some(claim) if claim.holder == found.run || claim.purpose == lease::TO_RESTORE => {
-                left_to(&mut restored, claim, wish);
-            }
-            _ => {
+            // Without the lock nothing is undone beside somebody who has it.
+            Some(claim) => left_to(&mut restored, found, claim, wish),
+            None => {
                 // In a sweep, half of what is left: reading back takes its time, and there may be other records.
                 let left = SWEEP_WITHIN.saturating_sub(began.elapsed()) / 2;
                 undoing.tries = if wish.abandoned { left } else { UNDO_WITHIN };
@@ -158,7 +161,13 @@ pub async fn restore(
             }
         }
     }
-    restored.add(undoing.orphans(namespace).await);
+    if open.is_empty() || claim.is_none() {
+        restored.add(undoing.orphans(namespace).await);
+    }
+    if wish.abandoned && open.is_empty() {
+        let within = SWEEP_WITHIN.saturating_sub(began.elapsed());
+        restored.unable = rehearse(&access, environment, within).await;
+    }
     if let Some(lock) = lock {
         if let Some(why) = lock.lost() {
             restored.left.push(why.to_owned());
@@ -170,8 +179,31 @@ pub async fn restore(
     Ok(restored)
 }
 
-fn left_to(restored: &mut Restored, claim: &Claim, wish: Wish) {
-    let words = if claim.purpose == lease::TO_RESTORE {
+/// What keeps a sweep from undoing what a run would leave: a right that it was not given is not missed before it is
+/// needed, and then nobody restores.
+async fn rehearse(access: &Access, environment: &Environment, within: Duration) -> Vec<String> {
+    let ask =
+        patiently(SWEEP_CALL_LIMIT, async || permissions::ask(access, needed_to_restore(environment)).await);
+    match tokio::time::timeout(within, ask).await {
+        Ok(Ok(answers)) => permissions::missing(&answers)
+            .map(|need| {
+                let name = need.name.as_ref().map_or(String::new(), |name| format!(", called {name}"));
+                format!("{}{name}", need.refusal())
+            })
+            .collect(),
+        Ok(Err(error)) => vec![format!("what this user may do is not known: {error}")],
+        Err(_) => vec![format!("what this user may do is not known after {} s", within.as_secs())],
+    }
+}
+
+fn left_to(restored: &mut Restored, found: &Found, claim: &Claim, wish: Wish) {
+    let words = if claim.purpose != lease::TO_RESTORE && claim.holder != found.run {
+        format!(
+            "the run {} is left to {}, which lives, and restores it before all else",
+            found.run,
+            claim.words()
+        )
+    } else if claim.purpose == lease::TO_RESTORE {
         format!("{} lives, and is restoring", claim.words())
     } else {
         format!("{} lives, and undoes its changes itself", claim.words())

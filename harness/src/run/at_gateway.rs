@@ -55,7 +55,7 @@ struct State {
     /// What we had sent, by time.
     samples: VecDeque<(u64, Sent)>,
     /// Troubles of the way that are in the journal.
-    troubles: usize,
+    troubles: u64,
     /// What is not known of others, as it was told.
     unknown: Option<String>,
 }
@@ -202,13 +202,17 @@ impl Shared {
 
     /// Our own way to the gateway broke: what failed then says nothing of the gateway.
     fn tell_troubles(&self, state: &mut State) {
-        let troubles = self.way.as_ref().map(|way| way.forwarded().troubles).unwrap_or_default();
-        for trouble in troubles.iter().skip(state.troubles) {
+        let Some(forwarded) = self.way.as_ref().map(|way| way.forwarded()) else { return };
+        // Only the newest are kept; how many there were is known of all.
+        let new =
+            usize::try_from(forwarded.trouble_count.saturating_sub(state.troubles)).unwrap_or(usize::MAX);
+        let troubles = &forwarded.troubles[forwarded.troubles.len().saturating_sub(new)..];
+        for trouble in troubles {
             let to = trouble.pod.as_ref().map(|pod| format!(" to {pod}")).unwrap_or_default();
             let why = format!("the port-forward{to} broke or could not be opened: {}", trouble.why);
             self.journal.append(Event::WayBroke { broke_us: trouble.at_us, why });
         }
-        state.troubles = troubles.len();
+        state.troubles = forwarded.trouble_count;
     }
 
     /// Whether all of ours in this mode that were answered are in the log, as far as it shows calls at all.

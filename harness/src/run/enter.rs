@@ -174,38 +174,34 @@ impl Conductor {
     ) -> Result<Result<u64, String>, Cut> {
         let fault = &active.fault;
         let begun = tokio::time::Instant::now();
-        let (mut last_seen_us, mut most) = (effective_us, 0);
+        let (mut last_seen_us, mut most, mut paused) = (effective_us, 0, false);
         loop {
             match self.target.old_connections(fault, effective_us) {
                 None => break,
-                Some(OldConnections::Dead) => {
-                    // Evidence alone: it moves no instant.
-                    self.journal.append(Event::ConnectionsGone {
-                        fault: active.id,
-                        last_seen_us: 0,
-                        gone_us: effective_us,
-                        saw: format!(
-                            "what is asked on connections to {} from before it is not answered",
-                            fault.component
-                        ),
-                    });
-                    break;
-                }
                 // They were gone when they were first counted: nothing is known of any.
-                Some(OldConnections::Gone) if most == 0 => break,
+                Some(OldConnections::Gone) if most == 0 && !paused => break,
                 Some(OldConnections::Gone) => {
-                    traffic.resume();
-                    let gone_us = self.journal.clock().now_us();
-                    self.journal.append(Event::ConnectionsGone {
-                        fault: active.id,
-                        last_seen_us,
-                        gone_us,
-                        saw: format!(
-                            "the gateway's connections to {} from before it are closed, {most} at first",
-                            fault.component
-                        ),
-                    });
-                    return Ok(Ok(gone_us));
+                    let saw = format!(
+                        "the gateway's connections to {} from before it are closed, {most} at first",
+                        fault.component
+                    );
+                    return Ok(Ok(self.gone_by_now(active, traffic, last_seen_us, saw)));
+                }
+                Some(OldConnections::Dead { last_answered_us }) => {
+                    let saw = format!(
+                        "what is asked on connections to {} from before it is not answered",
+                        fault.component
+                    );
+                    let late = last_answered_us.filter(|answered_us| *answered_us >= effective_us);
+                    if late.is_some() || paused {
+                        // They outlived the new ones for a while, or probes were held back since.
+                        let last_seen_us = late.unwrap_or(effective_us);
+                        return Ok(Ok(self.gone_by_now(active, traffic, last_seen_us, saw)));
+                    }
+                    // Evidence alone: it moves no instant.
+                    let (fault, gone_us) = (active.id, effective_us);
+                    self.journal.append(Event::ConnectionsGone { fault, last_seen_us: 0, gone_us, saw });
+                    break;
                 }
                 Some(OldConnections::Open { count, counted_us }) => {
                     (last_seen_us, most) = (counted_us, most.max(count));
@@ -223,10 +219,19 @@ impl Conductor {
             if begun.elapsed() >= FATE_KNOWN_WITHIN {
                 // Only a connection that nobody uses is closed by the gateway.
                 traffic.pause();
+                paused = true;
             }
             self.sleep(COUNTED_EVERY).await?;
         }
         traffic.resume();
         Ok(Ok(effective_us))
+    }
+
+    /// Only from now on is the fault in effect for the gateway; when that is.
+    fn gone_by_now(&self, active: &ActiveFault, traffic: &Traffic, last_seen_us: u64, saw: String) -> u64 {
+        traffic.resume();
+        let gone_us = self.journal.clock().now_us();
+        self.journal.append(Event::ConnectionsGone { fault: active.id, last_seen_us, gone_us, saw });
+        gone_us
     }
 }

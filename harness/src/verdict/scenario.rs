@@ -2,7 +2,8 @@
 
 use crate::analysis::{Drift, FaultFacts, Figures, Mode, RunFacts, figures, ms};
 use crate::journal::Outcome;
-use crate::scenario::{Answer, Requirement};
+use crate::plan::component_of;
+use crate::scenario::{Answer, ComponentState, Requirement};
 
 use super::checks::{Checks, check_failback, check_failover, check_order, check_served};
 use super::requirements;
@@ -15,6 +16,9 @@ use super::story;
 pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
     let mut checks = Checks { void: void(run, mode), ..Checks::default() };
     let all: Vec<Figures> = mode.step.routes.iter().map(|route| figures(mode, route)).collect();
+    if checks.void.is_empty() {
+        checks.void = leaked(run, mode, &all);
+    }
     let mut routes = Vec::new();
     for figures in &all {
         let route = run.start.environment.routes.get(&figures.planned.route);
@@ -75,7 +79,8 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
                 "{} of {} was not seen by a direct witness ({why}), so when it began is not known well enough",
                 fault.kind, fault.component
             );
-            checks.open(&[Requirement::NFR123], text);
+            checks.leave_open(Requirement::NFR123, text);
+            leave_times_open(&mut routes);
         }
     }
     if let Some(others) = mode.others.last().filter(|_| fails_over && checks.void.is_empty()) {
@@ -84,10 +89,7 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
             others.what
         );
         checks.leave_open(Requirement::NFR123, why);
-        for failover in routes.iter_mut().filter_map(|route| route.failover.as_mut()) {
-            (failover.request_verdict, failover.service_verdict) =
-                (Verdict::Inconclusive, Verdict::Inconclusive);
-        }
+        leave_times_open(&mut routes);
     }
     let verdict = checks.verdict();
     ScenarioResult {
@@ -105,6 +107,37 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
             .map(|(known_by, pods)| AnsweredBy { known_by: *known_by, pods: pods.clone() }),
         routes,
     }
+}
+
+/// How long it took is not told by any reading.
+fn leave_times_open(routes: &mut [RouteResult]) {
+    for failover in routes.iter_mut().filter_map(|route| route.failover.as_mut()) {
+        (failover.request_verdict, failover.service_verdict) = (Verdict::Inconclusive, Verdict::Inconclusive);
+    }
+}
+
+/// Whoever was seen down cannot have answered: the fault did not reach the gateway on every way, or the name is wrong.
+/// Either way the mode says nothing of the stack.
+fn leaked(run: &RunFacts, mode: &Mode, all: &[Figures]) -> Vec<String> {
+    let mut void = Vec::new();
+    for figures in all {
+        for (alias, count) in &figures.served_by {
+            let component = component_of(alias, &run.start.environment);
+            let down = component.filter(|component| {
+                mode.step.scenario.components.get(*component) == Some(&ComponentState::Down)
+                    && mode.faults.iter().any(|fault| fault.component == *component)
+            });
+            if let Some(component) = down {
+                void.push(format!(
+                    "{}: {alias} answered {count} of {} probes while {component} was seen down: the fault did not \
+                     reach the gateway on every way, or the reply names another than who served",
+                    figures.planned.route,
+                    figures.judged.len()
+                ));
+            }
+        }
+    }
+    void
 }
 
 /// Why what this route was answered does not tell what LiteLLM would answer, if so.

@@ -52,26 +52,29 @@ async fn policy_that_nobody_enforces() {
     stack.strike().await;
 }
 
-async fn pod_that_ignores_its_termination() {
+async fn pod_that_uses_all_of_its_grace_period() {
     let timing = Timing { exit_after: Duration::from_secs(3600), ..Timing::fast() };
     let stack = Stack::start(Staging { timing, ..Staging::default() }).await;
     stack.change(&DEPLOYMENTS, "ml", "vllm", |object| {
-        object["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 600.into();
+        object["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 8.into();
     });
     stack.household.ready(Duration::from_secs(60)).await.unwrap();
     let body = CLOUD_DOWN.replace("cloud: down", "vllm: down").replace("vllm-qwen", "cloud-kimi");
     let file = stack.scenario("gpu-down", &body);
-    let ended = stack.harness("run", &[file]).end().await.expect(3);
-    assert_not_effective(&stack, &ended);
+    let ended = stack.harness("run", &[file]).end().await.expect(0);
+    let fault = &ended.result["scenarios"][0]["faults"][0];
+    let took = fault["effective_ms"][1].as_f64().unwrap() - fault["injected_ms"][0].as_f64().unwrap();
+    assert!(took >= 7000.0, "it answers until the kubelet kills it: {fault}");
     assert_eq!(stack.replicas("vllm"), 1);
+    stack.assert_clean();
     stack.strike().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_seen_to_take_effect_is_given_up_and_undone() {
+async fn what_is_not_seen_to_take_effect_is_given_up_and_what_is_late_is_waited_for() {
     tokio::join!(
         policy_that_nobody_enforces(),
-        pod_that_ignores_its_termination(),
+        pod_that_uses_all_of_its_grace_period(),
         cloud_down_that_nobody_sees(),
     );
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use mocks::kubernetes::resources::PODS;
 
-use crate::child::Ended;
 use crate::stack::{CLOUD_AND_GPU_DOWN, CLOUD_DOWN, Stack, Staging};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,21 +31,13 @@ async fn a_backend_can_be_isolated_and_runs_on() {
     stack.strike().await;
 }
 
-fn requirement<'e>(ended: &'e Ended, id: &str) -> &'e str {
-    let all = ended.result["scenarios"][0]["requirements"].as_array().unwrap();
-    all.iter().find(|one| one["id"] == id).unwrap()["verdict"].as_str().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn each_pod_of_the_gateway_must_feel_the_fault_and_the_time_is_left_open() {
+async fn each_pod_of_the_gateway_must_feel_the_fault() {
     let stack = Stack::start(Staging { gateway_replicas: 2, ..Staging::default() }).await;
     let file = stack.scenario("cloud-down", CLOUD_DOWN);
-    let ended = stack.harness("run", &[file]).end().await.expect(3);
+    let ended = stack.harness("run", &[file]).end().await.expect(0);
     assert_eq!(ended.result["restored"], true);
-    assert_eq!(requirement(&ended, "FR217"), "pass", "{}", ended.reasons());
-    assert_eq!(requirement(&ended, "NFR125"), "pass", "{}", ended.reasons());
-    assert_eq!(requirement(&ended, "NFR123"), "inconclusive", "{}", ended.reasons());
-    assert!(ended.report.contains("the gateway has several pods"), "{}", ended.report);
+    assert!(ended.report.contains("so the others are not measured"), "{}", ended.report);
     let execs = stack.household.cluster().audit().entries();
     let pods: std::collections::BTreeSet<_> =
         execs.iter().filter(|entry| entry.resource == "pods/exec").map(|entry| &entry.name).collect();

@@ -214,3 +214,67 @@ async fn credentials_that_are_no_longer_good_are_read_again() {
     let error = stale.get::<Deployment>(&vllm()).await.unwrap_err();
     assert!(error.is_unauthenticated() && !error.to_string().contains("hunter2"), "{error}");
 }
+
+#[tokio::test]
+async fn what_a_program_for_credentials_prints_is_never_shown() {
+    const CANARY: &str = "canary-4711";
+    // What it does the first time and later: its token has ended when it is used.
+    let credential = r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":"#;
+    let ended =
+        format!(r#"{credential}{{"token":"{CANARY}","expirationTimestamp":"2020-01-01T00:00:00Z"}}}}"#);
+    let dir = tempfile::tempdir().unwrap();
+    let mark = dir.path().join("asked");
+    let then_fails = format!(
+        "test -e {mark} && {{ echo {CANARY}; echo {CANARY} >&2; exit 3; }}; touch {mark}; echo '{ended}'",
+        mark = mark.display()
+    );
+    for (script, told) in [
+        (format!("echo {CANARY}; echo {CANARY} >&2; exit 3"), "exit status: 3"),
+        (format!("echo {CANARY}"), "ExecCredential"),
+        (format!("printf %s '{credential}{{\"token\":\"{CANARY}\\n\"}}}}'"), "credentials"),
+        (then_fails, "exit status: 3"),
+    ] {
+        let api = Api::start(|_| answer(200, &json!({}))).await;
+        let mut kubeconfig = api.kubeconfig();
+        kubeconfig["users"][0]["user"] = json!({ "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script],
+            "interactiveMode": "Never",
+        } });
+        let words = match Access::with_kubeconfig(&kubeconfig, "mock", &["ml".to_owned()]).await {
+            Err(error) => format!("{error} {error:?}"),
+            Ok(access) => {
+                let error = access.get::<Deployment>(&vllm()).await.err();
+                let words = error.as_ref().map(ToString::to_string).unwrap_or_default();
+                format!("{words} {error:?} {access:?}")
+            }
+        };
+        assert!(words.contains(told), "{script}: {words}");
+        assert!(!words.contains(CANARY), "{script}: {words}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_verified_is_not_asked() {
+    let api = Api::start(|_| answer(200, &json!({}))).await;
+    let mut kubeconfig = api.kubeconfig();
+    for (cluster, flag, is_taken) in [("c", true, false), ("c", false, true), ("other", true, true)] {
+        let server = kubeconfig["clusters"][0]["cluster"]["server"].clone();
+        kubeconfig["clusters"].as_array_mut().unwrap().truncate(1);
+        kubeconfig["clusters"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({ "name": "other", "cluster": { "server": server } }));
+        let of = usize::from(cluster == "other");
+        kubeconfig["clusters"][of]["cluster"]["insecure-skip-tls-verify"] = flag.into();
+        let opened = Access::with_kubeconfig(&kubeconfig, "mock", &[]).await.map(|_| ());
+        match &opened {
+            Err(error) => {
+                let words = error.to_string();
+                assert!(words.contains("take insecure-skip-tls-verify out of its cluster c"), "{words}");
+                assert!(!is_taken, "{words}");
+            }
+            Ok(()) => assert!(is_taken, "{cluster}"),
+        }
+    }
+    assert_eq!(api.asked().await, [""; 0]);
+}

@@ -133,6 +133,37 @@ async fn what_is_not_written_is_not_allowed() {
 }
 
 #[tokio::test]
+async fn what_was_written_unheard_before_the_api_went_away_is_no_change_of_somebody_else() {
+    let (cluster, access) = start().await;
+    let keeper = keeper(&access, "run-1").await.unwrap();
+    keeper.intend(&scale("vllm", 2)).await.unwrap();
+    trouble(&cluster, "update", Some(1), Trouble::LostAnswer);
+    let away = |verb: &str, times| {
+        trouble(&cluster, verb, times, Trouble::Refused { code: 503, retry_after: None });
+    };
+    away("update", None);
+    away("get", None);
+    let unheard = keeper.note(&[(0, State::Undone)]).await.unwrap_err();
+    assert!(matches!(unheard, RecordError::Call(_)), "{unheard}");
+    // Longer than a heal waits, and still away when the run ends.
+    cluster.chaos().clear();
+    assert_eq!(only(&access).await.changes[0].state, State::Undone, "it was written");
+    away("update", Some(8));
+    away("get", Some(8));
+    keeper.close(true, 0).await.unwrap();
+    let written = only(&access).await;
+    assert!(!written.is_open() && written.exit_code == Some(0), "{written:?}");
+    // What somebody else writes is still not written over.
+    change(&cluster, "run-1", |map| {
+        let json = map["data"]["record.json"].as_str().unwrap().replace("\"restored\"", "\"armed\"");
+        map["data"]["record.json"] = json.into();
+    });
+    let refused = keeper.close(false, 4).await.unwrap_err();
+    assert!(matches!(refused, RecordError::Changed(_)), "{refused}");
+    cluster.shutdown().await;
+}
+
+#[tokio::test]
 async fn only_the_last_closed_records_are_kept() {
     let (cluster, access) = start().await;
     for number in 0..KEPT + 3 {

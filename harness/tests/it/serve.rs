@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::child::{Running, harness};
@@ -71,4 +71,19 @@ fn the_mock_world_ends_on_sigint_also_with_an_open_connection() {
     running.signal(Signal::INT);
     running.end_within(Duration::from_secs(3)).expect(0);
     drop(open);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_is_in_its_memory_does_not_come_to_lie_on_a_disk() {
+    // It inherits as much as this user may have.
+    let allowed = getrlimit(Resource::Core);
+    setrlimit(Resource::Core, Rlimit { current: allowed.maximum, ..allowed }).expect("up to the hard limit");
+    let place = Place::new();
+    let (running, _) = mock(&place);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.pid())).expect("its limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("one of a core");
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    running.signal(Signal::TERM);
+    running.end_within(Duration::from_secs(3)).expect(0);
 }

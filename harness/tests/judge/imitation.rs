@@ -60,7 +60,7 @@ fn one_that_may_change_anything_leaves_all_open_and_no_reading_says_pass() {
 fn what_fails_on_an_imitation_that_is_not_one_is_no_failure_either() {
     let story = Story::of(&["cloud-down"]).edit(|slot, told| {
         if slot.judged("agent") {
-            told.served_by("cloud-minimax");
+            told.served_by("ollama-qwen");
         }
     });
     assert_eq!(story.judge().verdict, Verdict::Fail);

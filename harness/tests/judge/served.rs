@@ -118,7 +118,24 @@ fn only_honest_errors_in_time_are_the_expected_error() {
             told.served_by("cloud-qwen3-coder");
         }
     });
-    expect_verdict(&result.judge(), Verdict::Fail, "a reply");
+    // Of one that cannot have answered: whatever it was, it was not a full outage.
+    expect_verdict(&result.judge(), Verdict::Inconclusive, "a reply");
+}
+
+#[test]
+fn a_reply_of_what_is_down_says_nothing_of_the_stack() {
+    let result = Story::of(&["cloud-down"]).edit(|slot, told| {
+        if slot.judged("agent") && slot.nth == 9 {
+            told.served_by("cloud-minimax");
+        }
+    });
+    let result = result.judge();
+    expect_verdict(&result, Verdict::Inconclusive, "a leak");
+    assert!(
+        result.reasons.iter().any(|reason| reason.contains("while cloud was seen down")),
+        "{:?}",
+        result.reasons
+    );
 }
 
 #[test]

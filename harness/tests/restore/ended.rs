@@ -51,7 +51,7 @@ async fn a_restore_that_fails_is_told_and_loses_no_measurement() {
     });
     let ended = running.end().await.expect(4);
     assert_eq!(ended.result["restored"], false);
-    let command = "kubectl --context mock -n ml scale deployment/vllm --current-replicas=0 --replicas=2";
+    let command = "kubectl --kubeconfig kubeconfig --context mock -n ml scale deployment/vllm --current-replicas=0 --replicas=2";
     assert!(ended.reasons().contains(command) && ended.report.contains(command), "{}", ended.reasons());
     let route = &ended.result["scenarios"][0]["routes"][0];
     assert!(route["requests"].as_u64() > Some(10) && route["failover"].is_object(), "{route:#}");

@@ -69,7 +69,7 @@ async fn one_undo_that_fails_keeps_no_other_from_being_made() {
         times: None,
         trouble: Trouble::Refused { code: 403, retry_after: None },
     });
-    let command = "kubectl --context mock -n ml scale deployment/vllm --current-replicas=0 --replicas=2";
+    let command = "kubectl --kubeconfig kubeconfig --context mock -n ml scale deployment/vllm --current-replicas=0 --replicas=2";
     let restored = stack.command(&["restore", "--env", "cluster.yaml"]).end().await.expect(4);
     assert!(restored.stdout.contains(command), "{}", restored.stdout);
     assert!(restored.stderr.contains(command), "the alarm says so, too: {}", restored.stderr);

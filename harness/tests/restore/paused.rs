@@ -1,6 +1,7 @@
 //! Runs that lose their lock: they are stopped for longer than it lasts, or it is taken from them.
 
 use mocks::kubernetes::resources::{CONFIG_MAPS, LEASES};
+use mocks::kubernetes::store::Writer;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -38,7 +39,7 @@ async fn what_is_left_when_it_wakes_up_is_told_with_the_command() {
     running.signal(Signal::CONT);
     let ended = running.end().await.expect(4);
     assert_eq!(changes_since(&stack, before), [], "nothing came through");
-    let command = "kubectl --context mock -n ml scale deployment/vllm --current-replicas=0 --replicas=2";
+    let command = "kubectl --kubeconfig kubeconfig --context mock -n ml scale deployment/vllm --current-replicas=0 --replicas=2";
     assert!(ended.reasons().contains(command), "{}", ended.reasons());
     assert!(ended.reasons().contains("somebody"), "{}", ended.reasons());
     assert_eq!(replicas(&stack, "vllm"), 0);
@@ -100,5 +101,33 @@ async fn a_run_past_its_deadline_is_restored_by_the_sweeper_though_it_lives() {
     assert_eq!((&ended.result["ended"], &ended.result["restored"]), (&"interrupted".into(), &true.into()));
     assert_eq!((replicas(&stack, "vllm"), &records(&stack)[0]["phase"]), (2, &"restored".into()));
     stack.assert_clean();
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_run_has_left_is_left_to_the_run_that_has_the_lock() {
+    let stack = two_pods().await;
+    let (running, _) = holding(&stack).await;
+    // The record of another run, which says the same.
+    let own = stack.household.cluster().store().list(&CONFIG_MAPS, Some("ml")).items;
+    let own = own.into_iter().find(|map| map["data"]["record.json"].is_string()).unwrap();
+    let run = own["metadata"]["labels"]["failover-harness/run"].as_str().unwrap().to_owned();
+    let mut other: Value = serde_json::from_str(&own.to_string().replace(&run, "earlier")).unwrap();
+    other["metadata"] = serde_json::json!({
+        "name": "failover-harness-earlier", "namespace": "ml", "labels": other["metadata"]["labels"],
+    });
+    let store = stack.household.cluster().store();
+    store.create(&CONFIG_MAPS, "ml", other, Writer::of_object("kubectl")).unwrap();
+    let before = asked(&stack);
+    let sweep = stack.command(&["restore", "--env", "cluster.yaml", "--abandoned"]).end().await.expect(0);
+    assert!(sweep.stdout.contains("note: the run earlier is left to"), "{}", sweep.stdout);
+    let refused = stack.command(&["restore", "--env", "cluster.yaml"]).end().await.expect(4);
+    assert!(refused.stdout.contains("not restored: the run earlier is left to"), "{}", refused.stdout);
+    let changes = changes_since(&stack, before);
+    let others: Vec<_> = changes.iter().filter(|entry| entry.resource != "leases").collect();
+    assert_eq!(others.len(), 0, "{others:?}");
+    assert_eq!(replicas(&stack, "vllm"), 0, "the run holds its fault");
+    running.signal(Signal::TERM);
+    running.end().await.expect(3);
     stack.strike().await;
 }

@@ -82,3 +82,30 @@ async fn the_sweeper_needs_no_right_to_make_a_fault() {
     stack.assert_clean();
     stack.strike().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweeper_that_could_not_restore_does_not_count_as_one_that_works() {
+    let (stack, environment) = start().await;
+    let sweep = async |needs: &[Need], code: i32| {
+        assert!(stack.household.cluster().set_rules(USER, rules(needs)));
+        stack.command(&["restore", "--env", "cluster.yaml", "--abandoned"]).end().await.expect(code)
+    };
+    let mut needs = needed_to_restore(&environment);
+    let able = sweep(&needs, 0).await;
+    assert!(able.stdout.contains("no run has left anything"), "{}", able.stdout);
+    let is_it = |need: &Need| {
+        (need.verb.as_str(), need.resource.as_str(), need.name.as_deref())
+            == ("patch", "deployments/scale", Some("vllm"))
+    };
+    needs.retain(|need| !is_it(need));
+    let unable = sweep(&needs, 4).await;
+    let told = "unable to restore: this user may not patch deployments/scale in ml, called vllm\n";
+    assert!(unable.stdout.contains(told), "{}", unable.stdout);
+    assert_eq!(unable.stdout.matches("unable to restore").count(), 1, "{}", unable.stdout);
+    // What can be done without is not missed.
+    needs = needed_to_restore(&environment);
+    needs.retain(|need| need.optional.is_none());
+    sweep(&needs, 0).await;
+    assert_eq!(stack.mutations().len(), 0, "nothing was touched");
+    stack.strike().await;
+}

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use kube::Resource;
+use kube::client::AuthError;
 
 use super::guard::NoWrite;
 use crate::environment::ObjectName;
@@ -254,8 +255,14 @@ impl CallError {
     }
 }
 
-/// An error and its causes in one line, each once.
+/// An error and its causes in one line, each once. What a program said that gives credentials is not shown: it may be
+/// one.
 pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = || std::iter::successors(Some(error), |error| error.source());
+    // A message may hold that of its cause, so that none of them is shown.
+    if let Some(auth) = causes().find_map(|error| error.downcast_ref::<AuthError>()) {
+        return without_output(auth);
+    }
     let mut words = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
@@ -267,6 +274,22 @@ pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         cause = next.source();
     }
     shown(&words)
+}
+
+fn without_output(error: &AuthError) -> String {
+    match error {
+        AuthError::AuthExecStart(error) => {
+            format!("the program that gives its credentials cannot be started: {}", error.kind())
+        }
+        AuthError::AuthExecRun { out, .. } => {
+            format!("the program that gives its credentials failed ({}); run it by hand", out.status)
+        }
+        AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed => {
+            "the program that gives its credentials did not print an ExecCredential".to_owned()
+        }
+        AuthError::ReadTokenFile(error, _) => format!("its token file cannot be read: {}", error.kind()),
+        _ => "its credentials cannot be used".to_owned(),
+    }
 }
 
 /// A text of somebody else's as it may be shown: one line, not long, nothing that drives a terminal.

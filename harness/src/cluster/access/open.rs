@@ -53,6 +53,19 @@ pub enum AccessError {
         /// In words.
         reason: String,
     },
+    /// Whoever answers there could be anybody.
+    #[error(
+        "the context {context} of the kubeconfig {file} skips the check of its server: take \
+         insecure-skip-tls-verify out of its cluster {cluster}, and give it certificate-authority-data"
+    )]
+    Unverified {
+        /// Which.
+        file: String,
+        /// As the environment names it.
+        context: String,
+        /// The cluster of the context.
+        cluster: String,
+    },
     /// The mock cluster of the environment has not been started.
     #[error("the mock cluster of this environment is not running")]
     NotStarted,
@@ -211,6 +224,17 @@ async fn of_context(kubeconfig: Kubeconfig, file: &str, context: &str) -> Result
         });
     };
     let cluster = named.context.as_ref().map(|context| context.cluster.clone());
+    let is_unverified = kubeconfig.clusters.iter().any(|named| {
+        Some(&named.name) == cluster.as_ref()
+            && named.cluster.as_ref().is_some_and(|cluster| cluster.insecure_skip_tls_verify == Some(true))
+    });
+    if is_unverified {
+        return Err(AccessError::Unverified {
+            file: file.to_owned(),
+            context: context.to_owned(),
+            cluster: super::call::shown(&cluster.unwrap_or_default()),
+        });
+    }
     let own_proxy = kubeconfig.clusters.iter().any(|named| {
         Some(&named.name) == cluster.as_ref()
             && named.cluster.as_ref().is_some_and(|cluster| cluster.proxy_url.is_some())
@@ -245,18 +269,19 @@ async fn clients(config: Config, name: &str, generation: u64) -> Result<Clients,
     });
     match tokio::time::timeout(CALL_LIMIT, build).await {
         Ok(Ok(Ok(clients))) => Ok(clients),
-        Ok(Ok(Err(error))) => Err(unusable(without_proxy(&error))),
+        Ok(Ok(Err(error))) => Err(unusable(without_secrets(&error))),
         Ok(Err(_)) => Err(unusable("its credentials cannot be set up".to_owned())),
         Err(_) => Err(unusable(format!("its credentials were not there within {} s", CALL_LIMIT.as_secs()))),
     }
 }
 
-/// The URL of a proxy may hold a password.
-fn without_proxy(error: &kube::Error) -> String {
+/// The URL of a proxy may hold a password, and a parser shows the line of a key that it does not understand.
+fn without_secrets(error: &kube::Error) -> String {
     match error {
         kube::Error::ProxyProtocolUnsupported { .. } | kube::Error::ProxyProtocolDisabled { .. } => {
             "its proxy is neither http:// nor https://".to_owned()
         }
+        kube::Error::RustlsTls(_) => "its certificates, or its key, cannot be used".to_owned(),
         error => chain(error),
     }
 }

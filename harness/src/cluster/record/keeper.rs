@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
 use tokio::sync::Mutex;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{AlreadyOpen, KEPT, Record, State};
 use crate::cluster::RUN_LABEL;
@@ -15,8 +15,12 @@ use crate::cluster::mutation::{Kubectl, Mutation};
 use crate::environment::ObjectName;
 use crate::units::Period;
 
-/// How often one write is tried.
+/// How often a record is tried to be made.
 const ATTEMPTS: usize = 5;
+/// An API that has a bad moment is asked again for so long before a change is made and when a run ends.
+const CALM_FOR: Duration = Duration::from_secs(15);
+/// The same while a fault is undone, where others wait for it.
+const BRIEFLY: Duration = Duration::from_millis(1500);
 /// Between two tries.
 const AGAIN_AFTER: Duration = Duration::from_millis(300);
 
@@ -113,28 +117,44 @@ pub async fn replace(
     before: &Record,
     record: &Record,
 ) -> Result<String, RecordError> {
+    replace_any(access, name, version, std::slice::from_ref(before), record, BRIEFLY).await
+}
+
+/// The same over any of several contents that may be there.
+async fn replace_any(
+    access: &Access,
+    name: &ObjectName,
+    version: &str,
+    before: &[Record],
+    record: &Record,
+    within: Duration,
+) -> Result<String, RecordError> {
+    let deadline = Instant::now() + within;
     let mut version = version.to_owned();
-    let mut last = None;
-    for _ in 0..ATTEMPTS {
+    loop {
         let map = record.manifest(name, Some(&version)).map_err(RecordError::Unfit)?;
-        match access.replace(name, &map).await {
+        let failed = match access.replace(name, &map).await {
             Ok(map) => return Ok(map.resource_version().unwrap_or_default()),
-            Err(error) if error.is_conflict() || error.is_passing() => last = Some(error),
+            Err(error) if error.is_conflict() || error.is_passing() => error,
             Err(error) => return Err(error.into()),
-        }
+        };
         match access.find::<ConfigMap>(name).await {
             Ok(Some(map)) => match Record::read(&map) {
                 Some(Ok(there)) if there == *record => return Ok(map.resource_version().unwrap_or_default()),
-                Some(Ok(there)) if there == *before => version = map.resource_version().unwrap_or_default(),
+                Some(Ok(there)) if before.contains(&there) => {
+                    version = map.resource_version().unwrap_or_default();
+                }
                 _ => return Err(RecordError::Changed(name.clone())),
             },
             Ok(None) => return Err(RecordError::Changed(name.clone())),
             Err(error) if error.is_passing() => {}
             Err(error) => return Err(error.into()),
         }
+        if Instant::now() + AGAIN_AFTER >= deadline {
+            return Err(failed.into());
+        }
         sleep(AGAIN_AFTER).await;
     }
-    Err(last.expect("each of several attempts has failed").into())
 }
 
 /// The record of the run that goes on.
@@ -149,8 +169,8 @@ pub struct Keeper {
 struct Kept {
     /// As it should be.
     record: Record,
-    /// As it is in the cluster.
-    written: Record,
+    /// As it may be in the cluster: as it was last known to be, then what was sent since and never answered.
+    there: Vec<Record>,
     version: String,
 }
 
@@ -185,7 +205,7 @@ impl Keeper {
                     return Err(RecordError::Changed(name));
                 }
                 let version = map.resource_version().unwrap_or_default();
-                let kept = Mutex::new(Kept { written: record.clone(), record, version });
+                let kept = Mutex::new(Kept { there: vec![record.clone()], record, version });
                 return Ok(Self { access: access.clone(), name, kubectl, deadline, kept });
             }
             sleep(AGAIN_AFTER).await;
@@ -222,7 +242,7 @@ impl Keeper {
         if let Ok(deadline) = Timestamp::now().checked_add(self.deadline.0) {
             kept.record.deadline = format!("{deadline:.0}");
         }
-        let written = self.write(&mut kept).await;
+        let written = self.write(&mut kept, CALM_FOR).await;
         if written.is_err() {
             // It is not made; should the cluster have the intent, the next write corrects it.
             kept.record.note(seq, State::NotMade);
@@ -243,7 +263,7 @@ impl Keeper {
         if changes.iter().all(|(_, state)| *state == State::Made) {
             return Ok(());
         }
-        self.write(&mut kept).await
+        self.write(&mut kept, BRIEFLY).await
     }
 
     /// Writes down how the run ended: restored, unless something is left.
@@ -254,15 +274,27 @@ impl Keeper {
         let mut kept = self.kept.lock().await;
         kept.record.phase = if is_restored { super::Phase::Restored } else { super::Phase::Restoring };
         kept.record.exit_code = Some(exit_code);
-        self.write(&mut kept).await
+        self.write(&mut kept, CALM_FOR).await
     }
 
-    async fn write(&self, kept: &mut Kept) -> Result<(), RecordError> {
-        if kept.record == kept.written {
+    async fn write(&self, kept: &mut Kept, within: Duration) -> Result<(), RecordError> {
+        if kept.there == [kept.record.clone()] {
             return Ok(());
         }
-        kept.version = replace(&self.access, &self.name, &kept.version, &kept.written, &kept.record).await?;
-        kept.written = kept.record.clone();
-        Ok(())
+        let Kept { record, there, version } = kept;
+        match replace_any(&self.access, &self.name, version, there, record, within).await {
+            Ok(written) => {
+                *version = written;
+                *there = vec![record.clone()];
+                Ok(())
+            }
+            Err(error) => {
+                // It may have been done all the same, or be done yet: then it is no change of somebody else's.
+                if matches!(error, RecordError::Call(_)) && !there.contains(record) {
+                    there.push(record.clone());
+                }
+                Err(error)
+            }
+        }
     }
 }

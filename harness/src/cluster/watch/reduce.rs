@@ -218,6 +218,8 @@ impl Reducer {
 
     fn guarded(&self, namespace: &str, selector: &Selector) -> Guarded {
         let policies = self.policies.iter().filter(|(name, _)| name.namespace == namespace);
+        // Our own, of a fault that is inherited, are expected each by itself, and go when it is healed.
+        let policies = policies.filter(|(_, seen)| seen.run.as_ref() != Some(&self.run));
         let policies = policies.map(|(name, seen)| {
             let selects = self.selects(seen, namespace, selector);
             (name.clone(), (seen.uid.clone(), seen.generation, selects))

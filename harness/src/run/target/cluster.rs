@@ -434,13 +434,17 @@ impl Cluster {
             return OldConnections::Unknown;
         }
         let (mut open, mut counted_us, mut dead) = (0, effective_us, false);
+        let mut last_answered_us = None;
         for (_, prober) in fleet.members() {
             let seen = prober.seen();
             let seen = seen.borrow();
             let Some(target) = seen.targets.get(component) else { return OldConnections::Unknown };
             match target.pool(effective_us) {
                 Pool::Drained => {}
-                Pool::Dead(_) => dead = true,
+                Pool::Dead(_) => {
+                    dead = true;
+                    last_answered_us = last_answered_us.max(target.held.answered_sent_us);
+                }
                 Pool::Open(count) => {
                     open += count;
                     counted_us = counted_us.max(target.sockets.as_ref().map_or(0, |(at_us, _)| *at_us));
@@ -460,7 +464,7 @@ impl Cluster {
         }
         match (open, dead) {
             (1.., _) => OldConnections::Open { count: open, counted_us },
-            (0, true) => OldConnections::Dead,
+            (0, true) => OldConnections::Dead { last_answered_us },
             (0, false) => OldConnections::Gone,
         }
     }

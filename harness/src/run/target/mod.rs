@@ -50,7 +50,10 @@ pub(super) enum OldConnections {
     /// None was left when they were counted.
     Gone,
     /// They are there, and nothing gets through on them.
-    Dead,
+    Dead {
+        /// When the last request was sent that one of them answered, if one did.
+        last_answered_us: Option<u64>,
+    },
     /// They may still carry requests.
     Open {
         /// How many.

@@ -78,8 +78,15 @@ fn a_good_one(kind: &str) -> Value {
         "CronJob" => json!({ "schedule": "* * * * *", "jobTemplate": { "spec": { "template": template } } }),
         "Job" => json!({ "template": template }),
         "Service" => json!({ "ports": [{ "port": 80 }] }),
+        "PersistentVolumeClaim" => {
+            json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } })
+        }
         _ => json!({ "selector": { "matchLabels": { "app": "x" } }, "template": template }),
     };
+    if kind.ends_with("RoleBinding") {
+        let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view" });
+        return json!({ "metadata": { "name": "good" }, "roleRef": role });
+    }
     json!({ "metadata": { "name": "good" }, "spec": spec })
 }
 
