@@ -9,6 +9,7 @@ mod keeper;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -28,6 +29,8 @@ pub const KEPT: usize = 10;
 const BYTES_MAX: usize = 256 * 1024;
 /// How names of records begin.
 const PREFIX: &str = "failover-harness-";
+/// What was sent has been carried out or dropped by then: no server works on a request for longer.
+const LANDS_WITHIN: Duration = Duration::from_secs(60);
 const JSON: &str = "record.json";
 const TEXT: &str = "restore.txt";
 
@@ -94,6 +97,19 @@ pub struct Change {
     pub mutation: Mutation,
     /// What is known of it.
     pub state: State,
+    /// When it was intended, RFC 3339, UTC; older records do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intended_at: Option<String>,
+}
+
+impl Change {
+    /// It is not known to have been made, and what was sent may still come through.
+    #[must_use]
+    pub fn may_still_land(&self, now: Timestamp) -> bool {
+        let intended = self.intended_at.as_ref().and_then(|at| at.parse::<Timestamp>().ok());
+        let age = intended.and_then(|at| Duration::try_from(now.duration_since(at)).ok());
+        self.state == State::Intended && age.is_some_and(|age| age < LANDS_WITHIN)
+    }
 }
 
 /// What a run has changed.
@@ -214,6 +230,7 @@ impl Record {
             undo: mutation.undo_command(kubectl),
             mutation: mutation.clone(),
             state: State::Intended,
+            intended_at: Some(format!("{:.3}", Timestamp::now())),
         });
         Ok(seq)
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -144,14 +145,19 @@ impl<'a> Undoing<'a> {
     ) -> (Vec<Change>, Vec<Stuck>) {
         let deadline = Instant::now() + self.tries;
         let mut pending: Vec<&Change> = changes.iter().collect();
-        let mut done = Vec::new();
+        let (mut done, mut told) = (Vec::new(), false);
         loop {
-            let (mut failed, mut in_vain) = (Vec::new(), true);
+            let (mut failed, mut in_vain, mut unsettled) = (Vec::new(), true, Vec::new());
             for change in std::mem::take(&mut pending) {
                 match self.undo_one(&change.mutation, deadline).await {
                     Ok(Undone::LeftAlone { saw }) => {
                         after.note(change.seq, State::LeftAlone);
                         restored.left_alone.push(format!("{} (run {run}): {saw}", change.object));
+                    }
+                    // A write that was sent may still come through: only then is "as before" the last word.
+                    Ok(Undone::Before) if change.may_still_land(Timestamp::now()) => {
+                        unsettled.push(change.object.as_str());
+                        pending.push(change);
                     }
                     Ok(undone) => {
                         let before = if undone == Undone::Before { " (it was so already)" } else { "" };
@@ -170,10 +176,24 @@ impl<'a> Undoing<'a> {
                     }
                 }
             }
-            if failed.is_empty() || in_vain || Instant::now() + AGAIN_AFTER >= deadline {
+            let is_settled = unsettled.is_empty() || self.cut.is_cancelled();
+            if (is_settled && (failed.is_empty() || in_vain)) || Instant::now() + AGAIN_AFTER >= deadline {
+                // It stays open: whoever comes next looks again.
+                restored.notes.extend(unsettled.iter().map(|object| {
+                    format!("{object} is as before (run {run}); what was sent to it may still come through")
+                }));
                 return (done, failed);
             }
-            self.alarm.raise_if_due(Some(self.access), &failed).await;
+            if !failed.is_empty() {
+                self.alarm.raise_if_due(Some(self.access), &failed).await;
+            }
+            if !told && !unsettled.is_empty() {
+                told = true;
+                (self.progress)(&format!(
+                    "waiting until nothing that was sent to {} can still come through",
+                    unsettled.join(", ")
+                ));
+            }
             sleep(AGAIN_AFTER).await;
         }
     }

@@ -11,6 +11,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::watch;
 
+use super::Watcher;
 use super::stop::Stop;
 use super::target::{ActiveFault, Target};
 use crate::environment::Environment;
@@ -49,6 +50,8 @@ pub(super) struct Means {
     pub(super) prober: Prober,
     /// What is left to ask of each component.
     pub(super) budgets: BTreeMap<String, Budget>,
+    /// Is told what is waited for.
+    pub(super) watcher: Arc<dyn Watcher>,
 }
 
 /// Everything a run needs.
@@ -59,9 +62,12 @@ pub(super) struct Conductor {
     pub(super) target: Target,
     pub(super) prober: Prober,
     pub(super) stop: Stop,
+    pub(super) watcher: Arc<dyn Watcher>,
     budgets: Arc<Mutex<BTreeMap<String, Budget>>>,
     pub(super) witnesses: BTreeMap<String, Witness>,
     pub(super) active: Vec<ActiveFault>,
+    /// Those that were made and not proven: what inherits them says nothing either.
+    unproven: std::collections::BTreeSet<u32>,
     pub(super) faults: u32,
     journaled_calls: std::collections::BTreeSet<u64>,
     /// From when old connections were gone, too.
@@ -80,7 +86,7 @@ impl Conductor {
         stop: Stop,
         means: Means,
     ) -> Self {
-        let Means { target, prober, budgets } = means;
+        let Means { target, prober, budgets, watcher } = means;
         let budgets = Arc::new(Mutex::new(budgets));
         let chance = ChaCha8Rng::seed_from_u64(plan.seed);
         Self {
@@ -90,9 +96,11 @@ impl Conductor {
             target,
             prober,
             stop,
+            watcher,
             budgets,
             witnesses: BTreeMap::new(),
             active: Vec::new(),
+            unproven: std::collections::BTreeSet::new(),
             faults: 0,
             journaled_calls: std::collections::BTreeSet::new(),
             effective_us: 0,
@@ -152,6 +160,12 @@ impl Conductor {
         for component in &step.inherited {
             if let Some(active) = self.active.iter().find(|active| active.fault.component == *component) {
                 self.journal.append(Event::FaultInherited { scenario: scenario.clone(), fault: active.id });
+                if self.unproven.contains(&active.id) {
+                    let why = format!(
+                        "{component} was taken down for an earlier mode, which could not show that this reached the gateway on every way"
+                    );
+                    self.journal.append(Event::Voided { scenario: scenario.clone(), why });
+                }
             }
         }
         for fault in &step.inject {
@@ -177,6 +191,9 @@ impl Conductor {
         let mut live = traffic.live();
         if step.inject.is_empty() || self.enter(step, traffic, &mut live).await? {
             self.hold(step, &mut live).await?;
+        } else {
+            let made = |active: &&ActiveFault| step.inject.contains(&active.fault);
+            self.unproven.extend(self.active.iter().filter(made).map(|active| active.id));
         }
         // Where nothing was made there is nothing to come back from.
         if self.active.iter().any(|active| step.heal.contains(&active.fault.component)) {

@@ -6,6 +6,7 @@ use rand::RngExt;
 use tokio::sync::watch;
 
 use super::conductor::{Conductor, Cut};
+use super::leave::TELL_EVERY;
 use super::live::{first_bad, good_count};
 use super::target::{ActiveFault, OldConnections, PodsGone};
 use crate::journal::Event;
@@ -174,6 +175,7 @@ impl Conductor {
     ) -> Result<Result<u64, String>, Cut> {
         let fault = &active.fault;
         let begun = tokio::time::Instant::now();
+        let mut told = begun;
         let (mut last_seen_us, mut most, mut paused) = (effective_us, 0, false);
         loop {
             match self.target.old_connections(fault, effective_us) {
@@ -215,6 +217,15 @@ impl Conductor {
                     fault.component,
                     DRAINED_WITHIN.as_secs()
                 )));
+            }
+            if told.elapsed() >= TELL_EVERY {
+                told = tokio::time::Instant::now();
+                self.watcher.progress(&format!(
+                    "waiting without traffic until the gateway has closed its connections to {}, {} s of at most {} s",
+                    fault.component,
+                    begun.elapsed().as_secs(),
+                    DRAINED_WITHIN.as_secs()
+                ));
             }
             if begun.elapsed() >= FATE_KNOWN_WITHIN {
                 // Only a connection that nobody uses is closed by the gateway.

@@ -294,7 +294,8 @@ impl Stage<'_> {
             at_gateway: AtGateway::start(access, gateway, &prober, &self.journal),
             pods: places.pods,
         });
-        let means = Means { target: Target::Cluster(Box::new(target)), prober, budgets };
+        let watcher = Arc::clone(&self.watcher);
+        let means = Means { target: Target::Cluster(Box::new(target)), prober, budgets, watcher };
         let (ended, target) = self.conduct(means).await;
         end.cancel();
         // It only waits and appends; a panic in it is a fault of this program, which the journal's end would show.

@@ -22,6 +22,8 @@ pub(super) const COMPLETION_LIMIT: Duration = Duration::from_secs(5);
 pub(super) const REACHED_WITHIN: Duration = Duration::from_secs(30);
 /// A prober whose stream broke looks again by then, if it ever will.
 const SEEN_AGAIN_WITHIN: Duration = Duration::from_secs(10);
+/// Whoever waits is told now and again what for.
+pub(super) const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Between two looks at that.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
@@ -108,6 +110,8 @@ impl Conductor {
         let limit = known.map_or(COMPLETION_LIMIT, |known| known.ready_within.0);
         let mut deadline = tokio::time::Instant::now() + limit;
         let (mut last_down_us, mut cut) = (called_us, false);
+        let begun = tokio::time::Instant::now();
+        let mut told = begun;
         loop {
             // A run that is cut short, also while it waits here, waits no longer than the reserve that it has for this.
             if self.stop.token().is_cancelled() && !cut {
@@ -131,7 +135,18 @@ impl Conductor {
                     let starts = cut && limit > RESTORE_RESERVE && !self.environment.is_local();
                     return Err(if starts { NotSeen::Cut } else { NotSeen::NotServing(saw) });
                 }
-                Err(_) => last_down_us = sent_us,
+                Err(saw) => {
+                    last_down_us = sent_us;
+                    if told.elapsed() >= TELL_EVERY {
+                        told = tokio::time::Instant::now();
+                        self.watcher.progress(&format!(
+                            "waiting for {component}, {} s of at most {} s: {}",
+                            begun.elapsed().as_secs(),
+                            limit.as_secs(),
+                            self.target.presence(component).unwrap_or(saw)
+                        ));
+                    }
+                }
             }
             tokio::time::sleep(self.target.ask_every()).await;
         }

@@ -163,7 +163,8 @@ impl Stage<'_> {
             deadline: preview::deadline(plan::demanded(&self.plan), environment),
             journal: Arc::clone(&self.journal),
         })));
-        let ended = self.conduct(Means { target, prober, budgets }).await.0;
+        let ended =
+            self.conduct(Means { target, prober, budgets, watcher: Arc::clone(&self.watcher) }).await.0;
         control.shutdown().await;
         ended
     }

@@ -42,6 +42,8 @@ pub(crate) struct Staging {
     pub(crate) crds: Vec<CrdGroup>,
     /// Pods of the gateway.
     pub(crate) gateway_replicas: u32,
+    /// How long vLLM takes to start.
+    pub(crate) vllm_ready_after: Option<Duration>,
     /// As whom the harness asks; as the one who may do everything where there is none.
     pub(crate) user: Option<User>,
     /// Whether there is a sweeper that has just done its work.
@@ -56,6 +58,7 @@ impl Default for Staging {
             opponents: Vec::new(),
             crds: Vec::new(),
             gateway_replicas: 1,
+            vllm_ready_after: None,
             user: None,
             sweeper: true,
         }
@@ -94,7 +97,7 @@ impl Stack {
                 gateway: nobody,
                 master_key: Secret::new(KEY),
                 gateway_replicas: staging.gateway_replicas,
-                vllm_ready_after: None,
+                vllm_ready_after: staging.vllm_ready_after,
                 opponents: staging.opponents,
             },
             processes: Arc::new(WorldProcesses::new(Arc::clone(&world))),

@@ -100,3 +100,19 @@ async fn users_that_leave() {
 async fn a_run_waits_for_real_users_as_long_as_it_may() {
     tokio::join!(users_that_stay(), users_that_leave());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_long_to_start_is_waited_for_and_that_is_told() {
+    let slow = Some(Duration::from_secs(13));
+    let stack = Stack::start(Staging { vllm_ready_after: slow, ..Staging::default() }).await;
+    let body = CLOUD_DOWN.replace("cloud: down", "vllm: down").replace("vllm-qwen", "cloud-kimi");
+    let file = stack.scenario("gpu-down", &body);
+    let mut running = stack.harness("run", &[file]);
+    running.until_it_says("waiting for vllm, 10 s of at most 30 s: 1 pods (0 terminating)").await;
+    let ended = running.end().await.expect(0);
+    let healed = &ended.result["scenarios"][0]["faults"][0]["healed_ms"];
+    let left = &ended.result["scenarios"][0]["faults"][0]["effective_ms"];
+    assert!(healed[1].as_f64().unwrap() - left[1].as_f64().unwrap() >= 13_000.0, "{healed} {left}");
+    stack.assert_clean();
+    stack.strike().await;
+}

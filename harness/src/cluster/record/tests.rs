@@ -85,10 +85,23 @@ fn a_record_is_bounded() {
         undo: String::new(),
         mutation: scale("vllm", 1),
         state: State::NotMade,
+        intended_at: None,
     };
     record.changes = (0..u32::try_from(BYTES_MAX / 1000).unwrap()).map(change).collect();
     let why = record.manifest(&Record::name("ml", RUN), None).unwrap_err();
     assert!(why.contains("is the most"), "{why}");
+}
+
+#[test]
+fn what_is_not_known_to_be_made_may_land_for_a_minute() {
+    let mut record = record();
+    record.intend(&scale("vllm", 2), &kubectl()).unwrap();
+    let mut change = record.changes.remove(0);
+    change.intended_at = Some("2026-11-23T00:45:51.000Z".into());
+    let (young, old) = ("2026-11-23T00:46:50Z".parse().unwrap(), "2026-11-23T00:46:51Z".parse().unwrap());
+    assert!(change.may_still_land(young) && !change.may_still_land(old));
+    assert!(!Change { state: State::Made, ..change.clone() }.may_still_land(young));
+    assert!(!Change { intended_at: None, ..change }.may_still_land(young));
 }
 
 #[test]

@@ -233,6 +233,13 @@ impl Reducer {
         self.selected(namespace, selector).any(|(_, pod)| is_selected(pod))
     }
 
+    /// Pods of these labels that run.
+    #[must_use]
+    pub fn running(&self, namespace: &str, selector: &Selector) -> Vec<ObjectName> {
+        let running = self.selected(namespace, selector).filter(|(_, pod)| !pod.terminating && pod.runs);
+        running.map(|(name, _)| name.clone()).collect()
+    }
+
     /// The gateway's pods, their nodes and the policies around them must stay as they are now; gives their names.
     pub fn expect_gateway(&mut self, namespace: &str, selector: &Selector) -> Vec<ObjectName> {
         let mut names = Vec::new();

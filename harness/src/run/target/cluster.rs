@@ -115,6 +115,19 @@ impl Cluster {
         self.parts.at_gateway.end().await;
     }
 
+    /// Pods of the gateway that run and were not ready when probers were started: requests reach them as soon as they
+    /// are.
+    fn unseen(&self, fleet: &Fleet) -> Option<String> {
+        let parts = &self.parts;
+        let mut running =
+            parts.watching.with(|watch| watch.running(&parts.from_pods.namespace, &parts.from_pods.selector));
+        running.retain(|pod| !fleet.members().any(|(member, _)| member == pod));
+        let names: Vec<String> = running.iter().map(ToString::to_string).collect();
+        (!names.is_empty()).then(|| {
+            format!("nobody looks from {}, which was not ready when the mode began", names.join(", "))
+        })
+    }
+
     pub(super) async fn inject(&self, active: &ActiveFault) -> Result<(), String> {
         let component = &active.fault.component;
         let weak = match &self.parts.probers {
@@ -123,7 +136,7 @@ impl Cluster {
                 "{} pods of the gateway have no prober, and each feels it at a moment of its own",
                 fleet.unprobed().len()
             )),
-            Ok(_) => None,
+            Ok(fleet) => self.unseen(fleet),
         };
         if let Some(why) = weak {
             self.parts.journal.append(Event::EvidenceWeak { component: component.clone(), why });
@@ -323,6 +336,16 @@ impl Cluster {
             }
             .boxed()
         })))
+    }
+
+    /// What its pods and endpoints are.
+    pub(super) fn presence(&self, component: &str) -> Option<String> {
+        let (namespace, selector) = self.parts.pods.get(component)?;
+        let service = self.parts.environment.components.get(component).and_then(service_of);
+        let seen = |watch: &mut crate::cluster::watch::Reducer| {
+            watch.presence(namespace, selector, service.as_ref()).words()
+        };
+        Some(self.parts.watching.with(seen))
     }
 
     /// Waits until no pod of a backend that is scaled down is left: until then it may answer on connections from

@@ -206,6 +206,15 @@ impl Target {
         }
     }
 
+    /// What the cluster says of a component's pods, in words.
+    #[must_use]
+    pub(super) fn presence(&self, component: &str) -> Option<String> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Cluster(cluster) => cluster.presence(component),
+        }
+    }
+
     /// How long to wait between two requests for a completion of something that starts.
     #[must_use]
     pub(super) fn ask_every(&self) -> Duration {
