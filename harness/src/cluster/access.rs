@@ -323,13 +323,8 @@ impl Access {
     {
         let kind = K::DynamicType::default();
         let target = Target::of::<K>(&kind, name);
-        let data = serde_json::to_vec(object).map_err(|error| CallError {
-            verb: Verb::Create,
-            target: target.clone(),
-            failure: Failure::Unreadable(error.to_string()),
-        })?;
-        let parameters = PostParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()) };
-        let request = requests::<K>(&kind, Some(&name.namespace)).create(&parameters, data);
+        let data = encoded(Verb::Create, &target, object)?;
+        let request = requests::<K>(&kind, Some(&name.namespace)).create(&written(dry_run), data);
         self.request(Verb::Create, target, request).await
     }
 
@@ -345,13 +340,8 @@ impl Access {
     {
         let kind = K::DynamicType::default();
         let target = Target::of::<K>(&kind, name);
-        let data = serde_json::to_vec(object).map_err(|error| CallError {
-            verb: Verb::Update,
-            target: target.clone(),
-            failure: Failure::Unreadable(error.to_string()),
-        })?;
-        let parameters = PostParams { dry_run: false, field_manager: Some(FIELD_MANAGER.to_owned()) };
-        let request = requests::<K>(&kind, Some(&name.namespace)).replace(&name.name, &parameters, data);
+        let data = encoded(Verb::Update, &target, object)?;
+        let request = requests::<K>(&kind, Some(&name.namespace)).replace(&name.name, &written(false), data);
         self.request(Verb::Update, target, request).await
     }
 
@@ -530,6 +520,20 @@ fn requests<K: Resource>(kind: &K::DynamicType, namespace: Option<&str>) -> Requ
 
 fn deployments(name: &ObjectName) -> Request {
     requests::<k8s_openapi::api::apps::v1::Deployment>(&(), Some(&name.namespace))
+}
+
+/// Who writes, and whether anything is kept of it.
+fn written(dry_run: bool) -> PostParams {
+    PostParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()) }
+}
+
+/// An object as it is sent.
+fn encoded<K: Serialize>(verb: Verb, target: &Target, object: &K) -> Result<Vec<u8>, CallError> {
+    serde_json::to_vec(object).map_err(|error| CallError {
+        verb,
+        target: target.clone(),
+        failure: Failure::Unreadable(error.to_string()),
+    })
 }
 
 fn field_manager() -> PatchParams {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use mocks::gateway::Secret;
-use mocks::kubernetes::api::{Rule, User};
+use mocks::kubernetes::api::User;
 use mocks::kubernetes::resources::{DEPLOYMENTS, PODS, SECRETS};
 
 use crate::child::Ended;
+use crate::evidence::rule;
 use crate::stack::{Stack, Staging};
 
 impl Ended {
@@ -75,16 +76,6 @@ async fn each_thing_that_is_wrong_is_said_with_what_to_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_that_are_missing_are_a_patch_of_the_role() {
-    let rule = |resources: &[&str], verbs: &[&str]| {
-        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        Rule {
-            namespaces: Vec::new(),
-            groups: texts(&["*"]),
-            resources: texts(resources),
-            names: Vec::new(),
-            verbs: texts(verbs),
-        }
-    };
     let user = User {
         name: "reader".to_owned(),
         token: Secret::new("token-of-a-reader"),

@@ -12,29 +12,31 @@ pub(crate) fn requirement(ended: &crate::child::Ended, id: &str) -> String {
     found["verdict"].as_str().unwrap().to_owned()
 }
 
+/// These verbs of these resources, in every namespace.
+pub(crate) fn rule(resources: &[&str], verbs: &[&str]) -> Rule {
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    Rule {
+        namespaces: Vec::new(),
+        groups: texts(&["*"]),
+        resources: texts(resources),
+        names: Vec::new(),
+        verbs: texts(verbs),
+    }
+}
+
 /// May do all that a run needs, but for looking from inside the gateway's pods.
 pub(crate) fn without_exec() -> User {
-    let all = |resources: &[&str], verbs: &[&str]| {
-        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        Rule {
-            namespaces: Vec::new(),
-            groups: texts(&["*"]),
-            resources: texts(resources),
-            names: Vec::new(),
-            verbs: texts(verbs),
-        }
-    };
     User {
         name: "without-exec".to_owned(),
         token: Secret::new("token-of-one-without-exec"),
         rules: vec![
-            all(&["*"], &["get", "list", "watch"]),
-            all(
+            rule(&["*"], &["get", "list", "watch"]),
+            rule(
                 &["networkpolicies", "jobs", "pods/portforward", "selfsubjectaccessreviews"],
                 &["get", "create", "delete"],
             ),
-            all(&["deployments/scale"], &["get", "patch"]),
-            all(&["leases", "configmaps"], &["create", "update", "delete"]),
+            rule(&["deployments/scale"], &["get", "patch"]),
+            rule(&["leases", "configmaps"], &["create", "update", "delete"]),
         ],
     }
 }

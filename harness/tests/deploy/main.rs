@@ -5,7 +5,6 @@
 mod allowed;
 mod apply;
 mod house;
-mod image;
 mod manifests;
 mod nightly;
 mod restricted;

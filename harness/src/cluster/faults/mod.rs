@@ -11,7 +11,7 @@ pub mod scale;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
@@ -124,6 +124,26 @@ async fn isolated(
     Ok(prepared)
 }
 
+/// The gateway and the pods of its namespace, with what speaks against cutting it off from a host; nothing of them where
+/// there is no gateway.
+async fn cut_off(
+    access: &Access,
+    cluster: &Cluster,
+    host: &str,
+) -> Result<(Prepared, Option<(DeploymentSpec, Vec<Pod>)>), CallError> {
+    let gateway = &cluster.gateway.deployment;
+    let object = found(access.get::<Deployment>(gateway).await)?;
+    let mut prepared = Prepared {
+        refusals: refusals::target(gateway, object.as_ref(), &access.kubectl()),
+        ..Prepared::default()
+    };
+    let Some(object) = object else { return Ok((prepared, None)) };
+    let pods: Vec<Pod> = access.list(Some(&gateway.namespace), "").await?;
+    prepared.refusals.extend(refusals::gateway_pods(gateway, &object, &cluster.gateway.pods, &pods));
+    prepared.refusals.extend(refusals::gateway_template(gateway, &object, host));
+    Ok((prepared, object.spec.map(|spec| (spec, pods))))
+}
+
 async fn blackholed(
     access: &Access,
     cluster: &Cluster,
@@ -132,16 +152,8 @@ async fn blackholed(
 ) -> Result<Prepared, CallError> {
     let gateway = &cluster.gateway.deployment;
     let host = component.endpoint.as_deref().and_then(host_of).unwrap_or_default();
-    let object = found(access.get::<Deployment>(gateway).await)?;
-    let mut prepared = Prepared {
-        refusals: refusals::target(gateway, object.as_ref(), &access.kubectl()),
-        ..Prepared::default()
-    };
-    let Some(object) = object else { return Ok(prepared) };
-    let pods: Vec<Pod> = access.list(Some(&gateway.namespace), "").await?;
-    prepared.refusals.extend(refusals::gateway_pods(gateway, &object, &cluster.gateway.pods, &pods));
-    prepared.refusals.extend(refusals::gateway_template(gateway, &object, &host));
-    let Some(spec) = object.spec else { return Ok(prepared) };
+    let (mut prepared, found) = cut_off(access, cluster, &host).await?;
+    let Some((spec, _)) = found else { return Ok(prepared) };
     let labels = spec.template.metadata.and_then(|metadata| metadata.labels).unwrap_or_default();
     let policies: Vec<NetworkPolicy> = access.list(Some(&gateway.namespace), "").await?;
     prepared.refusals.extend(refusals::egress(gateway, &labels, &policies, &wanted.targets));

@@ -10,12 +10,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ContainerState, EphemeralContainer, Namespace, Pod};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Prepared, Wanted, host_of, object_name, policy};
+use super::{Prepared, Wanted, cut_off, host_of, object_name, policy};
 use crate::cluster::access::{Access, CallError, Failure, Target, Verb, found, shown};
 use crate::cluster::mutation::{
     ATTEMPTS, Applied, Kubectl, Mutation, MutationError, ReadBack, Undone, quoted,
@@ -68,17 +67,9 @@ pub(super) async fn prepare(
 ) -> Result<Prepared, CallError> {
     let gateway = &cluster.gateway.deployment;
     let host = component.endpoint.as_deref().and_then(host_of).unwrap_or_default();
-    let object = found(access.get::<Deployment>(gateway).await)?;
-    let mut prepared = Prepared {
-        refusals: refusals::target(gateway, object.as_ref(), &access.kubectl()),
-        ..Prepared::default()
-    };
-    let Some(object) = object else { return Ok(prepared) };
-    let pods: Vec<Pod> = access.list(Some(&gateway.namespace), "").await?;
-    prepared.refusals.extend(refusals::gateway_pods(gateway, &object, &cluster.gateway.pods, &pods));
-    prepared.refusals.extend(refusals::gateway_template(gateway, &object, &host));
+    let (mut prepared, found) = cut_off(access, cluster, &host).await?;
+    let Some((spec, pods)) = found else { return Ok(prepared) };
     prepared.refusals.extend(pod_security(access, &gateway.namespace).await?);
-    let Some(spec) = object.spec else { return Ok(prepared) };
     let ours = |pod: &&Pod| {
         let labels = pod.metadata.labels.clone().unwrap_or_default();
         selects(&spec.selector, &labels) && !refusals::is_over(pod) && !is_ending(pod)

@@ -1,6 +1,18 @@
 //! The image in real containers: the drill and the sweeper, on a network of their own, with the files that a pod gets.
 //!
-//! The image is named by `HARNESS_TEST_IMAGE`; `scripts/test` builds it and gives the tests a Docker daemon.
+//! `scripts/test-image` builds the image, names it by `HARNESS_TEST_IMAGE`, and gives this test a Docker daemon; it is a
+//! step of `scripts/test`. A plain `cargo test` does not run it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
+
+#[path = "../deploy/allowed.rs"]
+mod allowed;
+#[expect(dead_code, reason = "it is shared with tests that do more with it")]
+#[path = "../deploy/apply.rs"]
+mod apply;
+#[expect(dead_code, reason = "it is shared with tests that do more with it")]
+#[path = "../deploy/house.rs"]
+mod house;
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -85,8 +97,8 @@ impl Lane {
 }
 
 fn tls() -> TlsAcceptor {
-    let certificate = CertificateDer::from_pem_slice(include_bytes!("data/api-cert.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(include_bytes!("data/api-key.pem")).unwrap();
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("../deploy/data/api-cert.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../deploy/data/api-key.pem")).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -108,7 +120,7 @@ fn lay_out(house: &House, dir: &Path) {
         let kubeconfig = house.cluster().kubeconfig_of_account("ml", account).unwrap();
         let token = kubeconfig["users"][0]["user"]["token"].as_str().unwrap().to_owned();
         write(&dir.join(account).join("token"), &token);
-        write(&dir.join(account).join("ca.crt"), include_str!("data/api-ca.pem"));
+        write(&dir.join(account).join("ca.crt"), include_str!("../deploy/data/api-ca.pem"));
         write(&dir.join(account).join("namespace"), "ml");
     }
     // The right token, and the authority of somebody else.
@@ -165,7 +177,6 @@ fn borrowed(words: &[String]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Docker and the image: scripts/test has both"]
 async fn drill_and_sweeper_run_from_the_image_in_containers_of_their_own() {
     let image = std::env::var("HARNESS_TEST_IMAGE").expect("HARNESS_TEST_IMAGE names the image");
     let house = House::without_image(SWEEP_EVERY).await;
