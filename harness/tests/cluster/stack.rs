@@ -15,7 +15,7 @@ use mocks::kubernetes::cluster::ClusterOptions;
 use mocks::kubernetes::controllers::{Opponent, Timing};
 use mocks::kubernetes::household::{Household, HouseholdOptions};
 use mocks::kubernetes::network::Cni;
-use mocks::kubernetes::resources::{CrdGroup, Resource};
+use mocks::kubernetes::resources::{CRON_JOBS, CrdGroup, Resource};
 use mocks::kubernetes::stack::{StackOptions, WorldProcesses};
 use mocks::kubernetes::store::{ObjectKey, Writer};
 use mocks::profile::Profile;
@@ -122,7 +122,11 @@ impl Stack {
         gateway.keep_idle(Duration::from_secs(1));
         let address = gateway.url().trim_start_matches("http://").parse().unwrap();
         assert!(household.plane().kubelet().set_backing("ml", "litellm", address));
-        Self { household, world, gateway, dir }
+        let stack = Self { household, world, gateway, dir };
+        if staging.sweeper {
+            stack.swept();
+        }
+        stack
     }
 
     /// Another gateway, which reaches the cloud there.
@@ -162,6 +166,18 @@ impl Stack {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains(from), "{from}: {text}");
         std::fs::write(path, text.replace(from, to)).unwrap();
+    }
+
+    /// As if the sweeper had just done its work.
+    pub(crate) fn swept(&self) {
+        let now = format!("{:.0}", jiff::Timestamp::now());
+        let key = ObjectKey::new(&CRON_JOBS, "ml", "failover-harness-sweeper");
+        let store = self.household.cluster().store();
+        let succeeded = store.update(&key, Writer::of_status("kube-controller-manager"), |object| {
+            object["status"] = json!({ "lastSuccessfulTime": now });
+            Ok(())
+        });
+        succeeded.unwrap();
     }
 
     /// Somebody with kubectl changes an object.
@@ -310,7 +326,6 @@ impl Stack {
 
 /// A CronJob that restores each minute, as far as a run can tell; its time never comes here.
 fn sweeper(household: &Household) {
-    use mocks::kubernetes::resources::CRON_JOBS;
     let store = household.cluster().store();
     let container = json!({ "name": "sweeper", "image": "registry.invalid/harness" });
     let template = json!({ "spec": { "restartPolicy": "Never", "containers": [container] } });
@@ -324,13 +339,6 @@ fn sweeper(household: &Household) {
         "spec": { "schedule": "0 0 1 1 *", "jobTemplate": { "spec": { "template": template } } },
     });
     store.create(&CRON_JOBS, "ml", object, Writer::of_object("kubectl")).unwrap();
-    let now = format!("{:.0}", jiff::Timestamp::now());
-    let key = ObjectKey::new(&CRON_JOBS, "ml", "failover-harness-sweeper");
-    let succeeded = store.update(&key, Writer::of_status("kube-controller-manager"), |object| {
-        object["status"] = json!({ "lastSuccessfulTime": now });
-        Ok(())
-    });
-    succeeded.unwrap();
 }
 
 /// A mock LiteLLM that reaches its upstreams as a pod of the cluster would, and the cloud at this address.

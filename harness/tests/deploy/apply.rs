@@ -1,5 +1,5 @@
-//! The manifests, as kubectl builds and applies them. `FAILOVER_TEST_KUBECTL` names the program; without it, `kubectl` of
-//! the path.
+//! The manifests, as kubectl builds and applies them. `FAILOVER_TEST_APPLY_KUBECTL` names one that is new enough; without
+//! it, `FAILOVER_TEST_KUBECTL`, or else `kubectl` of the path.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -29,7 +29,8 @@ async fn kubectl(cluster: &Cluster, arguments: &[&str]) -> Output {
     let home = TempDir::new().unwrap();
     let config = home.path().join("config");
     std::fs::write(&config, cluster.kubectl_config().unwrap().to_string()).unwrap();
-    let program = std::env::var("FAILOVER_TEST_KUBECTL").unwrap_or_else(|_| "kubectl".to_owned());
+    let named = ["FAILOVER_TEST_APPLY_KUBECTL", "FAILOVER_TEST_KUBECTL"].into_iter().find_map(std::env::var_os);
+    let program = named.unwrap_or_else(|| "kubectl".into());
     let child = Command::new(&program)
         .args(arguments)
         .current_dir(root())
@@ -42,7 +43,7 @@ async fn kubectl(cluster: &Cluster, arguments: &[&str]) -> Output {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .unwrap_or_else(|error| panic!("{program} cannot be started ({error}); install any kubectl"));
+        .unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display()));
     tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("kubectl ends in time").unwrap()
 }
 

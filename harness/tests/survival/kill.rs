@@ -60,7 +60,7 @@ impl Case {
         let file = lane.mode(self.mode);
         let mut running = lane.stack.harness("run", std::slice::from_ref(&file));
         if self.armed {
-            lane.until_armed(&mut running).await;
+            lane.until_armed(&mut running).await?;
         }
         kill_after(&mut running, self.after).await;
         let was_open = !lane.open_records().is_empty();
@@ -199,8 +199,6 @@ async fn nothing_is_left_of_runs_that_are_killed() {
     ));
     assert!(complaints.is_empty(), "{} of {kills}:\n{}", complaints.len(), complaints.join("\n\n"));
     assert_eq!(played.values().sum::<u64>(), if only > 0 { 1 } else { kills });
-    assert!(
-        kills < 10 || only > 0 || played.keys().any(|(_, _, was_open)| *was_open),
-        "no run was killed in the middle of anything: {table:?}"
-    );
+    let open = played.iter().filter(|((_, _, was_open), _)| *was_open).map(|(_, count)| count).sum::<u64>();
+    assert!(kills < 10 || only > 0 || open * 2 > kills, "few were killed in the middle: {table:?}");
 }

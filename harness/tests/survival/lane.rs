@@ -65,6 +65,8 @@ impl Lane {
                 .change(&DEPLOYMENTS, "ml", name, |object| object["spec"]["replicas"] = (*count).into());
         }
         self.stack.household.ready(SETTLED_WITHIN).await.unwrap();
+        // Its time never comes: without this, later runs of a lane would be refused.
+        self.stack.swept();
     }
 
     /// A mode of those, with a hold of a second.
@@ -133,12 +135,16 @@ impl Lane {
         items.iter().map(|object| object["metadata"]["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Waits until a run has made its record, or ended before.
-    pub(crate) async fn until_armed(&self, running: &mut Running) {
+    /// Waits until a run has made its record; a complaint when it ended before.
+    pub(crate) async fn until_armed(&self, running: &mut Running) -> Result<(), String> {
         let mut looks = tokio::time::interval(Duration::from_millis(10));
-        while self.open_records().is_empty() && running.child.try_wait().unwrap().is_none() {
+        while self.open_records().is_empty() {
+            if let Some(status) = running.child.try_wait().unwrap() {
+                return Err(format!("it ended before it changed anything: {status}"));
+            }
             looks.tick().await;
         }
+        Ok(())
     }
 
     /// Records that are not closed.

@@ -73,6 +73,7 @@ async fn cases() -> Vec<Case> {
 impl Case {
     /// The exit code, or a complaint.
     async fn play(&self, lane: &Lane) -> Result<i32, String> {
+        lane.stack.swept();
         let file = lane.mode(FULL_OUTAGE);
         let chaos = lane.stack.household.cluster().chaos().clone();
         let Self { verb, resource, step, times, trouble } = self.clone();
