@@ -278,6 +278,7 @@ impl Stage<'_> {
         let watching = Arc::new(watching);
         let (end, drifts) = (CancellationToken::new(), Arc::clone(&watching));
         let telling = tokio::spawn(tell_drifts(drifts, Arc::clone(&self.journal), end.clone()));
+        let at_gateway = AtGateway::start(access, gateway, probers.as_ref().ok(), &prober, &self.journal);
         let target = ClusterTarget::new(ClusterParts {
             access: access.clone(),
             environment: environment.clone(),
@@ -291,7 +292,7 @@ impl Stage<'_> {
             watching,
             gateway: prober.clone(),
             ids: gateway.ids.clone(),
-            at_gateway: AtGateway::start(access, gateway, &prober, &self.journal),
+            at_gateway,
             pods: places.pods,
         });
         let watcher = Arc::clone(&self.watcher);
