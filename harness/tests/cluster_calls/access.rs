@@ -289,9 +289,12 @@ async fn how_a_gate_stands_may_be_asked_without_the_lock_and_nothing_else() {
         "metadata": { "name": "egress-gate-1", "namespace": "ml", "uid": "u1" },
         "spec": { "containers": [{ "name": "gate" }] },
     });
-    let api = Api::start(move |request| match request.url.path().ends_with("/portforward") {
-        true => refusal(500, "InternalError", "no way to the pod"),
-        false => answer(200, &pod),
+    let api = Api::start(move |request| {
+        if request.url.path().ends_with("/portforward") {
+            refusal(500, "InternalError", "no way to the pod")
+        } else {
+            answer(200, &pod)
+        }
     })
     .await;
     let access = api.access().await.guarded(std::sync::Arc::new(Allows(0.into())));
