@@ -10,6 +10,9 @@ use crate::verdict::result::{Ended, KnownBy};
 
 use super::Span;
 
+/// The source of looks that are concluded from objects of the cluster.
+const OBJECTS: &str = "objects";
+
 /// A run, as far as its journal goes.
 #[derive(Clone, Debug)]
 pub struct RunFacts {
@@ -161,10 +164,11 @@ pub struct Look {
 }
 
 impl FaultFacts {
-    /// What a client of the component meets, in the words of the first look that saw the fault.
+    /// What a client of the component meets, in the words of the first look that saw the fault; `None` where it was only
+    /// concluded, from objects of the cluster, which meet nothing.
     #[must_use]
     pub fn seen_as(&self) -> Option<&str> {
-        self.first_seen().map(|look| look.saw.as_str())
+        self.first_seen().filter(|look| look.source != OBJECTS).map(|look| look.saw.as_str())
     }
 
     /// The first look that saw the fault. It may have been seen before the call that made it returned, so

@@ -4,8 +4,8 @@
 //! status (uvicorn's access line; with `json_logs` the same text inside JSON), so reading its log is enough: no key,
 //! no metrics endpoint, no database. Ours are told apart by number: a request is printed once, after its end, so more
 //! lines than we have sent requests are somebody else's. Where our own address is known, calls from any other are
-//! somebody else's, too. Where the log shows no requests at all (the access log is off), the sockets that a prober
-//! counts are a hint: somebody else is connected.
+//! somebody else's, too. Where the log shows no requests at all (the access log is off) and our own address is known,
+//! the connections that probers in the gateway's pods count while modes go on are a hint: somebody else is connected.
 //!
 //! What is said is a lower bound: an address of ours may be shared by others (through a node, or a port-forward).
 
@@ -182,7 +182,7 @@ pub enum Others {
         /// From where, where the address alone tells.
         from: Vec<(IpAddr, u64)>,
     },
-    /// The log shows nothing, but others are connected: perhaps idly.
+    /// The log shows nothing, but others were connected: perhaps idly, or as a kubelet that probes it.
     Connected(Vec<String>),
     /// It cannot be told.
     Unknown(String),
@@ -205,15 +205,18 @@ impl Others {
                 )
             }
             Self::Connected(from) => {
-                format!("the gateway's log shows no requests, but others are connected: {}", from.join(", "))
+                format!(
+                    "the gateway's log shows no requests, but others are connected, perhaps only to see that it lives: {}",
+                    from.join(", ")
+                )
             }
             Self::Unknown(why) => format!("whether others use the gateway is not known: {why}"),
         }
     }
 }
 
-/// Decide, from what the log showed and what we did meanwhile; `inbound` are connections to the gateway as a prober
-/// in its pod counts them.
+/// Decide, from what the log showed and what we did meanwhile; `inbound` are connections to the gateway as probers in
+/// its pods count them, where there are any.
 #[must_use]
 pub fn judge(tally: &Tally, ours: &Ours, inbound: Option<&Inbound>) -> Others {
     let mut from: Vec<_> = tally.by_client.iter().map(|(client, calls)| (*client, *calls)).collect();

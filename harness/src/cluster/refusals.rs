@@ -1,6 +1,7 @@
 //! Why a fault is not made here, concluded from objects that were read. Nothing in this file asks the cluster.
 
 mod network;
+mod proxy;
 mod selects;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe};
 use serde::{Deserialize, Serialize};
 
 pub use self::network::{egress, ingress};
+pub use self::proxy::{Fields, Source, Sources, sources, unknown_proxies};
 pub use self::selects::{parse_labels, selects};
 use super::TARGET_LABEL;
 use super::mutation::Kubectl;
@@ -151,7 +153,12 @@ pub(super) fn is_ready(pod: &Pod) -> bool {
 /// Whether what the gateway's pods are lets a NetworkPolicy or a packet filter of theirs cut them off from the endpoint
 /// `host`, and no more.
 #[must_use]
-pub fn gateway_template(name: &ObjectName, deployment: &Deployment, host: &str) -> Vec<Refusal> {
+pub fn gateway_template(
+    name: &ObjectName,
+    deployment: &Deployment,
+    host: &str,
+    sources: &Sources,
+) -> Vec<Refusal> {
     let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
     let Some(pod) = pod else { return Vec::new() };
     let mut refused = Vec::new();
@@ -164,25 +171,21 @@ pub fn gateway_template(name: &ObjectName, deployment: &Deployment, host: &str) 
             "run the gateway without hostNetwork",
         ));
     }
-    refused.extend(gateway_way(name, deployment, host));
+    refused.extend(gateway_way(name, deployment, host, sources));
     refused
 }
 
 /// Whether the gateway's pods go to the endpoint `host` by themselves, and go on without it.
 #[must_use]
-pub fn gateway_way(name: &ObjectName, deployment: &Deployment, host: &str) -> Vec<Refusal> {
+pub fn gateway_way(
+    name: &ObjectName,
+    deployment: &Deployment,
+    host: &str,
+    sources: &Sources,
+) -> Vec<Refusal> {
     let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
     let Some(pod) = pod else { return Vec::new() };
-    let mut refused = Vec::new();
-    for (container, variable) in proxies(pod, host) {
-        refused.push(Refusal::new(
-            format!(
-                "the gateway reaches {host} through a proxy: container {container} of Deployment {name} has the \
-                 variable {variable}"
-            ),
-            format!("add {host} to NO_PROXY of the gateway"),
-        ));
-    }
+    let mut refused = proxy::refusals(name, pod, host, sources);
     for (container, probe) in model_probes(pod) {
         refused.push(Refusal::new(
             format!(
@@ -197,36 +200,6 @@ pub fn gateway_way(name: &ObjectName, deployment: &Deployment, host: &str) -> Ve
 
 fn containers(pod: &PodSpec) -> impl Iterator<Item = &Container> {
     pod.containers.iter().chain(pod.init_containers.iter().flatten())
-}
-
-/// Containers with a variable that sends requests for `host` through a proxy.
-fn proxies<'p>(pod: &'p PodSpec, host: &str) -> Vec<(&'p str, &'p str)> {
-    const NAMES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
-    let mut found = Vec::new();
-    for container in containers(pod) {
-        let variables = || container.env.iter().flatten();
-        let excepted = variables().filter(|variable| variable.name.eq_ignore_ascii_case("NO_PROXY"));
-        let excepted = excepted.filter_map(|variable| variable.value.as_deref());
-        if excepted.flat_map(|list| list.split(',')).any(|entry| covers(entry.trim(), host)) {
-            continue;
-        }
-        for variable in variables() {
-            let is_proxy = NAMES.iter().any(|name| variable.name.eq_ignore_ascii_case(name));
-            let is_set = variable.value_from.is_some()
-                || variable.value.as_deref().is_some_and(|value| !value.trim().is_empty());
-            if is_proxy && is_set {
-                found.push((container.name.as_str(), variable.name.as_str()));
-            }
-        }
-    }
-    found
-}
-
-/// Whether an entry of NO_PROXY is for a host.
-fn covers(entry: &str, host: &str) -> bool {
-    let (entry, host) = (entry.trim_start_matches("*.").trim_start_matches('.'), host.to_ascii_lowercase());
-    let entry = entry.to_ascii_lowercase();
-    entry == "*" || (!entry.is_empty() && (host == entry || host.ends_with(&format!(".{entry}"))))
 }
 
 /// Containers with a probe that makes the gateway ask its models.

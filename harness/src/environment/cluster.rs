@@ -81,6 +81,8 @@ pub enum Cni {
     Calico,
     /// New and established connections hang.
     Cilium,
+    /// New connections hang, established ones do so half a minute later.
+    Kindnet,
     /// Policies are accepted and do nothing.
     None,
 }
@@ -93,6 +95,7 @@ impl Cni {
             Self::K3s => "k3s",
             Self::Calico => "calico",
             Self::Cilium => "cilium",
+            Self::Kindnet => "kindnet",
             Self::None => "none",
         }
     }

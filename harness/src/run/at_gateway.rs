@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use crate::cluster::access::Access;
 use crate::cluster::forward::{Forwarded, Way};
 use crate::cluster::gateway::Gateway;
 use crate::cluster::others::{LogReader, Others, Tally};
+use crate::cluster::prober::{Fleet, Seen};
 use crate::environment::ObjectName;
 use crate::journal::{Event, Journal};
 use crate::probe::{Prober, Sent};
@@ -43,10 +45,11 @@ struct Shared {
     state: Mutex<State>,
 }
 
-/// The logs that are read, of these pods.
+/// The logs that are read, of these pods, and what probers in them see.
 struct Logs {
     reader: LogReader,
     pods: Vec<ObjectName>,
+    probers: Vec<watch::Receiver<Seen>>,
 }
 
 #[derive(Default)]
@@ -67,15 +70,22 @@ struct Mode {
 }
 
 impl AtGateway {
-    /// Follow the logs of the gateway's pods, and the way to it. `prober` is what sends all that we send.
+    /// Follow the logs of the gateway's pods, who is connected to them as far as there are probers in them, and the way to
+    /// it. `prober` is what sends all that we send.
     #[must_use]
-    pub(super) fn start(access: &Access, gateway: &Gateway, prober: &Prober, journal: &Arc<Journal>) -> Self {
+    pub(super) fn start(
+        access: &Access,
+        gateway: &Gateway,
+        probers: Option<&Fleet>,
+        prober: &Prober,
+        journal: &Arc<Journal>,
+    ) -> Self {
         let way = gateway.way();
         // A port-forward ends inside the pod, so that all of ours come from there and nobody else's do.
         let inside =
             way.iter().flat_map(|_| [IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()]);
         let shared = Arc::new(Shared {
-            logs: Mutex::new(Logs::of(access, &gateway.pods, gateway.container.as_deref())),
+            logs: Mutex::new(Logs::of(access, &gateway.pods, gateway.container.as_deref(), probers)),
             prober: prober.clone(),
             journal: Arc::clone(journal),
             addresses: inside.collect(),
@@ -88,8 +98,14 @@ impl AtGateway {
     }
 
     /// Follow the logs of these pods instead; between two modes.
-    pub(super) fn follow(&self, access: &Access, pods: &[ObjectName], container: Option<&str>) {
-        *self.shared.lock_logs() = Logs::of(access, pods, container);
+    pub(super) fn follow(
+        &self,
+        access: &Access,
+        pods: &[ObjectName],
+        container: Option<&str>,
+        probers: Option<&Fleet>,
+    ) {
+        *self.shared.lock_logs() = Logs::of(access, pods, container, probers);
     }
 
     /// From now on what is seen belongs to this mode.
@@ -149,8 +165,12 @@ async fn look_on(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 impl Logs {
-    fn of(access: &Access, pods: &[ObjectName], container: Option<&str>) -> Self {
-        Self { reader: LogReader::start(access, pods, container, Duration::ZERO), pods: pods.to_vec() }
+    fn of(access: &Access, pods: &[ObjectName], container: Option<&str>, probers: Option<&Fleet>) -> Self {
+        Self {
+            reader: LogReader::start(access, pods, container, Duration::ZERO),
+            pods: pods.to_vec(),
+            probers: probers.into_iter().flat_map(Fleet::members).map(|(_, prober)| prober.seen()).collect(),
+        }
     }
 }
 
@@ -190,6 +210,11 @@ impl Shared {
         }
         let settled = state.settled(now_us);
         let Some(mode) = &mut state.mode else { return };
+        for seen in &self.lock_logs().probers {
+            if let Some(inbound) = &seen.borrow().inbound {
+                mode.during.count(inbound);
+            }
+        }
         if let Some(others) = mode.during.news(&tally, sent, settled, &self.addresses) {
             let what = others.words();
             self.journal.append(Event::OthersCalled {

@@ -75,6 +75,8 @@ pub(super) struct Conductor {
     pub(super) chance: ChaCha8Rng,
     /// Faults whose undo failed when it was tried last.
     pub(super) failed: BTreeMap<u32, String>,
+    /// Faults that are undone and whose component did not serve again in its time, with what was seen last.
+    pub(super) unserved: BTreeMap<u32, (ActiveFault, String)>,
     pub(super) left: Vec<String>,
 }
 
@@ -106,6 +108,7 @@ impl Conductor {
             effective_us: 0,
             chance,
             failed: BTreeMap::new(),
+            unserved: BTreeMap::new(),
             left: Vec::new(),
         }
     }
@@ -139,6 +142,7 @@ impl Conductor {
             }
         }
         self.left.extend(std::mem::take(&mut self.failed).into_values());
+        self.look_once_more().await;
         self.left.dedup();
         (self.left.is_empty(), self.left.clone())
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::cluster::others::{Others, Ours, Tally, judge};
+use crate::cluster::prober::Inbound;
 use crate::probe::Sent;
 
 /// The count of one mode. It is a lower bound: as many calls as ours may be printed late may be those of others.
@@ -15,6 +16,8 @@ pub(super) struct During {
     late: u64,
     settled: Sent,
     told: u64,
+    /// Connections to the gateway, as far as probers in its pods have counted any.
+    inbound: Option<Inbound>,
 }
 
 impl During {
@@ -22,7 +25,13 @@ impl During {
     /// that all of it is printed that ever will be.
     #[must_use]
     pub(super) fn begin(tally: Tally, sent: Sent, settled: Sent) -> Self {
-        Self { begun: tally, sent, late: sent.begun.saturating_sub(settled.ended), settled, told: 0 }
+        let late = sent.begun.saturating_sub(settled.ended);
+        Self { begun: tally, sent, late, settled, told: 0, inbound: None }
+    }
+
+    /// A prober in a pod of the gateway counted who is connected to it.
+    pub(super) fn count(&mut self, inbound: &Inbound) {
+        self.inbound.get_or_insert_default().add(inbound);
     }
 
     /// What the logs have added since.
@@ -51,7 +60,7 @@ impl During {
             answered: settled.answered.saturating_sub(self.settled.answered.max(self.sent.answered)),
             addresses: addresses.clone(),
         };
-        judge(&self.added(tally), &ours, None)
+        judge(&self.added(tally), &ours, self.inbound.as_ref())
     }
 
     /// The same, once it says more than was told before.
@@ -79,6 +88,7 @@ mod tests {
 
     use super::During;
     use crate::cluster::others::{Others, Tally};
+    use crate::cluster::prober::Inbound;
     use crate::environment::ObjectName;
     use crate::probe::Sent;
 
@@ -121,6 +131,24 @@ mod tests {
         let others = during.news(&tally, sent(9, 9), sent(0, 0), &inside);
         let from = vec![("10.42.0.9".parse().unwrap(), 2)];
         assert_eq!(others, Some(Others::Calls { count: 2, from }), "though we sent more than were printed");
+    }
+
+    #[test]
+    fn where_the_log_shows_nothing_whoever_was_connected_at_any_time_is_a_hint() {
+        let inside = BTreeSet::from(["127.0.0.1".parse().unwrap()]);
+        let tally = Tally::default();
+        let mut during = During::begin(tally.clone(), sent(0, 0), sent(0, 0));
+        let judge = |during: &During| during.judge(&tally, sent(9, 9), sent(9, 9), &inside);
+        assert!(matches!(judge(&during), Others::Unknown(_)), "nobody counts connections");
+        let inbound = |from: &str| Inbound { from: [(from.to_owned(), 1)].into(), ..Inbound::default() };
+        during.count(&inbound("127.0.0.1"));
+        assert!(matches!(judge(&during), Others::Unknown(_)), "those are ours");
+        during.count(&inbound("10.42.0.9"));
+        during.count(&Inbound::default());
+        assert_eq!(judge(&during), Others::Connected(vec!["10.42.0.9".to_owned()]));
+        (0..99).for_each(|last| during.count(&inbound(&format!("10.42.1.{last}"))));
+        let Others::Connected(from) = judge(&during) else { panic!("a hint") };
+        assert!(from.len() <= 33 && from.contains(&"others".to_owned()), "{from:?}");
     }
 
     proptest! {

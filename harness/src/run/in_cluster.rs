@@ -1,16 +1,18 @@
 //! The stage of a run in a cluster: looked at first, refused where it is not fit, and left as it was found.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::at_gateway::AtGateway;
 use super::conductor::Means;
 use super::from_pods::FromPods;
 use super::mock_cluster::{MockCluster, MockClusterOptions};
-use super::stage::Stage;
+use super::stage::{Stage, panic_words};
 use super::target::{Cluster as ClusterTarget, ClusterParts, Target};
 use crate::cluster::access::Access;
 use crate::cluster::gateway::Gateway;
@@ -278,6 +280,7 @@ impl Stage<'_> {
         let watching = Arc::new(watching);
         let (end, drifts) = (CancellationToken::new(), Arc::clone(&watching));
         let telling = tokio::spawn(tell_drifts(drifts, Arc::clone(&self.journal), end.clone()));
+        let at_gateway = AtGateway::start(access, gateway, probers.as_ref().ok(), &prober, &self.journal);
         let target = ClusterTarget::new(ClusterParts {
             access: access.clone(),
             environment: environment.clone(),
@@ -291,17 +294,27 @@ impl Stage<'_> {
             watching,
             gateway: prober.clone(),
             ids: gateway.ids.clone(),
-            at_gateway: AtGateway::start(access, gateway, &prober, &self.journal),
+            at_gateway,
             pods: places.pods,
         });
         let watcher = Arc::clone(&self.watcher);
         let means = Means { target: Target::Cluster(Box::new(target)), prober, budgets, watcher };
         let (ended, target) = self.conduct(means).await;
         end.cancel();
-        // It only waits and appends; a panic in it is a fault of this program, which the journal's end would show.
-        let _ = telling.await;
-        target.close().await;
-        ended
+        // What was not told since then voids the run; what was changed is undone by now.
+        let told = AssertUnwindSafe(async {
+            if let Err(error) = telling.await
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        });
+        let told = told.catch_unwind().await;
+        let closed = AssertUnwindSafe(target.close()).catch_unwind().await;
+        match told.and(closed) {
+            Ok(()) => ended,
+            Err(panic) => self.abort(&format!("panic: {}", panic_words(&*panic))),
+        }
     }
 
     /// Waits until all that must be watched is known.

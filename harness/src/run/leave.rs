@@ -87,7 +87,7 @@ impl Conductor {
                     self.journal.append(Event::Found { text });
                 }
                 Err(NotSeen::NotServing(saw)) => {
-                    self.left.push(format!("{} does not serve again: {saw}", active.fault.component));
+                    self.unserved.insert(active.id, (active.clone(), saw));
                 }
             }
         }
@@ -99,13 +99,26 @@ impl Conductor {
         latest_us
     }
 
+    /// At the end of a run: what did not serve again in its time may do so by now, and then it is not left behind. Its
+    /// mode has said what it has to say of that.
+    pub(super) async fn look_once_more(&mut self) {
+        for (active, saw) in std::mem::take(&mut self.unserved).into_values() {
+            let component = &active.fault.component;
+            let served = self.target.serves(component, alias_of(&active), COMPLETION_LIMIT).await;
+            if served.is_ok() && !matches!(self.target.reached(component), Reached::CutOff(_)) {
+                let text =
+                    format!("{component} serves again at the end of the run, later than it should have");
+                self.journal.append(Event::Found { text });
+            } else {
+                self.left.push(format!("{component} does not serve again: {saw}"));
+            }
+        }
+    }
+
     /// Wait until a healed component serves a completion.
     async fn confirm(&self, active: &ActiveFault, called_us: u64) -> Result<u64, NotSeen> {
         let component = &active.fault.component;
-        let alias = match &active.fault.kind {
-            plan::PlannedKind::Gone(aliases) => aliases.first().map(String::as_str),
-            plan::PlannedKind::Down(_) => None,
-        };
+        let alias = alias_of(active);
         let known = self.environment.components.get(component);
         let limit = known.map_or(COMPLETION_LIMIT, |known| known.ready_within.0);
         let mut deadline = tokio::time::Instant::now() + limit;
@@ -200,6 +213,14 @@ impl Conductor {
         let steady = tokio::time::timeout(limit, steady);
         self.unless_stopped(async { steady.await.is_ok() }).await?;
         Ok(())
+    }
+}
+
+/// Who is asked whether a fault is gone; any alias of the component where there is none.
+fn alias_of(active: &ActiveFault) -> Option<&str> {
+    match &active.fault.kind {
+        plan::PlannedKind::Gone(aliases) => aliases.first().map(String::as_str),
+        plan::PlannedKind::Down(_) => None,
     }
 }
 

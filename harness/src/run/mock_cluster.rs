@@ -79,6 +79,7 @@ impl MockCluster {
                 Cni::K3s => network::Cni::K3s,
                 Cni::Calico => network::Cni::Calico,
                 Cni::Cilium => network::Cni::Cilium,
+                Cni::Kindnet => network::Cni::Kindnet,
                 Cni::None => network::Cni::None,
             },
             timing: match profile {

@@ -1,8 +1,12 @@
 //! What is seen, and what it is worth.
 
+use std::time::Duration;
+
 use mocks::gateway::Secret;
 use mocks::kubernetes::api::{Rule, User};
 use mocks::kubernetes::network::Cni;
+use mocks::kubernetes::resources::{DEPLOYMENTS, PODS};
+use mocks::kubernetes::store::{ObjectKey, Writer};
 
 use crate::stack::{CLOUD_AND_GPU_DOWN, CLOUD_DOWN, Stack, Staging};
 
@@ -97,6 +101,66 @@ async fn several_pods_of_the_gateway_are_judged_by_what_all_of_them_see() {
         assert!(sources.contains("exec-prober"), "{fault}");
         assert_eq!(fault["held"], true, "{fault}");
     }
+    stack.assert_clean();
+    stack.strike().await;
+}
+
+/// Without anybody in the gateway's pods all that is known of an isolated backend is the policy, which says nothing of
+/// what the gateway still has open to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_exec_an_isolated_backend_leaves_all_open() {
+    let stack = Stack::start(Staging { user: Some(without_exec()), ..Staging::default() }).await;
+    stack.edit("deployment: ml/vllm, down: scale-to-zero", "deployment: ml/vllm, down: isolate");
+    let body =
+        CLOUD_DOWN.replace("cloud: down", "vllm: down").replace("vllm-qwen, within", "cloud-kimi, within");
+    let file = stack.scenario("gpu-down", &body);
+    let ended = stack.harness("run", &[file]).end().await.expect(3);
+    assert_eq!((&ended.result["verdict"], &ended.result["restored"]), (&"inconclusive".into(), &true.into()));
+    assert!(ended.report.contains("the evidence is weak"), "{}\n{}", ended.stderr, ended.report);
+    let fault = &ended.result["scenarios"][0]["faults"][0];
+    assert!(fault["evidence"].to_string().contains("objects"), "{fault}");
+    assert!(fault["seen_as"].is_null(), "nobody felt it: {fault}");
+    for id in ["FR217", "NFR123", "NFR125"] {
+        assert_eq!(requirement(&ended, id), "inconclusive", "{}", ended.reasons());
+    }
+    stack.assert_clean();
+    stack.strike().await;
+}
+
+/// Requests reach a pod of the gateway as soon as it is ready, and nobody looks from one that was not when probers were
+/// started.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_of_the_gateway_that_is_ready_late_leaves_the_time_open() {
+    let stack = Stack::start(Staging::default()).await;
+    let plane = stack.household.plane();
+    let pods = || stack.household.cluster().store().list(&PODS, Some("ml")).items;
+    let known: Vec<String> = pods().iter().map(|pod| pod["metadata"]["name"].to_string()).collect();
+    assert!(plane.kubelet().set_ready_after("ml", "litellm", Duration::from_secs(3600)));
+    stack.change(&DEPLOYMENTS, "ml", "litellm", |object| object["spec"]["replicas"] = 2.into());
+    let late = || {
+        let is_late = |pod: &serde_json::Value| {
+            let is_new = !known.contains(&pod["metadata"]["name"].to_string());
+            is_new && pod["metadata"]["labels"]["app"] == "litellm" && pod["status"]["phase"] == "Running"
+        };
+        pods().into_iter().find(|pod| is_late(pod))
+    };
+    stack.eventually("another pod of the gateway", Duration::from_secs(30), |_| late().is_some()).await;
+    let name = late().unwrap()["metadata"]["name"].as_str().unwrap().to_owned();
+    let file = stack.scenario("cloud-down", CLOUD_DOWN);
+    let mut running = stack.harness("run", &[file]);
+    running.until_it_says("judging").await;
+    let pod = ObjectKey::new(&PODS, "ml", &name);
+    let ready = stack.household.cluster().store().update(&pod, Writer::of_status("kubelet"), |pod| {
+        let conditions = pod["status"]["conditions"].as_array_mut().unwrap();
+        conditions.iter_mut().for_each(|condition| condition["status"] = "True".into());
+        Ok(())
+    });
+    ready.unwrap();
+    let ended = running.end().await.expect(3);
+    let why = format!("nobody looks from ml/{name}, which was not ready when the mode began");
+    assert!(ended.reasons().contains(&why), "{}", ended.reasons());
+    assert_eq!(requirement(&ended, "NFR123"), "inconclusive");
+    assert_eq!(requirement(&ended, "FR217"), "pass", "what was answered is known: {}", ended.reasons());
     stack.assert_clean();
     stack.strike().await;
 }

@@ -1,7 +1,7 @@
 //! Who would fight a run is found before anything is changed.
 
 use mocks::kubernetes::controllers::Opponent;
-use mocks::kubernetes::resources::{CrdGroup, DEPLOYMENTS, HELM_RELEASES, SLEEP_INFOS};
+use mocks::kubernetes::resources::{CONFIG_MAPS, CrdGroup, DEPLOYMENTS, HELM_RELEASES, SECRETS, SLEEP_INFOS};
 use mocks::kubernetes::store::{ObjectKey, Writer};
 use serde_json::json;
 
@@ -109,5 +109,59 @@ async fn a_gateway_behind_a_proxy_is_refused() {
     });
     stack.household.ready(std::time::Duration::from_secs(30)).await.unwrap();
     refused(&stack, CLOUD_DOWN, "through a proxy").await;
+    stack.strike().await;
+}
+
+/// The gateway takes its variables from whole objects.
+async fn with_environment_from(staging: Staging) -> Stack {
+    let stack = Stack::start(staging).await;
+    let store = stack.household.cluster().store();
+    let map = json!({ "metadata": { "name": "net" }, "data": { "PROXY": "http://proxy:3128" } });
+    store.create(&CONFIG_MAPS, "ml", map, Writer::of_object("kubectl")).unwrap();
+    let secret = json!({ "metadata": { "name": "keys" }, "data": { "ALL_PROXY": "aHVudGVyMg==" } });
+    store.create(&SECRETS, "ml", secret, Writer::of_object("kubectl")).unwrap();
+    stack
+}
+
+async fn takes(stack: &Stack, from: serde_json::Value) {
+    stack.change(&DEPLOYMENTS, "ml", "litellm", |object| {
+        object["spec"]["template"]["spec"]["containers"][0]["envFrom"] = json!([from]);
+    });
+    stack.household.ready(std::time::Duration::from_secs(30)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_comes_from_a_whole_object_is_refused_too() {
+    let stack = with_environment_from(Staging::default()).await;
+    takes(&stack, json!({ "prefix": "HTTPS_", "configMapRef": { "name": "net" } })).await;
+    refused(&stack, CLOUD_DOWN, "has the variable HTTPS_PROXY, from ConfigMap net").await;
+    takes(&stack, json!({ "secretRef": { "name": "keys" } })).await;
+    refused(&stack, CLOUD_DOWN, "has the variable ALL_PROXY, from Secret keys").await;
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_may_not_be_read_leaves_open_whether_there_is_a_proxy() {
+    let mut user = crate::evidence::without_exec();
+    // All that there is but Secrets, of which it reads that of the key.
+    user.rules.remove(0);
+    let but_secrets =
+        ["services", "pods", "pods/log", "endpoints", "configmaps", "events", "nodes", "namespaces"];
+    let others =
+        ["deployments", "deployments/scale", "replicasets", "endpointslices", "networkpolicies", "jobs"];
+    let more = ["cronjobs", "leases", "horizontalpodautoscalers", "scaledobjects", "sleepinfos"];
+    let readable: Vec<&str> = but_secrets.into_iter().chain(others).chain(more).collect();
+    user.rules.push(crate::evidence::rule(&readable, &["get", "list", "watch"]));
+    let key = crate::evidence::rule(&["secrets"], &["get"]);
+    user.rules.push(mocks::kubernetes::api::Rule { names: vec!["openclaw-secrets".to_owned()], ..key });
+    let stack = with_environment_from(Staging { user: Some(user), ..Staging::default() }).await;
+    takes(&stack, json!({ "secretRef": { "name": "keys" } })).await;
+    let open = "whether the gateway reaches ollama.com through a proxy cannot be told: container litellm of Deployment \
+                ml/litellm takes variables from Secret keys, which this user may not read";
+    let file = stack.scenario("cloud-down", CLOUD_DOWN);
+    let planned = stack.harness("plan", &[file]).end().await.expect(0);
+    assert!(planned.stdout.contains(open), "{}", planned.stdout);
+    let looked = stack.harness("doctor", &[]).end().await;
+    assert!(looked.stdout.contains(open), "{}", looked.stdout);
     stack.strike().await;
 }

@@ -129,6 +129,11 @@ impl Stack {
         stack
     }
 
+    /// The gateway keeps connections that it does not use for so long.
+    pub(crate) fn keep_idle(&self, limit: Duration) {
+        self.gateway.keep_idle(limit);
+    }
+
     /// Another gateway, which reaches the cloud there.
     pub(crate) async fn lead_cloud_to(&mut self, cloud: SocketAddr) {
         let gateway = gateway(&self.household, self.dir.path(), cloud).await;

@@ -101,15 +101,25 @@ async fn journal_that_cannot_grow() {
     stack.strike().await;
 }
 
-/// Panics once, in the conductor's own task, when both faults are held.
+/// Panics once, in the task that tells it of such an event.
 struct Clumsy {
+    falls_over: fn(&Event) -> bool,
     fallen: AtomicBool,
+    held: tokio::sync::Notify,
+}
+
+impl Clumsy {
+    fn new(falls_over: fn(&Event) -> bool) -> Arc<Self> {
+        Arc::new(Self { falls_over, fallen: AtomicBool::new(false), held: tokio::sync::Notify::new() })
+    }
 }
 
 impl Watcher for Clumsy {
     fn entry(&self, entry: &Entry) {
-        let hold = matches!(entry.event, Event::HoldStarted { .. });
-        if hold && !self.fallen.swap(true, Ordering::SeqCst) {
+        if matches!(entry.event, Event::HoldStarted { .. }) {
+            self.held.notify_one();
+        }
+        if (self.falls_over)(&entry.event) && !self.fallen.swap(true, Ordering::SeqCst) {
             panic!("clumsy watcher");
         }
     }
@@ -117,8 +127,7 @@ impl Watcher for Clumsy {
     fn progress(&self, _line: &str) {}
 }
 
-async fn panic_of_the_conductor() {
-    let (stack, file) = staged().await;
+async fn panicked(stack: &Stack, file: PathBuf, watcher: Arc<Clumsy>) {
     stack.edit("kubeconfig: kubeconfig", &format!("kubeconfig: {}", stack.path("kubeconfig").display()));
     let loaded = harness::input::load(&[file], stack.path("cluster.yaml").to_str()).unwrap();
     let options = RunOptions {
@@ -131,13 +140,32 @@ async fn panic_of_the_conductor() {
         no_dead_man: false,
         stop: Stop::default(),
     };
-    let watcher = Arc::new(Clumsy { fallen: AtomicBool::new(false) });
-    let result = harness::run::run(options, watcher).await.unwrap().result;
+    // Large, and not alone on the stack of its test.
+    let result = Box::pin(harness::run::run(options, watcher)).await.unwrap().result;
     assert_eq!((result.ended, result.verdict), (Ending::Aborted, Verdict::Inconclusive));
     assert!(result.restored, "{:?}", result.reasons);
     assert!(result.reasons.iter().any(|reason| reason.contains("clumsy watcher")), "{:?}", result.reasons);
     assert_eq!(stack.writers("deployments/scale", "vllm").len(), 2, "both faults were made");
-    assert!(is_restored(&stack));
+    assert!(is_restored(stack));
+}
+
+async fn panic_of_the_conductor() {
+    let (stack, file) = staged().await;
+    panicked(&stack, file, Clumsy::new(|event| matches!(event, Event::HoldStarted { .. }))).await;
+    stack.strike().await;
+}
+
+/// Nobody would hear of what others change any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_who_tells_of_drift_ends_the_run_restored() {
+    let stack = Stack::start(Staging::default()).await;
+    let file = stack.scenario("cloud-gpu-down", CLOUD_AND_GPU_DOWN);
+    let watcher = Clumsy::new(|event| matches!(event, Event::Drifted { .. }));
+    let disturb = async {
+        watcher.held.notified().await;
+        stack.kubectl(&["-n", "ml", "delete", "pod", "-l", "app=litellm", "--wait=false"]).await;
+    };
+    tokio::join!(panicked(&stack, file, Arc::clone(&watcher)), disturb);
     stack.strike().await;
 }
 

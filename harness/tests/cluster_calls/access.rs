@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use harness::cluster::access::{Access, AccessError, Failure, Target, Verb};
+use harness::cluster::faults::gate::{ControlAt, Gate, Setting};
+use harness::cluster::mutation::Mutation;
 use harness::cluster::permissions;
 use harness::environment::ObjectName;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use mocks::gate::GateMode;
 use serde_json::json;
 use wiremock::ResponseTemplate;
 
+use super::scale::Allows;
 use super::{Api, answer, refusal, shared};
 
 fn vllm() -> ObjectName {
@@ -277,4 +281,35 @@ async fn a_server_that_is_not_verified_is_not_asked() {
         }
     }
     assert_eq!(api.asked().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn how_a_gate_stands_may_be_asked_without_the_lock_and_nothing_else() {
+    let pod = json!({
+        "metadata": { "name": "egress-gate-1", "namespace": "ml", "uid": "u1" },
+        "spec": { "containers": [{ "name": "gate" }] },
+    });
+    let api = Api::start(move |request| {
+        if request.url.path().ends_with("/portforward") {
+            refusal(500, "InternalError", "no way to the pod")
+        } else {
+            answer(200, &pod)
+        }
+    })
+    .await;
+    let access = api.access().await.guarded(std::sync::Arc::new(Allows(0.into())));
+    let gate = Mutation::Gate(Box::new(Gate {
+        before: "cloud".into(),
+        at: ControlAt::Pod { pod: ObjectName::new("ml", "egress-gate-1"), uid: "u1".into(), port: 9099 },
+        path: "/fault".into(),
+        run: "20261123T004551Z-0a1b2c".into(),
+        seconds: 900,
+        to: Setting::Mode(GateMode::Blackhole),
+    }));
+    let error = gate.read_back(&access).await.unwrap_err();
+    assert!(!error.is_lock_lost(), "{error}");
+    let forwards = |asked: Vec<String>| asked.iter().filter(|line| line.contains("/portforward")).count();
+    assert_eq!(forwards(api.asked().await), 1);
+    assert!(gate.undo(&access).await.unwrap_err().is_lock_lost());
+    assert_eq!(forwards(api.asked().await), 1, "it was not sent");
 }

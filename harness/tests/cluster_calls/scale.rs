@@ -74,7 +74,7 @@ async fn serve(fake: &Shared<Fake>) -> (Api, Access) {
 }
 
 /// Allows so many changes and none after that.
-struct Allows(std::sync::atomic::AtomicUsize);
+pub(crate) struct Allows(pub(crate) std::sync::atomic::AtomicUsize);
 
 impl MayWrite for Allows {
     fn may_write(&self) -> futures::future::BoxFuture<'_, Result<std::time::Duration, NoWrite>> {

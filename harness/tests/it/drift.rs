@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -43,6 +44,32 @@ fn a_gate_that_somebody_sets_to_pass_voids_the_mode() {
     let reasons = reasons(&result);
     assert!(reasons.contains("gate before cloud is as before: somebody undid it"), "{reasons}");
     place.run_dir().assert_healed();
+}
+
+#[test]
+fn what_serves_again_at_the_end_only_is_late_and_not_left_behind() {
+    let place = Place::new();
+    let command = place.run_command(&[fixture("cloud-down-short.yaml")], &fixture("environment.yaml"), &[]);
+    let mut running = Running::start(command);
+    running.until_it_says("cloud-down: judging");
+    let control = control_of(&place);
+    put(&control, "/gates/cloud", r#"{"mode":"refuse"}"#);
+    while place.run_dir().events("not-serving").is_empty() {
+        assert!(running.runs_until(Instant::now() + Duration::from_millis(50)), "it waits for the cloud");
+    }
+    // The route is still watched for its recovery.
+    put(&control, "/gates/cloud", r#"{"mode":"pass"}"#);
+    running.end().expect(3);
+    let result = place.run_dir().assert_sound();
+    let reasons = reasons(&result);
+    assert_eq!(
+        (&result["verdict"], &result["restored"]),
+        (&json!("inconclusive"), &json!(true)),
+        "{reasons}"
+    );
+    assert!(!reasons.contains("does not serve again"), "{reasons}");
+    let late = "cloud serves again at the end of the run, later than it should have";
+    assert!(place.run_dir().report().contains(late), "{}", place.run_dir().report());
 }
 
 #[test]

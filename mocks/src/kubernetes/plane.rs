@@ -61,7 +61,7 @@ impl Plane {
         let kubelet = Kubelet::start(parts, end.clone(), tasks.clone())?;
         controllers::start(store, timing, &end, &tasks);
         let proxy = Proxy::new(store.clone(), Arc::clone(&network));
-        let enforcement = Enforcement::new(store.clone(), Arc::clone(&network), timing.enforce_after);
+        let enforcement = Enforcement::new(store.clone(), Arc::clone(&network), timing);
         // kube-proxy and the CNI have delays of their own.
         let delay = timing.react_after;
         tasks.spawn(reconcile::run(store.clone(), delay, end.clone(), proxy));

@@ -68,6 +68,23 @@ async fn cilium_drops_what_is_new_and_what_is_held() {
 }
 
 #[tokio::test]
+async fn kindnet_drops_what_is_new_and_what_is_held_a_while_later() {
+    let stage = with(Cni::Kindnet).await;
+    let mut held = TcpStream::connect(stage.address(CLOUD, CLOUD_PORT).unwrap()).await.unwrap();
+    assert!(echo(&mut held).await);
+    stage.create::<NetworkPolicy>(blackhole(&stage)).await;
+    stage
+        .eventually("the cloud gone", async || stage.connect(CLOUD, CLOUD_PORT).await == Connect::Silent)
+        .await;
+    assert!(echo(&mut held).await, "it was there before");
+    let held = tokio::sync::Mutex::new(held);
+    stage.eventually("no answer", async || !echo(&mut *held.lock().await).await).await;
+    assert_eq!(stage.connect("vllm", 8000).await, Connect::Served, "backends are not concerned");
+    lift(&stage).await;
+    stage.shutdown().await;
+}
+
+#[tokio::test]
 async fn without_an_enforcer_a_policy_is_only_an_object() {
     let stage = with(Cni::None).await;
     stage.create::<NetworkPolicy>(blackhole(&stage)).await;

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use mocks::gate::GateMode;
 
 use super::gate::{ControlAt, Gate, Setting, seconds};
-use super::{Prepared, Wanted, host_of, policy};
+use super::{Prepared, Wanted, host_of, policy, sources, unknown_proxies};
 use crate::cluster::access::{Access, CallError, found};
 use crate::cluster::mutation::Mutation;
 use crate::cluster::refusals::{self, Refusal, selects};
@@ -32,7 +32,11 @@ pub(super) async fn prepare(
     let gateway = &cluster.gateway.deployment;
     let mut prepared = Prepared::default();
     match found(access.get::<Deployment>(gateway).await)? {
-        Some(object) => prepared.refusals.extend(refusals::gateway_way(gateway, &object, &host)),
+        Some(object) => {
+            let sources = sources(access, &object, &gateway.namespace).await?;
+            prepared.refusals.extend(refusals::gateway_way(gateway, &object, &host, &sources));
+            prepared.warnings.extend(unknown_proxies(gateway, &object, &host, &sources));
+        }
         None => prepared.refusals.extend(refusals::target(gateway, None, &access.kubectl())),
     }
     let object = found(access.get::<Deployment>(&proxy.deployment).await)?;

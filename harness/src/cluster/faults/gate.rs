@@ -298,7 +298,9 @@ impl Gate {
                 let api = access.streaming::<Pod>(&pod.namespace);
                 let opened = api.portforward(&pod.name, std::slice::from_ref(port));
                 let target = Target::new("pods/portforward", pod);
-                let mut forwarder = access.bounded(Verb::Create, target, opened).await?;
+                // Whoever only asks how it stands changes nothing, and may do so without the lock.
+                let opening = if verb == Verb::Get { Verb::Get } else { Verb::Create };
+                let mut forwarder = access.bounded(opening, target, opened).await?;
                 let asked = async {
                     let stream = forwarder.take_stream(*port).ok_or("there is no stream")?;
                     exchange(stream, request).await

@@ -12,13 +12,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use super::access::{Access, CallError, found};
 use super::mutation::Mutation;
 use super::opponents;
-use super::refusals::{self, Refusal};
+use super::refusals::{self, Fields, Refusal, Source, Sources};
 use crate::environment::{Cluster, Component, Environment, FaultKind, Mechanism, ObjectName};
 use crate::units::Period;
 
@@ -140,8 +140,41 @@ async fn cut_off(
     let Some(object) = object else { return Ok((prepared, None)) };
     let pods: Vec<Pod> = access.list(Some(&gateway.namespace), "").await?;
     prepared.refusals.extend(refusals::gateway_pods(gateway, &object, &cluster.gateway.pods, &pods));
-    prepared.refusals.extend(refusals::gateway_template(gateway, &object, host));
+    let sources = sources(access, &object, &gateway.namespace).await?;
+    prepared.refusals.extend(refusals::gateway_template(gateway, &object, host, &sources));
+    prepared.warnings.extend(unknown_proxies(gateway, &object, host, &sources));
     Ok((prepared, object.spec.map(|spec| (spec, pods))))
+}
+
+/// What the gateway's containers take variables from.
+async fn sources(access: &Access, gateway: &Deployment, namespace: &str) -> Result<Sources, CallError> {
+    let pod = gateway.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let mut known = Sources::new();
+    for source in pod.map(refusals::sources).unwrap_or_default() {
+        let fields = match &source {
+            Source::ConfigMap(name) => {
+                let map = access.find::<ConfigMap>(&ObjectName::new(namespace, name)).await;
+                map.map(|map| map.map(|map| Fields::Values(map.data.unwrap_or_default())))
+            }
+            Source::Secret(name) => {
+                let secret = access.find::<Secret>(&ObjectName::new(namespace, name)).await;
+                let names = |secret: Secret| secret.data.unwrap_or_default().into_keys().collect();
+                secret.map(|secret| secret.map(|secret| Fields::Names(names(secret))))
+            }
+        };
+        match fields {
+            // One that is not there sets nothing; a pod that needs it does not start.
+            Ok(fields) => known.extend(fields.map(|fields| (source, fields))),
+            Err(error) if error.is_forbidden() => _ = known.insert(source, Fields::Unread),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(known)
+}
+
+fn unknown_proxies(name: &ObjectName, gateway: &Deployment, host: &str, sources: &Sources) -> Vec<String> {
+    let pod = gateway.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    pod.map(|pod| refusals::unknown_proxies(name, pod, host, sources)).unwrap_or_default()
 }
 
 async fn blackholed(

@@ -16,6 +16,8 @@ use crate::witness::Observed;
 const WAITING_MAX: usize = 256;
 /// Echoes that may be under way.
 const ECHOES_MAX: usize = 16;
+/// Addresses that are told apart of those who are connected to the gateway.
+const CLIENTS_MAX: usize = 32;
 /// Addresses that are remembered of a target.
 const EVER_MAX: usize = 256;
 
@@ -50,6 +52,19 @@ pub struct Inbound {
     pub from: BTreeMap<String, u64>,
     /// There were more sockets than are read.
     pub cut: bool,
+}
+
+impl Inbound {
+    /// Of several counts, the most from each address; the newest time.
+    pub fn add(&mut self, other: &Self) {
+        self.at_us = self.at_us.max(other.at_us);
+        self.cut |= other.cut;
+        for (client, count) in &other.from {
+            let known = self.from.contains_key(client) || self.from.len() < CLIENTS_MAX;
+            let most = self.from.entry(if known { client.clone() } else { "others".to_owned() }).or_default();
+            *most = (*most).max(*count);
+        }
+    }
 }
 
 /// What is known of one target.

@@ -30,7 +30,7 @@ MS = 1000000
 
 mono = time.monotonic_ns
 selector = selectors.DefaultSelector()
-own = set()
+own = {}
 
 
 def tell(kind, **fields):
@@ -58,7 +58,7 @@ def connect(family, address, port):
     except OSError as error:
         code = error.errno
     if code in (0, errno.EINPROGRESS):
-        own.add(sock)
+        own[sock] = (address, port)
         return sock, None
     sock.close()
     return None, error_name(code)
@@ -69,7 +69,7 @@ def close(sock):
         selector.unregister(sock)
     except (KeyError, ValueError):
         pass
-    own.discard(sock)
+    own.pop(sock, None)
     sock.close()
 
 
@@ -180,10 +180,10 @@ class Held:
                 if self.target.trust is None:
                     return self.fail("tls: no authorities")
                 selector.unregister(self.sock)
-                own.discard(self.sock)
+                remote = own.pop(self.sock)
                 self.sock = self.target.trust.wrap_socket(
                     self.sock, do_handshake_on_connect=False, server_hostname=self.target.host)
-                own.add(self.sock)
+                own[self.sock] = remote
                 self.phase = "tls"
             else:
                 return self.ask(mono())
@@ -325,18 +325,20 @@ def endpoint(text):
     return socket.inet_ntop(family, words), int(port, 16)
 
 
-def own_ports():
-    ports = set()
-    for sock in own:
+def own_ends():
+    """Both ends of each socket of this process, as the kernel's tables name them: a port alone may be another's, too."""
+    ends = set()
+    for sock, remote in own.items():
         try:
-            ports.add(sock.getsockname()[1])
+            local = sock.getsockname()
         except OSError:
-            pass
-    return ports
+            continue
+        ends.add(((bare(local[0]), local[1]), remote))
+    return ends
 
 
 def tell_sockets(targets, gateway_port):
-    begun, mine, cut = mono(), own_ports(), False
+    begun, mine, cut = mono(), own_ends(), False
     to = [{} for _ in targets]
     inbound, failed = {}, None
     wanted = {}
@@ -355,16 +357,16 @@ def tell_sockets(targets, gateway_port):
         for line in lines[:LINES_MAX]:
             fields = line.split(None, 4)
             try:
-                (_, local_port), (remote, remote_port) = endpoint(fields[1]), endpoint(fields[2])
+                local, remote = endpoint(fields[1]), endpoint(fields[2])
                 state = TCP_STATES.get(int(fields[3], 16), "other")
             except (IndexError, ValueError):
                 continue
-            if local_port not in mine:
-                for index in wanted.get((remote, remote_port), ()):
+            if (local, remote) not in mine:
+                for index in wanted.get(remote, ()):
                     to[index][state] = to[index].get(state, 0) + 1
-            if state == "established" and local_port == gateway_port and remote_port not in mine:
-                remote = remote if remote in inbound or len(inbound) < REMOTES_MAX else "others"
-                inbound[remote] = inbound.get(remote, 0) + 1
+            if state == "established" and local[1] == gateway_port and (remote, local) not in mine:
+                client = remote[0] if remote[0] in inbound or len(inbound) < REMOTES_MAX else "others"
+                inbound[client] = inbound.get(client, 0) + 1
     fields = {"error": failed} if failed else {"to": to, "inbound": inbound, "cut": cut}
     tell("sockets", sent=begun, took=mono() - begun, **fields)
 

@@ -1,5 +1,6 @@
 //! The script itself, as a child process, against the gates of the mock world.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -265,6 +266,42 @@ async fn sockets_of_others_are_counted_and_its_own_are_not() {
     drop(pooled);
     let now_us = stage.now_us();
     stage.see(|seen| seen.targets["cloud"].pool(now_us) == Pool::Drained).await;
+    stage.entries().await;
+}
+
+/// Local ports of established connections from 127.0.0.1 to a port of this machine.
+fn ports_to(remote: SocketAddr) -> BTreeSet<u16> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let to = format!("0100007F:{:04X}", remote.port());
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let ours = rows.filter(|row| row.len() > 3 && row[2] == to && row[3] == "01");
+    let local = |row: Vec<&str>| u16::from_str_radix(row[1].strip_prefix("0100007F:")?, 16).ok();
+    ours.filter_map(local).collect()
+}
+
+#[tokio::test]
+async fn a_socket_with_the_same_port_at_another_address_is_not_its_own() {
+    let stage = Stage::set().await;
+    // The one that is there before and after an answer is held: the others are closed as soon as they are open.
+    let answered = stage.see(|seen| seen.targets["cloud"].held.answered_us.is_some()).await;
+    let mut held = ports_to(stage.gate.address());
+    stage
+        .see(|seen| seen.targets["cloud"].held.answered_us > answered.targets["cloud"].held.answered_us)
+        .await;
+    held.retain(|port| ports_to(stage.gate.address()).contains(port));
+    let [port] = held.into_iter().collect::<Vec<_>>()[..] else { panic!("one connection is held") };
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 2], port))).unwrap();
+    let _pooled = socket.connect(stage.gate.address()).await.unwrap();
+    let seen = stage.see(|seen| seen.targets["cloud"].pooled() == Some(1)).await;
+    assert_eq!(seen.targets["cloud"].pool(0), Pool::Open(1));
+    // The same from the side of who is connected to.
+    stage
+        .see(|seen| {
+            let inbound = seen.inbound.as_ref();
+            inbound.and_then(|inbound| inbound.from.get("127.0.0.2")) == Some(&1)
+        })
+        .await;
     stage.entries().await;
 }
 

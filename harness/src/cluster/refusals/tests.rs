@@ -1,6 +1,9 @@
 use serde_json::{Value, json};
 
-use super::{Refusal, covers, gateway_pods, gateway_template, target};
+use super::proxy::covers;
+use super::{
+    Fields, Refusal, Source, Sources, gateway_pods, gateway_template, sources, target, unknown_proxies,
+};
 use crate::cluster::mutation::Kubectl;
 use crate::environment::ObjectName;
 
@@ -67,7 +70,7 @@ fn an_annotation_agrees_as_well_as_a_label() {
 
 fn template(change: impl FnOnce(&mut Value)) -> String {
     let of_pod = |object: &mut Value| change(&mut object["spec"]["template"]["spec"]);
-    reasons(&gateway_template(&name(), &deployment(of_pod), "ollama.com"))
+    reasons(&gateway_template(&name(), &deployment(of_pod), "ollama.com", &Sources::new()))
 }
 
 #[test]
@@ -95,6 +98,65 @@ fn a_proxy_would_be_cut_instead_of_the_endpoint() {
         assert_eq!(with(env.clone()), "", "{env}");
     }
     assert!(!with(json!([{ "name": "HTTPS_PROXY", "value": "http://me:hunter2@p" }])).contains("hunter2"));
+}
+
+/// What is refused, and what is not known, of a container whose variables come from these objects and from `env`.
+fn taken(from: Value, env: Value, fields: &[(Source, Fields)]) -> (String, Vec<String>) {
+    let of_pod = |object: &mut Value| {
+        let container = &mut object["spec"]["template"]["spec"]["containers"][0];
+        (container["envFrom"], container["env"]) = (from, env);
+    };
+    let deployment = deployment(of_pod);
+    let known: Sources = fields.iter().cloned().collect();
+    let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.clone()).unwrap();
+    assert!(known.keys().all(|source| sources(&pod).contains(source)), "{:?}", sources(&pod));
+    let refused = reasons(&gateway_template(&name(), &deployment, "ollama.com", &known));
+    (refused, unknown_proxies(&name(), &pod, "ollama.com", &known))
+}
+
+#[test]
+fn a_proxy_may_come_from_an_object_whose_fields_are_all_variables() {
+    let map = |fields: &[(&str, &str)]| {
+        let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        (Source::ConfigMap("net".to_owned()), Fields::Values(fields.collect()))
+    };
+    let secret = |names: &[&str]| {
+        (
+            Source::Secret("keys".to_owned()),
+            Fields::Names(names.iter().map(|name| (*name).to_owned()).collect()),
+        )
+    };
+    let unread = (Source::Secret("keys".to_owned()), Fields::Unread);
+    let from = json!([{ "configMapRef": { "name": "net" } }, { "secretRef": { "name": "keys" } }]);
+    let of = |env: Value, fields: &[(Source, Fields)]| taken(from.clone(), env, fields);
+    let proxy = ("HTTPS_PROXY", "http://me:hunter2@p");
+
+    let (refused, _) = of(json!([]), &[map(&[proxy])]);
+    assert!(refused.contains("the variable HTTPS_PROXY, from ConfigMap net"), "{refused}");
+    assert!(!refused.contains("hunter2"), "{refused}");
+    assert!(of(json!([]), &[secret(&["all_proxy"])]).0.contains("all_proxy, from Secret keys"));
+    let prefixed = json!([{ "prefix": "HTTP_", "configMapRef": { "name": "net" } }]);
+    assert!(taken(prefixed, json!([]), &[map(&[("PROXY", "http://p")])]).0.contains("HTTP_PROXY, from"));
+    // A Secret's list of exceptions is not looked at.
+    assert!(of(json!([]), &[map(&[proxy]), secret(&["NO_PROXY"])]).0.contains("through a proxy"));
+
+    let none = (String::new(), Vec::new());
+    assert_eq!(of(json!([]), &[map(&[("HTTPS_PROXY", ""), ("OTHER", "http://p")]), secret(&["KEY"])]), none);
+    assert_eq!(of(json!([]), &[map(&[proxy, ("NO_PROXY", "ollama.com")])]), none);
+    assert_eq!(
+        of(json!([{ "name": "HTTPS_PROXY", "value": "" }]), &[map(&[proxy])]),
+        none,
+        "`env` is over it"
+    );
+    assert_eq!(of(json!([]), &[]), none, "objects that are not there");
+
+    let (refused, unknown) = of(json!([]), &[map(&[]), unread.clone()]);
+    assert_eq!(refused, "");
+    assert!(unknown[0].contains("cannot be told") && unknown[0].contains("Secret keys"), "{unknown:?}");
+    let excepted = json!([{ "name": "NO_PROXY", "value": "ollama.com" }]);
+    assert_eq!(of(excepted, &[map(&[proxy]), unread.clone()]), none);
+    let overridden = of(json!([]), &[map(&[("NO_PROXY", "ollama.com")]), unread]);
+    assert_eq!((overridden.0.as_str(), overridden.1.len()), ("", 1), "the Secret may set it anew");
 }
 
 #[test]

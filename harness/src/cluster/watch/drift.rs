@@ -60,6 +60,8 @@ pub enum What {
         /// The address, in words.
         to: String,
     },
+    /// A name has more addresses than are looked at: what the fault does not cover may be among them.
+    MoreAddresses,
 }
 
 impl fmt::Display for What {
@@ -90,6 +92,8 @@ impl fmt::Display for What {
             Self::AddressMoved { to } => {
                 write!(formatter, "has the address {to}, which the fault does not cover")
             }
+            Self::MoreAddresses => formatter
+                .write_str("has more addresses than are looked at, and the fault may not cover all of them"),
         }
     }
 }
@@ -110,7 +114,8 @@ impl Drift {
     #[must_use]
     pub fn actor_words(&self) -> Option<String> {
         match (&self.actor, &self.what) {
-            (_, What::NodeNotReady | What::NodeGone | What::AddressMoved { .. }) | (None, _) => None,
+            (_, What::NodeNotReady | What::NodeGone | What::AddressMoved { .. } | What::MoreAddresses)
+            | (None, _) => None,
             (
                 Some(actor),
                 What::PolicyGone | What::OtherPolicyGone | What::DeploymentGone | What::GatewayPodGone,

@@ -113,14 +113,18 @@ impl Watching {
         let (shared, stop) = (self.shared.clone(), self.stop.clone());
         self.lock_tasks().spawn(async move {
             loop {
-                let targets: Vec<_> = seen
+                let resolved: Vec<_> = seen
                     .borrow_and_update()
                     .targets
                     .iter()
-                    .map(|(name, target)| (name.clone(), target.ever.clone()))
+                    .map(|(name, target)| Seen::Resolved {
+                        target: name.clone(),
+                        ever: target.ever.clone(),
+                        more: target.more,
+                    })
                     .collect();
-                for (name, addresses) in targets {
-                    shared.take(Seen::Resolved(name, addresses));
+                for one in resolved {
+                    shared.take(one);
                 }
                 tokio::select! {
                     () = stop.cancelled() => break,

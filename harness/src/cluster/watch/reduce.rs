@@ -352,11 +352,12 @@ impl Reducer {
                 self.known.insert((kind, namespace), Err(why));
                 Vec::new()
             }
-            Seen::Resolved(target, addresses) => {
-                let expected = self.expected.addresses.get(&target);
-                let new = addresses.iter().filter(|one| expected.is_some_and(|known| !known.contains(one)));
-                new.map(|to| Found::new(What::AddressMoved { to: to.to_string() }, target.clone(), None))
-                    .collect()
+            Seen::Resolved { target, ever, more } => {
+                let Some(known) = self.expected.addresses.get(&target) else { return Vec::new() };
+                let moved = ever.difference(known).map(|to| What::AddressMoved { to: to.to_string() });
+                // Whoever has more than are looked at is not cut off in the first place, so these are new.
+                let beyond = more.then_some(What::MoreAddresses);
+                moved.chain(beyond).map(|what| Found::new(what, target.clone(), None)).collect()
             }
         };
         self.tell(at_us, found)

@@ -224,7 +224,14 @@ pub enum Seen {
     /// The watch broke: until the next list nothing is known of this kind there.
     Lost(Kind, String, String),
     /// A target's name was resolved in a gateway's pod.
-    Resolved(String, BTreeSet<IpAddr>),
+    Resolved {
+        /// The target.
+        target: String,
+        /// Every address that it ever had there.
+        ever: BTreeSet<IpAddr>,
+        /// It has had more than those that are looked at.
+        more: bool,
+    },
 }
 
 /// The name of an object; a node's namespace is empty.

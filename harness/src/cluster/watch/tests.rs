@@ -263,10 +263,12 @@ fn services_and_addresses_must_stay() {
     reducer.expect_service(&name("vllm"));
     assert!(take(&mut reducer, service("a")).is_empty());
     assert_eq!(take(&mut reducer, service("b")), [What::ServiceChanged]);
-    let resolved = |addresses: &[&str]| {
-        let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
-        Seen::Resolved("cloud".to_owned(), addresses)
+    let seen = |addresses: &[&str], more| Seen::Resolved {
+        target: "cloud".to_owned(),
+        ever: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        more,
     };
+    let resolved = |addresses: &[&str]| seen(addresses, false);
     let known = BTreeSet::from(["1.2.3.4".parse().unwrap(), "1.2.3.5".parse().unwrap()]);
     assert!(take(&mut reducer, resolved(&["9.9.9.9"])).is_empty(), "nothing is expected yet");
     reducer.expect_addresses("cloud", &known);
@@ -274,6 +276,22 @@ fn services_and_addresses_must_stay() {
     assert!(take(&mut reducer, resolved(&[])).is_empty());
     let moved = What::AddressMoved { to: "5.6.7.8".to_owned() };
     assert_eq!(take(&mut reducer, resolved(&["1.2.3.5", "5.6.7.8"])), [moved]);
+}
+
+/// Only eight addresses of a name are looked at: a ninth is seen by its being there alone.
+#[test]
+fn an_address_beyond_those_that_are_looked_at_is_drift() {
+    let known: BTreeSet<std::net::IpAddr> = (1..=8).map(|last| [1, 2, 3, last].into()).collect();
+    let resolved = |more| Seen::Resolved { target: "cloud".to_owned(), ever: known.clone(), more };
+    let mut reducer = Reducer::new("r1");
+    assert!(take(&mut reducer, resolved(true)).is_empty(), "nothing is expected yet");
+    reducer.expect_addresses("cloud", &known);
+    assert!(take(&mut reducer, resolved(false)).is_empty());
+    assert_eq!(take(&mut reducer, resolved(true)), [What::MoreAddresses]);
+    assert!(take(&mut reducer, resolved(true)).is_empty(), "it is told once");
+    reducer.forget_addresses("cloud");
+    reducer.begin_mode();
+    assert!(take(&mut reducer, resolved(true)).is_empty());
 }
 
 #[test]

@@ -241,7 +241,7 @@ impl FromText for Opponent {
 
 impl FromText for Cni {
     fn read(text: &str) -> Result<Self, (String, String)> {
-        let all = [Self::K3s, Self::Calico, Self::Cilium, Self::None];
+        let all = [Self::K3s, Self::Calico, Self::Cilium, Self::Kindnet, Self::None];
         one_of("kind of network", text, &all.map(|cni| (cni.word(), cni)))
     }
     fn schema(generator: &mut SchemaGenerator) -> Schema {

@@ -50,7 +50,11 @@ fn faults(page: &mut Page, faults: &[FaultResult]) {
             fault_kind(fault),
             figures::moment(fault.injected_ms),
             moment(fault.effective_ms, "never seen"),
-            fault.seen_as.as_deref().map_or_else(|| "nothing".to_owned(), text),
+            match (&fault.seen_as, &fault.effective_ms) {
+                (Some(words), _) => text(words),
+                (None, Some(_)) => "not seen".to_owned(),
+                (None, None) => "nothing".to_owned(),
+            },
             if fault.held { "yes" } else { "**no**" }.to_owned(),
             moment(fault.healed_ms, "not in this mode"),
         ]

@@ -107,7 +107,8 @@ impl Cluster {
         if let Ok(before) = std::mem::replace(&mut parts.probers, started) {
             before.stop().await;
         }
-        parts.at_gateway.follow(&parts.access, &pods, parts.from_pods.container.as_deref());
+        let (container, probers) = (parts.from_pods.container.as_deref(), parts.probers.as_ref().ok());
+        parts.at_gateway.follow(&parts.access, &pods, container, probers);
         parts.gateway_pods = pods;
     }
 

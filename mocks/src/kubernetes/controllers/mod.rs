@@ -37,6 +37,8 @@ pub struct Timing {
     pub job_runs: Duration,
     /// From a NetworkPolicy to its effect.
     pub enforce_after: Duration,
+    /// From then until an enforcer that looks again at established connections does so.
+    pub look_again_after: Duration,
     /// How often deadlines and schedules are compared with the clock.
     pub tick: Duration,
     /// How long a minute of `* * * * *` is; at least a second. Other schedules go by the clock.
@@ -58,6 +60,7 @@ impl Timing {
             exit_after: Duration::from_secs(3),
             job_runs: Duration::from_secs(2),
             enforce_after: Duration::from_secs(1),
+            look_again_after: Duration::from_secs(30),
             tick: Duration::from_millis(500),
             minute: Duration::from_secs(60),
             heal_after: Duration::from_secs(2),
@@ -75,6 +78,7 @@ impl Timing {
             exit_after: Duration::from_millis(80),
             job_runs: Duration::from_millis(30),
             enforce_after: Duration::from_millis(40),
+            look_again_after: Duration::from_millis(2500),
             tick: Duration::from_millis(20),
             minute: Duration::from_secs(60),
             heal_after: Duration::from_millis(150),

@@ -199,6 +199,14 @@ impl Kubelet {
         true
     }
 
+    /// From now on the pods of a Deployment take so long to become ready. False for one that is not known.
+    pub fn set_ready_after(&self, namespace: &str, deployment: &str, ready_after: Duration) -> bool {
+        let key = (namespace.to_owned(), deployment.to_owned());
+        let mut workloads = self.inner.workloads.lock().unwrap_or_else(PoisonError::into_inner);
+        let workload = workloads.iter_mut().find(|workload| workload.key() == key);
+        workload.map(|workload| workload.ready_after = Some(ready_after)).is_some()
+    }
+
     /// Knows what is behind the pods of one more Deployment, which must not have any yet.
     pub fn add_workload(&self, workload: Workload) {
         let mut backings = self.inner.backings.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,6 +16,8 @@ pub enum Cni {
     Calico,
     /// Cilium: SYNs are dropped and established connections fall silent; an `ipBlock` never stands for a pod.
     Cilium,
+    /// kindnet: SYNs are dropped, established connections are kept until they are looked at again, and fall silent then.
+    Kindnet,
     /// Nobody: policies are objects without effect.
     None,
 }
@@ -25,10 +27,15 @@ impl Cni {
     pub(crate) fn denial(self) -> Option<GateMode> {
         match self {
             Self::K3s => Some(GateMode::RefuseNew),
-            Self::Calico => Some(GateMode::DropNew),
+            Self::Calico | Self::Kindnet => Some(GateMode::DropNew),
             Self::Cilium => Some(GateMode::Blackhole),
             Self::None => None,
         }
+    }
+
+    /// What becomes of them once established ones are looked at again; none where they are not.
+    pub(crate) fn late_denial(self) -> Option<GateMode> {
+        (self == Self::Kindnet).then_some(GateMode::Blackhole)
     }
 
     pub(crate) fn blocks_match_pods(self) -> bool {

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::policy::{Peer, Policies};
 use super::port::Port;
 use super::{Network, ipv4};
 use crate::gate::GateMode;
+use crate::kubernetes::controllers::Timing;
 use crate::kubernetes::controllers::reconcile::Reconcile;
 use crate::kubernetes::resources::{NAMESPACES, NETWORK_POLICIES, PODS, Resource};
 use crate::kubernetes::store::Store;
@@ -20,14 +22,14 @@ use crate::kubernetes::store::Store;
 pub(crate) struct Enforcement {
     store: Store,
     network: Arc<Network>,
-    delay: Duration,
-    /// What is in force.
-    denied: BTreeMap<SocketAddr, GateMode>,
+    timing: Timing,
+    /// What is in force, and since when connections are denied.
+    denied: BTreeMap<SocketAddr, (GateMode, Instant)>,
 }
 
 impl Enforcement {
-    pub(crate) fn new(store: Store, network: Arc<Network>, delay: Duration) -> Self {
-        Self { store, network, delay, denied: BTreeMap::new() }
+    pub(crate) fn new(store: Store, network: Arc<Network>, timing: Timing) -> Self {
+        Self { store, network, timing, denied: BTreeMap::new() }
     }
 
     /// All ports with what policies make of them now.
@@ -53,6 +55,7 @@ impl Enforcement {
         for port in self.network.host_ports() {
             if let Some(ip) = ipv4(port.address()) {
                 let denied = denial(Peer { ip, pod: None }, port.address().port());
+                let denied = denied.map(|denied| self.by_now(port.address(), denied));
                 judged.push((port, denied));
             }
         }
@@ -60,14 +63,30 @@ impl Enforcement {
             let Some(ip) = pod_ip(pod) else { continue };
             for port in self.network.pod_ports(ip) {
                 let denied = denial(Peer { ip, pod: Some(pod) }, port.address().port());
+                let denied = denied.map(|denied| self.by_now(port.address(), denied));
                 judged.push((port, denied));
             }
         }
         judged
     }
 
+    /// What a denial has come to.
+    fn by_now(&self, port: SocketAddr, denied: GateMode) -> GateMode {
+        let since = self.denied.get(&port).map(|(_, since)| *since);
+        let is_late = since.is_some_and(|since| since.elapsed() >= self.timing.look_again_after);
+        self.network.cni.late_denial().filter(|_| is_late).unwrap_or(denied)
+    }
+
+    /// Until the next denial comes to more.
+    fn until_late(&self) -> Option<Duration> {
+        let late = self.network.cni.late_denial()?;
+        let early = self.denied.values().filter(|(denied, _)| *denied != late);
+        early.map(|(_, since)| self.timing.look_again_after.saturating_sub(since.elapsed())).min()
+    }
+
     fn differs(&self, judged: &[(Arc<Port>, Option<GateMode>)]) -> bool {
-        judged.iter().any(|(port, denied)| self.denied.get(&port.address()) != denied.as_ref())
+        let in_force = |port: &Port| self.denied.get(&port.address()).map(|(denied, _)| *denied);
+        judged.iter().any(|(port, denied)| in_force(port) != *denied)
     }
 }
 
@@ -82,21 +101,22 @@ impl Reconcile for Enforcement {
 
     async fn reconcile(&mut self) -> Option<Duration> {
         if !self.differs(&self.judge()) {
-            return None;
+            return self.until_late();
         }
-        tokio::time::sleep(self.delay).await;
+        tokio::time::sleep(self.timing.enforce_after).await;
         let mut failed = false;
         let mut denied_now = BTreeMap::new();
         for (port, denied) in self.judge() {
             let is_set = port.deny(denied).await.is_ok();
             failed |= !is_set;
             if let Some(denied) = denied.filter(|_| is_set) {
-                denied_now.insert(port.address(), denied);
+                let since = self.denied.get(&port.address()).map_or_else(Instant::now, |(_, since)| *since);
+                denied_now.insert(port.address(), (denied, since));
             }
         }
         self.denied = denied_now;
         failed |= self.network.deny_services().await.is_err();
         // A port that just went away fails too, and is not there the next time.
-        failed.then_some(self.delay)
+        if failed { Some(self.timing.enforce_after) } else { self.until_late() }
     }
 }
