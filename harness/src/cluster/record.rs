@@ -30,7 +30,7 @@ const BYTES_MAX: usize = 256 * 1024;
 /// How names of records begin.
 const PREFIX: &str = "failover-harness-";
 /// What was sent has been carried out or dropped by then: no server works on a request for longer.
-const LANDS_WITHIN: Duration = Duration::from_secs(60);
+pub const LANDS_WITHIN: Duration = Duration::from_secs(60);
 const JSON: &str = "record.json";
 const TEXT: &str = "restore.txt";
 

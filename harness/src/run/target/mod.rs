@@ -126,6 +126,18 @@ impl Target {
         }
     }
 
+    /// Looks again at what was undone but may still come through, since nobody has answered it, until it can no longer,
+    /// and undoes what does. Tells what is waited for.
+    ///
+    /// # Errors
+    /// In words, what could not be undone then.
+    pub(super) async fn settle(&self, tell: &(dyn Fn(&str) + Sync)) -> Result<(), String> {
+        match self {
+            Self::Embedded(world) => world.driver().settle(tell).await,
+            Self::Cluster(cluster) => cluster.settle(tell).await,
+        }
+    }
+
     /// Read back: is the component's setting what it was before any fault?
     ///
     /// # Errors
