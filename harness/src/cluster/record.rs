@@ -16,7 +16,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-pub use self::keeper::{Found, Keeper, RecordError, list, prune, replace};
+pub use self::keeper::{
+    CLOSED_WITHIN, Found, INTENDED_WITHIN, Keeper, NOTED_WITHIN, RecordError, list, prune, replace,
+};
 use super::RUN_LABEL;
 use super::mutation::{Kubectl, Mutation};
 use crate::environment::ObjectName;

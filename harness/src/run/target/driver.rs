@@ -8,13 +8,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::ActiveFault;
 use crate::cluster::access::{Access, CALL_LIMIT, CallError};
+use crate::cluster::faults::netns;
 use crate::cluster::mutation::{Applied, Kubectl, Mutation, ReadBack};
 use crate::cluster::record::{Keeper, LANDS_WITHIN, State as Recorded};
 use crate::journal::{Event, Journal};
+
+/// The longest that making one change takes; what is not made by then is undone.
+pub(in crate::run) const MADE_WITHIN: Duration = Duration::from_secs(30);
+/// The same for a packet filter, which a container has to put there.
+pub(in crate::run) const FILTER_MADE_WITHIN: Duration =
+    netns::RUNS_WITHIN.saturating_add(CALL_LIMIT.saturating_mul(2));
 
 /// How long undoing may take.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +60,29 @@ impl Patience {
         read_again_within: Duration::from_secs(1),
         again_after: Duration::from_millis(100),
     };
+}
+
+impl Patience {
+    /// The longest that making one change takes.
+    #[must_use]
+    pub(in crate::run) const fn made_within(mutation: &Mutation) -> Duration {
+        match mutation {
+            Mutation::NetnsDrop(_) => FILTER_MADE_WITHIN,
+            _ => MADE_WITHIN,
+        }
+    }
+
+    /// The longest that one undo takes, with an alarm before and one after its last try.
+    #[must_use]
+    pub(in crate::run) const fn one_undo(&self) -> Duration {
+        self.undo_within.saturating_add(self.last_try).saturating_add(CALL_LIMIT.saturating_mul(2))
+    }
+
+    /// The longest that reading back takes: a gate's last look is at its pod, for the way to it, and at what it says.
+    #[must_use]
+    pub(in crate::run) const fn one_read_back(&self) -> Duration {
+        self.read_back_within.saturating_add(CALL_LIMIT.saturating_mul(3))
+    }
 }
 
 /// Knows every mutation of a run, and so what may have to be undone.
@@ -134,7 +164,13 @@ impl Driver {
     /// In words, why it was not made, or that this is not known.
     pub(super) async fn make(&self, active: &ActiveFault, mutation: &Mutation) -> Result<Applied, String> {
         let seq = self.intend(active, mutation).await?;
-        match mutation.apply(self.access()).await {
+        let limit = Patience::made_within(mutation);
+        let Ok(made) = timeout(limit, mutation.apply(self.access())).await else {
+            self.sent(active.id, seq);
+            let object = mutation.object();
+            return Err(format!("{object} was not changed within {} s, and may be yet", limit.as_secs()));
+        };
+        match made {
             Ok(applied) => {
                 self.note(active.id, seq, State::Made);
                 self.record(&[(seq, Recorded::Made)]).await;

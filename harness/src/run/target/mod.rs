@@ -13,7 +13,7 @@ use crate::plan::{PlannedFault, PlannedKind};
 use crate::witness::Witness;
 
 pub(super) use cluster::{Cluster, ClusterParts};
-pub(super) use driver::Patience;
+pub(super) use driver::{FILTER_MADE_WITHIN, MADE_WITHIN, Patience};
 pub(super) use embedded::{Embedded, EmbeddedComponent, EmbeddedParts};
 
 /// How long a fault of the embedded world may take to show up at the witness after it was accepted.

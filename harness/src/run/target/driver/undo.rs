@@ -2,26 +2,17 @@
 //! through late that nobody has answered.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Change, Driver, Patience, State};
-use crate::cluster::access::{CALL_LIMIT, CallError};
+use super::{Change, Driver, State};
+use crate::cluster::access::CallError;
 use crate::cluster::alarm::{Alarm, Stuck};
 use crate::cluster::mutation::{Mutation, ReadBack, Undone};
 use crate::cluster::record::State as Recorded;
 use crate::journal::Event;
 use crate::run::target::{ActiveFault, Healed};
-
-impl Patience {
-    /// The longest that one undo takes, with an alarm before and one after the last try.
-    #[must_use]
-    pub(in crate::run) const fn one_undo(&self) -> Duration {
-        self.undo_within.saturating_add(self.last_try).saturating_add(CALL_LIMIT.saturating_mul(2))
-    }
-}
 
 /// Changes of as many pods, of which none depends on another.
 fn are_apart(one: &Change, other: &Change) -> bool {
