@@ -1,9 +1,11 @@
 //! Runs that are asked to end, and runs whose own restore fails.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mocks::kubernetes::api::{ChaosRule, Trouble};
-use mocks::kubernetes::resources::{DEPLOYMENTS, NETWORK_POLICIES};
+use mocks::kubernetes::resources::{DEPLOYMENTS, NETWORK_POLICIES, PODS};
+use mocks::kubernetes::store::{Deletion, ObjectKey};
 use rustix::process::Signal;
 
 use crate::records::{holder, holding, records, replicas, two_pods};
@@ -163,5 +165,34 @@ async fn a_run_that_is_killed_while_a_lost_write_may_land_leaves_it_to_the_sweep
     stack.command(&["restore", "--env", "cluster.yaml", "--abandoned"]).end().await.expect(0);
     assert_eq!((replicas(&stack, "vllm"), &records(&stack)[0]["phase"]), (2, &"restored".into()));
     stack.assert_clean();
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_restored_where_all_probes_fail_in_the_middle_of_a_fault() {
+    let stack = two_pods().await;
+    let file = stack.scenario("cloud-gpu-down", CLOUD_AND_GPU_DOWN);
+    let mut running = stack.harness("run", &[file]);
+    running.until_it_says("judging").await;
+    // The gateway is gone for good, and with it whoever looks from its pods and the way that probes take.
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
+    assert!(stack.household.plane().kubelet().set_backing("ml", "litellm", nobody));
+    let store = stack.household.cluster().store();
+    for pod in store.list(&PODS, Some("ml")).items {
+        if pod["metadata"]["labels"]["app"] == "litellm" {
+            let key = ObjectKey::new(&PODS, "ml", pod["metadata"]["name"].as_str().unwrap());
+            store.delete(&key, &Deletion::default(), "kubectl").unwrap();
+        }
+    }
+    let ended = running.end().await;
+    assert_eq!(replicas(&stack, "vllm"), 2, "{}", ended.stderr);
+    stack.assert_clean();
+    let changes = records(&stack)[0]["changes"].clone();
+    assert!(changes.as_array().unwrap().iter().all(|change| change["state"] == "undone"), "{changes:#}");
+    // That the components serve again nobody could see, so it is not said.
+    assert_eq!(ended.status.code(), Some(4), "{}", ended.reasons());
+    assert!(ended.reasons().contains("does not serve again"), "{}", ended.reasons());
+    let route = &ended.result["scenarios"][0]["routes"][0];
+    assert!(route["requests"].as_u64() > Some(10), "the measurements are kept: {route:#}");
     stack.strike().await;
 }
