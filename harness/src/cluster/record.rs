@@ -315,7 +315,8 @@ impl Record {
         }
         let Some(json) = map.data.as_ref().and_then(|data| data.get(JSON)) else {
             let labels = map.metadata.labels.as_ref();
-            let is_record = labels.and_then(|labels| labels.get(COMPONENT_LABEL)).is_some_and(|is| is == COMPONENT);
+            let is_record =
+                labels.and_then(|labels| labels.get(COMPONENT_LABEL)).is_some_and(|is| is == COMPONENT);
             return is_record.then(|| Err(format!("it has no {JSON}")));
         };
         let at = |error: &serde_json::Error| format!("line {}, column {}", error.line(), error.column());

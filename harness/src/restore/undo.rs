@@ -110,8 +110,9 @@ impl<'a> Undoing<'a> {
     /// What to do about a record that nobody here understands.
     fn unreadable(&self, found: &Found, why: &str) -> String {
         let (namespace, name) = (&found.name.namespace, &found.name.name);
-        let read =
-            self.kubectl.line(namespace, format_args!(r"get configmap {name} -o jsonpath='{{.data.restore\.txt}}'"));
+        let read = self
+            .kubectl
+            .line(namespace, format_args!(r"get configmap {name} -o jsonpath='{{.data.restore\.txt}}'"));
         let delete = self.kubectl.line(namespace, format_args!("delete configmap {name}"));
         format!(
             "what the run {} has changed is not known, since its record {} cannot be read: {why}; restore with the harness \

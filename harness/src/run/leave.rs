@@ -89,7 +89,12 @@ impl Conductor {
             Err(error) => {
                 let failed = Some(format!("{component} could not be healed: {error}"));
                 self.journal.append(Event::HealFailed { fault: active.id, error });
-                return Healing { failed, read_back: false, left: None, at_us: self.journal.clock().now_us() };
+                return Healing {
+                    failed,
+                    read_back: false,
+                    left: None,
+                    at_us: self.journal.clock().now_us(),
+                };
             }
         };
         if let Healed::LeftAlone(why) = healed {

@@ -98,8 +98,10 @@ fn of_step(plan: &Plan, step: &Step, environment: &Environment) -> Duration {
     // Each fault that is in effect is read back at the end.
     let read = Patience::IN_CLUSTER.read_again_within * count(step.inject.len() + step.inherited.len());
     let healed: Vec<(&String, &Component)> = step.heal.iter().filter_map(component).collect();
-    let served =
-        healed.iter().map(|(_, component)| component.ready_within.0 + COMPLETION_LIMIT + REACHED_WITHIN).max();
+    let served = healed
+        .iter()
+        .map(|(_, component)| component.ready_within.0 + COMPLETION_LIMIT + REACHED_WITHIN)
+        .max();
     let recovered = step.routes.iter().filter_map(|route| {
         let recovery = route.recover.as_ref()?;
         Some(recovery.within.0 + steady_takes(route))

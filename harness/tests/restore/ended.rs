@@ -82,6 +82,9 @@ async fn a_restore_that_fails_is_told_by_exit_code_and_report_and_erases_no_meas
     stack.strike().await;
 }
 
+/// Whether something is back.
+type Look<'a> = &'a dyn Fn(&Stack) -> bool;
+
 /// What the API does not answer from now on.
 fn hangs(stack: &Stack, verb: &str, resource: &str) {
     stack.household.cluster().chaos().add(ChaosRule {
@@ -97,7 +100,7 @@ async fn every_other_target_is_restored_while_one_undo_hangs() {
     let vllm_is_back = |stack: &Stack| replicas(stack, "vllm") == 2;
     let cloud_is_back =
         |stack: &Stack| stack.household.cluster().store().list(&NETWORK_POLICIES, None).items.is_empty();
-    let cases: [(&str, &str, [&dyn Fn(&Stack) -> bool; 2]); 2] = [
+    let cases: [(&str, &str, [Look<'_>; 2]); 2] = [
         ("patch", "deployments/scale", [&cloud_is_back, &vllm_is_back]),
         ("delete", "networkpolicies", [&vllm_is_back, &cloud_is_back]),
     ];

@@ -30,7 +30,9 @@ async fn a_record_that_cannot_be_read_is_named_with_what_to_do_and_never_skipped
         (None, "it has no record.json"),
     ];
     let what_to_do = [
-        format!("kubectl --kubeconfig kubeconfig --context mock -n ml get configmap {name} -o jsonpath='{{.data.restore\\.txt}}'"),
+        format!(
+            "kubectl --kubeconfig kubeconfig --context mock -n ml get configmap {name} -o jsonpath='{{.data.restore\\.txt}}'"
+        ),
         format!("kubectl --kubeconfig kubeconfig --context mock -n ml delete configmap {name}"),
     ];
     for (place, (json, why)) in cases.into_iter().enumerate() {

@@ -216,7 +216,12 @@ impl Driver {
         let mut made = self.made();
         let own = made.entry(active.id).or_default();
         own.component.clone_from(&active.fault.component);
-        own.mutations.push(Change { mutation: mutation.clone(), state: State::Intended, seq, sent: Instant::now() });
+        own.mutations.push(Change {
+            mutation: mutation.clone(),
+            state: State::Intended,
+            seq,
+            sent: Instant::now(),
+        });
         Ok(seq)
     }
 

@@ -99,8 +99,14 @@ impl Respond for Shared {
 }
 
 async fn start() -> (MockServer, Shared, Driver) {
-    let world =
-        Shared(Arc::new(Mutex::new(World { replicas: 2, version: 7, record: Value::Null, deaf: false, silent: false, hangs: false })));
+    let world = Shared(Arc::new(Mutex::new(World {
+        replicas: 2,
+        version: 7,
+        record: Value::Null,
+        deaf: false,
+        silent: false,
+        hangs: false,
+    })));
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(world.clone()).mount(&server).await;
     let kubeconfig = json!({
