@@ -212,7 +212,8 @@ fn modules_use_only_what_they_may() {
     for (name, text) in files("harness/src", &[".rs"]) {
         let inside = name.strip_prefix("harness/src/").unwrap();
         let module = inside.split(['/', '.']).next().unwrap();
-        if ["lib", "main"].contains(&module) {
+        // Unit tests may set up what they look at with whatever reads it.
+        if ["lib", "main"].contains(&module) || name.ends_with("/tests.rs") {
             continue;
         }
         let row = EDGES.iter().find(|(row, _)| *row == module);
