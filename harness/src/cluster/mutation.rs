@@ -276,18 +276,6 @@ fn reached(access: Option<&Access>) -> Result<&Access, CallError> {
     })
 }
 
-/// Undoes all of these, the last first, each whatever became of the others; the results in the order of the undoing.
-pub async fn undo_all<'m>(
-    access: &Access,
-    mutations: &'m [Mutation],
-) -> Vec<(&'m Mutation, Result<Undone, CallError>)> {
-    let mut results = Vec::with_capacity(mutations.len());
-    for mutation in mutations.iter().rev() {
-        results.push((mutation, mutation.undo(access).await));
-    }
-    results
-}
-
 /// How lines for `kubectl` begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kubectl {

@@ -191,6 +191,14 @@ pub fn needed_to_restore(environment: &Environment) -> Vec<Need> {
                     needs.add(gateway, "", "pods", &["get"]);
                     needs.add(gateway, "", "pods/ephemeralcontainers", &["patch"]);
                 }
+                (FaultKind::BlackholeBy(Mechanism::EgressProxy), _) => {
+                    // The gate in each pod is told by itself; the record names the pods.
+                    if let Some(proxy) = &component.proxy {
+                        let place = &proxy.deployment.namespace;
+                        needs.add(place, "", "pods", &["get"]);
+                        needs.add(place, "", "pods/portforward", &["get", "create"]);
+                    }
+                }
                 _ => {}
             }
         }

@@ -16,12 +16,15 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-pub use self::keeper::{Found, Keeper, RecordError, list, prune, replace};
+pub use self::keeper::{
+    CLOSED_WITHIN, Found, INTENDED_WITHIN, Keeper, NOTED_WITHIN, RecordError, list, prune, replace,
+};
 use super::RUN_LABEL;
 use super::mutation::{Kubectl, Mutation};
 use crate::environment::ObjectName;
 
-/// Version of the record's format.
+/// Version of the record's format. Whoever adds a field raises it: a program reads no record that says more than it
+/// knows.
 pub const FORMAT: u32 = 1;
 /// How many records of runs that have left nothing are kept.
 pub const KEPT: usize = 10;
@@ -30,7 +33,10 @@ const BYTES_MAX: usize = 256 * 1024;
 /// How names of records begin.
 const PREFIX: &str = "failover-harness-";
 /// What was sent has been carried out or dropped by then: no server works on a request for longer.
-const LANDS_WITHIN: Duration = Duration::from_secs(60);
+pub const LANDS_WITHIN: Duration = Duration::from_secs(60);
+/// By which records are told from other ConfigMaps of a run.
+const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
+const COMPONENT: &str = "record";
 const JSON: &str = "record.json";
 const TEXT: &str = "restore.txt";
 
@@ -279,7 +285,7 @@ impl Record {
         }
         let labels = [
             ("app.kubernetes.io/name", "failover-harness"),
-            ("app.kubernetes.io/component", "record"),
+            (COMPONENT_LABEL, COMPONENT),
             (RUN_LABEL, self.run.as_str()),
         ];
         Ok(ConfigMap {
@@ -307,15 +313,27 @@ impl Record {
         if !map.metadata.name.as_deref().is_some_and(|name| name.starts_with(PREFIX)) {
             return None;
         }
-        let json = map.data.as_ref()?.get(JSON)?;
-        let unreadable =
-            |error: serde_json::Error| format!("line {}, column {}", error.line(), error.column());
+        let Some(json) = map.data.as_ref().and_then(|data| data.get(JSON)) else {
+            let labels = map.metadata.labels.as_ref();
+            let is_record =
+                labels.and_then(|labels| labels.get(COMPONENT_LABEL)).is_some_and(|is| is == COMPONENT);
+            return is_record.then(|| Err(format!("it has no {JSON}")));
+        };
+        let at = |error: &serde_json::Error| format!("line {}, column {}", error.line(), error.column());
+        let broken = |error: serde_json::Error| format!("it is broken ({})", at(&error));
+        let unknown = |error: serde_json::Error| {
+            if error.is_data() {
+                format!("it says what this program does not know ({})", at(&error))
+            } else {
+                broken(error)
+            }
+        };
         Some((|| {
-            let Versioned { format } = serde_json::from_str(json).map_err(unreadable)?;
+            let Versioned { format } = serde_json::from_str(json).map_err(broken)?;
             if format > FORMAT {
                 return Err(format!("its format {format} is newer than this program"));
             }
-            let record: Self = serde_json::from_str(json).map_err(unreadable)?;
+            let record: Self = serde_json::from_str(json).map_err(unknown)?;
             record.deadline.parse::<Timestamp>().map_err(|_| "its deadline is no time".to_owned())?;
             Ok(record)
         })())

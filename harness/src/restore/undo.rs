@@ -79,14 +79,7 @@ impl<'a> Undoing<'a> {
             // Somebody else has just done it.
             Ok(None) => return restored,
             Err(why) => {
-                restored.left.push(format!(
-                    "what {} has changed is not known: {why}; read it: {}",
-                    found.run,
-                    self.kubectl.line(
-                        &found.name.namespace,
-                        format_args!("get configmap {} -o yaml", found.name.name)
-                    )
-                ));
+                restored.left.push(self.unreadable(found, &why));
                 return restored;
             }
         };
@@ -112,6 +105,20 @@ impl<'a> Undoing<'a> {
             }
         }
         restored
+    }
+
+    /// What to do about a record that nobody here understands.
+    fn unreadable(&self, found: &Found, why: &str) -> String {
+        let (namespace, name) = (&found.name.namespace, &found.name.name);
+        let read = self
+            .kubectl
+            .line(namespace, format_args!(r"get configmap {name} -o jsonpath='{{.data.restore\.txt}}'"));
+        let delete = self.kubectl.line(namespace, format_args!("delete configmap {name}"));
+        format!(
+            "what the run {} has changed is not known, since its record {} cannot be read: {why}; restore with the harness \
+             that wrote it, or by hand: {read}; and then: {delete}",
+            found.run, found.name
+        )
     }
 
     /// As it is now, where something of it may be left.

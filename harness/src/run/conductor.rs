@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::join_all;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::watch;
@@ -78,6 +79,8 @@ pub(super) struct Conductor {
     /// Faults that are undone and whose component did not serve again in its time, with what was seen last.
     pub(super) unserved: BTreeMap<u32, (ActiveFault, String)>,
     pub(super) left: Vec<String>,
+    /// The run has been cut short, and all was undone then that could be.
+    is_cut: bool,
 }
 
 impl Conductor {
@@ -110,6 +113,7 @@ impl Conductor {
             failed: BTreeMap::new(),
             unserved: BTreeMap::new(),
             left: Vec::new(),
+            is_cut: false,
         }
     }
 
@@ -124,13 +128,20 @@ impl Conductor {
 
     /// Undo everything that is not undone, whatever happened before; true when all of it is seen undone.
     pub(super) async fn restore(&mut self) -> (bool, Vec<String>) {
-        let components = self.active.iter().map(|active| active.fault.component.clone()).collect::<Vec<_>>();
+        // What has failed as long as it may a moment ago is left to whoever comes next.
+        let is_tried = |active: &&ActiveFault| self.is_cut && self.failed.contains_key(&active.id);
+        let untried = self.active.iter().filter(|active| !is_tried(active));
+        let components = untried.map(|active| active.fault.component.clone()).collect::<Vec<_>>();
         self.heal(&components).await;
         for (_, witness) in std::mem::take(&mut self.witnesses) {
             witness.stop().await;
         }
-        for component in self.environment.components.keys() {
-            match self.target.is_healed(component).await {
+        self.settle().await;
+        let (target, components) = (&self.target, self.environment.components.keys());
+        let healed =
+            components.map(|component| async move { (component, target.is_healed(component).await) });
+        for (component, healed) in join_all(healed).await {
+            match healed {
                 Ok(true) => {}
                 Ok(false) => {
                     let commands = self.target.undo_commands(component).join("; ");
@@ -182,10 +193,13 @@ impl Conductor {
             let components =
                 self.active.iter().map(|active| active.fault.component.clone()).collect::<Vec<_>>();
             self.heal(&components).await;
+            self.is_cut = true;
         }
         traffic.finish(self.stop.token()).await;
         self.target.mode_ends().await;
         outcome?;
+        // Without traffic, so that nobody pays for it; the next mode begins with what is known.
+        self.settle().await;
         self.journal.append(Event::ScenarioEnded { scenario });
         self.go_on()
     }

@@ -1,8 +1,10 @@
 //! Leaving a mode: every fault undone, each whatever becomes of the others, seen to be gone, and the
 //! routes watched until they are back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::sync::watch;
 
 use super::conductor::{Conductor, Cut};
@@ -27,6 +29,18 @@ pub(super) const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Between two looks at that.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
+/// What came of undoing one fault.
+struct Healing {
+    /// Why it is not undone.
+    failed: Option<String>,
+    /// It reads back as undone.
+    read_back: bool,
+    /// What was seen last of a component that does not serve again, although all is undone.
+    unserved: Option<String>,
+    /// When its component was seen to serve again, or nobody waited any more.
+    at_us: u64,
+}
+
 /// Why a healed component was not seen to serve.
 enum NotSeen {
     /// The run was cut short, and it takes longer than that.
@@ -36,59 +50,27 @@ enum NotSeen {
 }
 
 impl Conductor {
-    /// Undo the faults of these components, each whatever becomes of the others, and wait until each
+    /// Undo the faults of these components, all at once and each whatever becomes of the others, and wait until each
     /// serves again; says when the last of them was seen to.
     pub(super) async fn heal(&mut self, components: &[String]) -> u64 {
         let is_meant = |active: &&ActiveFault| components.contains(&active.fault.component);
         let healing: Vec<ActiveFault> = self.active.iter().rev().filter(is_meant).cloned().collect();
-        let mut called = Vec::new();
-        for active in healing {
-            self.journal.append(Event::HealIntended { fault: active.id });
-            let called_us = self.journal.clock().now_us();
-            match self.target.heal(&active).await {
-                Ok(healed) => {
-                    self.failed.remove(&active.id);
-                    if let Healed::LeftAlone(why) = healed {
-                        self.journal.append(Event::HealLeftAlone { fault: active.id, why });
-                    }
-                    let accepted_us = self.journal.clock().now_us();
-                    let read_back = self.target.is_healed(&active.fault.component).await;
-                    let read_back = read_back.unwrap_or(false);
-                    // Undone only when it reads back so: until then `restore` does it again.
-                    if read_back {
-                        self.active.retain(|other| other.id != active.id);
-                    }
-                    self.journal.append(Event::FaultHealed {
-                        fault: active.id,
-                        called_us,
-                        accepted_us,
-                        read_back,
-                    });
-                    called.push((active, called_us));
-                }
-                Err(error) => {
-                    let words = format!("{} could not be healed: {error}", active.fault.component);
-                    self.failed.insert(active.id, words);
-                    self.journal.append(Event::HealFailed { fault: active.id, error });
-                }
+        let this = &*self;
+        // One that is stuck keeps no other from being undone, nor from being seen to serve.
+        let ends = join_all(healing.iter().map(|active| this.heal_one(active))).await;
+        let mut latest_us = 0;
+        for (active, end) in healing.iter().zip(ends) {
+            latest_us = latest_us.max(end.at_us);
+            match end.failed {
+                Some(words) => drop(self.failed.insert(active.id, words)),
+                None => drop(self.failed.remove(&active.id)),
             }
-        }
-        let served =
-            futures::future::join_all(called.iter().map(|(active, called)| self.confirm(active, *called)));
-        let mut latest_us = self.journal.clock().now_us();
-        for ((active, _), served) in called.iter().zip(served.await) {
-            match served {
-                Ok(served_us) => latest_us = latest_us.max(served_us),
-                Err(NotSeen::Cut) => {
-                    let text = format!(
-                        "{} was undone, and whether it serves again was not waited for: the run was cut short",
-                        active.fault.component
-                    );
-                    self.journal.append(Event::Found { text });
-                }
-                Err(NotSeen::NotServing(saw)) => {
-                    self.unserved.insert(active.id, (active.clone(), saw));
-                }
+            // Undone only when it reads back so: until then `restore` does it again.
+            if end.read_back {
+                self.active.retain(|other| other.id != active.id);
+            }
+            if let Some(saw) = end.unserved {
+                self.unserved.insert(active.id, (active.clone(), saw));
             }
         }
         for component in components {
@@ -96,7 +78,54 @@ impl Conductor {
                 witness.stop().await;
             }
         }
-        latest_us
+        if healing.is_empty() { self.journal.clock().now_us() } else { latest_us }
+    }
+
+    /// Undo one fault, read it back, and wait until its component serves again.
+    async fn heal_one(&self, active: &ActiveFault) -> Healing {
+        let component = &active.fault.component;
+        self.journal.append(Event::HealIntended { fault: active.id });
+        let called_us = self.journal.clock().now_us();
+        let healed = match self.target.heal(active).await {
+            Ok(healed) => healed,
+            Err(error) => {
+                let failed = Some(format!("{component} could not be healed: {error}"));
+                self.journal.append(Event::HealFailed { fault: active.id, error });
+                return Healing {
+                    failed,
+                    read_back: false,
+                    unserved: None,
+                    at_us: self.journal.clock().now_us(),
+                };
+            }
+        };
+        if let Healed::LeftAlone(why) = healed {
+            self.journal.append(Event::HealLeftAlone { fault: active.id, why });
+        }
+        let accepted_us = self.journal.clock().now_us();
+        let read_back = self.target.is_healed(component).await.unwrap_or(false);
+        self.journal.append(Event::FaultHealed { fault: active.id, called_us, accepted_us, read_back });
+        let (served_us, unserved) = match self.confirm(active, called_us).await {
+            Ok(served_us) => (Some(served_us), None),
+            Err(NotSeen::Cut) => {
+                let text = format!(
+                    "{component} was undone, and whether it serves again was not waited for: the run was cut short"
+                );
+                self.journal.append(Event::Found { text });
+                (None, None)
+            }
+            Err(NotSeen::NotServing(saw)) => (None, Some(saw)),
+        };
+        let at_us = served_us.unwrap_or_else(|| self.journal.clock().now_us());
+        Healing { failed: None, read_back, unserved, at_us }
+    }
+
+    /// Waits until nothing that was undone can still come through.
+    pub(super) async fn settle(&mut self) {
+        let watcher = Arc::clone(&self.watcher);
+        if let Err(words) = self.target.settle(&move |line: &str| watcher.progress(line)).await {
+            self.left.push(words);
+        }
     }
 
     /// At the end of a run: what did not serve again in its time may do so by now, and then it is not left behind. Its

@@ -8,9 +8,10 @@ use super::enter::{BASELINE_WITHIN, DRAINED_WITHIN, FIRST_LOOK_WITHIN};
 use super::in_cluster::KNOWN_WITHIN;
 use super::leave::{COMPLETION_LIMIT, REACHED_WITHIN, steady_takes};
 use super::stop::{CLUSTER_RESTORE_RESERVE, RESTORE_RESERVE};
-use super::target::Patience;
+use super::target::{FILTER_MADE_WITHIN, MADE_WITHIN, Patience};
 use crate::cluster::access::CALL_LIMIT;
 use crate::cluster::others;
+use crate::cluster::record::{CLOSED_WITHIN, INTENDED_WITHIN, NOTED_WITHIN};
 use crate::environment::{Component, Environment, FaultKind, Mechanism};
 use crate::plan::{Plan, Step};
 use crate::units::Period;
@@ -26,6 +27,10 @@ const REPORTED_WITHIN: Duration = Duration::from_secs(20);
 /// A fault shows up by then where no pod has a grace period of more than a minute and a half; a run with one that does
 /// may meet its deadline, and ends restored.
 const EFFECTIVE_WITHIN: Duration = Duration::from_secs(120);
+/// Pods of a gateway, or of the gate before an endpoint, that are each told by themselves: how many there are is not
+/// known before the cluster is looked at. A run with more may meet its deadline, and ends restored: they are undone all
+/// at once.
+const PODS: u32 = 4;
 /// Between the baseline and the first fault.
 const PHASE_MAX: Duration = Duration::from_secs(2);
 
@@ -38,8 +43,9 @@ pub struct Schedule {
     pub deadline: Period,
     /// `activeDeadlineSeconds` of the Job: the run's own deadline always comes first.
     pub active_deadline: Duration,
-    /// `terminationGracePeriodSeconds` of the pod: undoing everything after SIGTERM, where each undo has to be tried
-    /// again until its bound.
+    /// `terminationGracePeriodSeconds` of the pod: undoing everything after SIGTERM, where the change that is under way,
+    /// each undo and each write to the record takes as long as it may, and a write that was not answered may come
+    /// through late.
     pub grace: Duration,
 }
 
@@ -47,7 +53,7 @@ pub struct Schedule {
 #[must_use]
 pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
     let postponed = environment.cluster().and_then(|cluster| cluster.postpone);
-    let all_undone = undone_within(environment.components.values(), environment);
+    let all_undone = undone_within(environment.components.iter(), environment);
     let before = postponed.map_or(Duration::ZERO, |postponed| postponed.0)
         + LOCKED_WITHIN
         // What an earlier run has left.
@@ -58,7 +64,18 @@ pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
     let steps: Duration = plan.steps.iter().map(|step| of_step(plan, step, environment)).sum();
     let longest = before + steps + REPORTED_WITHIN;
     let deadline = in_minutes(longest + CLUSTER_RESTORE_RESERVE);
-    let grace = all_undone + RESTORE_RESERVE + REPORTED_WITHIN;
+    let components = environment.components.values();
+    let under_way = components.clone().map(one_made_within).max().unwrap_or_default();
+    let grace = under_way
+        + all_undone
+        + settled_within(environment.components.len())
+        // Everything is read back once more at the end.
+        + read_back_within(environment.components.len())
+        + CLOSED_WITHIN
+        // The lock is released.
+        + CALL_LIMIT
+        + RESTORE_RESERVE
+        + REPORTED_WITHIN;
     Schedule {
         longest,
         deadline: Period(deadline),
@@ -69,20 +86,22 @@ pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
 
 /// One mode, from its baseline to its recovery.
 fn of_step(plan: &Plan, step: &Step, environment: &Environment) -> Duration {
-    let count = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
-    let component = |name: &String| environment.components.get(name);
+    let component = |name: &String| environment.components.get_key_value(name);
     let baseline = plan.lead.0
         + FIRST_LOOK_WITHIN * count(step.inject.len())
         + BASELINE_WITHIN * count(step.routes.len())
         + PHASE_MAX;
+    let injected = step.inject.iter().filter_map(|fault| component(&fault.component));
     let inject: Duration =
-        step.inject.iter().filter_map(|fault| component(&fault.component)).map(made_within).sum();
+        injected.map(|(name, component)| made_within(component, pauses(environment, name))).sum();
     let hold = step.hold() + (step.timeout() + Duration::from_secs(5)).max(step.timeout() * CONTROL_PROBES);
     // Each fault that is in effect is read back at the end.
     let read = Patience::IN_CLUSTER.read_again_within * count(step.inject.len() + step.inherited.len());
-    let healed: Vec<&Component> = step.heal.iter().filter_map(component).collect();
-    let served =
-        healed.iter().map(|component| component.ready_within.0 + COMPLETION_LIMIT + REACHED_WITHIN).max();
+    let healed: Vec<(&String, &Component)> = step.heal.iter().filter_map(component).collect();
+    let served = healed
+        .iter()
+        .map(|(_, component)| component.ready_within.0 + COMPLETION_LIMIT + REACHED_WITHIN)
+        .max();
     let recovered = step.routes.iter().filter_map(|route| {
         let recovery = route.recover.as_ref()?;
         Some(recovery.within.0 + steady_takes(route))
@@ -96,42 +115,79 @@ fn of_step(plan: &Plan, step: &Step, environment: &Environment) -> Duration {
         + recovered.max().unwrap_or_default()
         // The last probes, which may begin as late as that.
         + step.timeout()
+        + if step.inject.is_empty() { Duration::ZERO } else { settled_within(step.heal.len()) }
 }
 
 /// Making the changes of a fault, and seeing it in effect on new and old connections.
-fn made_within(component: &Component) -> Duration {
+fn made_within(component: &Component, pauses: u32) -> Duration {
     let drained = match component.down {
         FaultKind::BlackholeBy(_) | FaultKind::Isolate => DRAINED_WITHIN,
         _ => Duration::ZERO,
     };
-    CALL_LIMIT * mutations(component, 0) + EFFECTIVE_WITHIN + drained
+    one_made_within(component) * (changes(component) + pauses) + EFFECTIVE_WITHIN + drained
 }
 
-/// Undoing what was changed for these components, one after the other, and reading it back.
-fn undone_within<'c>(components: impl Iterator<Item = &'c Component>, environment: &Environment) -> Duration {
-    let pauses = |component: &Component| {
-        let known = environment.components.iter().find(|(_, known)| *known == component);
-        known.map_or(0, |(name, _)| environment.pause(name).len())
+/// Writing down one change of a fault, and making it.
+fn one_made_within(component: &Component) -> Duration {
+    let made = match component.down {
+        FaultKind::BlackholeBy(Mechanism::NetnsDrop) => FILTER_MADE_WITHIN,
+        FaultKind::Nothing => return Duration::ZERO,
+        _ => MADE_WITHIN,
     };
-    let patience = Patience::IN_CLUSTER;
-    components
-        // A try that begins at the end of its time takes one call more.
-        .map(|component| {
-            (patience.undo_within + CALL_LIMIT) * mutations(component, pauses(component))
-                + patience.read_back_within
-        })
-        .sum()
+    INTENDED_WITHIN + made
 }
 
-/// How many objects are changed to take a component down.
-fn mutations(component: &Component, pauses: usize) -> u32 {
-    let own = match component.down {
+/// Undoing what was changed for these components, all at once, and reading it back.
+fn undone_within<'c>(
+    components: impl Iterator<Item = (&'c String, &'c Component)>,
+    environment: &Environment,
+) -> Duration {
+    let rounds: Vec<u32> =
+        components.map(|(name, component)| rounds(component) + pauses(environment, name)).collect();
+    let slowest = rounds.iter().max().copied().unwrap_or_default();
+    if slowest == 0 {
+        return Duration::ZERO;
+    }
+    Patience::IN_CLUSTER.one_undo() * slowest + read_back_within(rounds.len())
+}
+
+/// Reading so many components back at once, and writing it down for one after the other.
+fn read_back_within(components: usize) -> Duration {
+    Patience::IN_CLUSTER.one_read_back() + NOTED_WITHIN * count(components)
+}
+
+/// Waiting until a write that was not answered can no longer come through, and undoing it where it has at the end.
+fn settled_within(components: usize) -> Duration {
+    let patience = Patience::IN_CLUSTER;
+    patience.lands_within + patience.one_undo() + read_back_within(components)
+}
+
+/// How many objects are changed to take a component down, one after the other.
+fn changes(component: &Component) -> u32 {
+    match component.down {
+        // One for each pod.
+        FaultKind::BlackholeBy(Mechanism::NetnsDrop | Mechanism::EgressProxy) => PODS,
+        _ => rounds(component),
+    }
+}
+
+/// How many undos come one after the other; those of several pods are made at once.
+fn rounds(component: &Component) -> u32 {
+    match component.down {
         // The Job that ends it, and the policy.
         FaultKind::Isolate | FaultKind::BlackholeBy(Mechanism::NetworkPolicy) => 2,
         FaultKind::Nothing => 0,
         _ => 1,
-    };
-    own + u32::try_from(pauses).unwrap_or(u32::MAX)
+    }
+}
+
+/// Who is told to wait for a component.
+fn pauses(environment: &Environment, component: &str) -> u32 {
+    count(environment.pause(component).len())
+}
+
+fn count(of: usize) -> u32 {
+    u32::try_from(of).unwrap_or(u32::MAX)
 }
 
 /// Rounded up.
@@ -139,3 +195,6 @@ fn in_minutes(duration: Duration) -> Duration {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     Duration::from_secs(seconds.div_ceil(60) * 60)
 }
+
+#[cfg(test)]
+mod tests;

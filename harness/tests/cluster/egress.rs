@@ -4,8 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 use std::time::Duration;
 
+use harness::cluster::permissions::{needed, needed_to_restore};
 use mocks::fault::Standing;
 use mocks::gate::GateMode;
+use mocks::gateway::Secret;
+use mocks::kubernetes::api::User;
 use mocks::kubernetes::kubelet::Workload;
 use mocks::kubernetes::resources::{DEPLOYMENTS, SERVICES};
 use mocks::kubernetes::store::Writer;
@@ -15,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::evidence::without_exec;
-use crate::stack::{CLOUD_DOWN, Stack, Staging};
+use crate::stack::{CLOUD_DOWN, Stack, Staging, rules};
 
 const PORT: u16 = 8443;
 const LIMIT: Duration = Duration::from_secs(60);
@@ -222,6 +225,31 @@ async fn a_gate_ends_the_fault_of_a_run_that_was_killed() {
         }
     };
     tokio::time::timeout(LIMIT, healed).await.expect("it ends by itself");
+    gate.end().await;
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sweeper_ends_the_fault_of_a_gate_with_the_rights_that_it_asks_for() {
+    const USER: &str = "minimal";
+    let user = User { name: USER.to_owned(), token: Secret::new("token-of-the-minimal"), rules: Vec::new() };
+    let (stack, gate, _) = staged(Staging { user: Some(user), ..Staging::default() }).await;
+    let environment = stack.environment();
+    let cluster = stack.household.cluster();
+    assert!(cluster.set_rules(USER, rules(&needed(&environment))));
+    let file = stack.scenario("cloud-down", CLOUD_DOWN);
+    let mut running = stack.harness("run", &[file]);
+    running.until_it_says("judging").await;
+    running.kill().await;
+    assert_eq!(gate.standing().await.now, GateMode::Blackhole);
+    assert!(cluster.set_rules(USER, rules(&needed_to_restore(&environment))));
+    let swept = stack.command(&["restore", "--env", "cluster.yaml", "--abandoned"]).end().await.expect(0);
+    let standing = gate.standing().await;
+    assert_eq!((standing.now, standing.run), (GateMode::Pass, None), "{}", swept.stdout);
+    let refused = cluster.audit().entries().into_iter().filter(|entry| entry.code == 403);
+    let refused: Vec<_> = refused.map(|entry| (entry.verb, entry.resource)).collect();
+    // Nodes are followed where that is allowed.
+    assert!(refused.iter().all(|(_, resource)| resource == "nodes"), "{refused:?}");
     gate.end().await;
     stack.strike().await;
 }

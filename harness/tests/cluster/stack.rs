@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use harness::cluster::permissions::Need;
+use harness::environment::Environment;
 use harness::gateway::config::resolve_environment;
 use harness::gateway::local::{ConfigSource, against};
 use harness::input;
 use mocks::gateway::{Gateway, GatewayOptions, Secret};
-use mocks::kubernetes::api::User;
+use mocks::kubernetes::api::{Rule, User};
 use mocks::kubernetes::cluster::ClusterOptions;
 use mocks::kubernetes::controllers::{Opponent, Timing};
 use mocks::kubernetes::household::{Household, HouseholdOptions};
@@ -154,6 +156,11 @@ impl Stack {
         let path = self.dir.path().join(format!("{name}.yaml"));
         std::fs::write(&path, format!("scenario: {name}\ntitle: For a test\n{body}")).unwrap();
         path
+    }
+
+    /// The environment file as it is read.
+    pub(crate) fn environment(&self) -> Environment {
+        input::load(&[], self.path("cluster.yaml").to_str()).unwrap().environment
     }
 
     /// Another environment file than the stock one.
@@ -327,6 +334,26 @@ impl Stack {
         self.household.shutdown().await;
         self.world.shutdown().await;
     }
+}
+
+/// A role that allows these needs and nothing else.
+pub(crate) fn rules(needs: &[Need]) -> Vec<Rule> {
+    let rule = |need: &Need| Rule {
+        namespaces: need.namespace.iter().cloned().collect(),
+        groups: vec![need.group.clone()],
+        resources: vec![need.resource.clone()],
+        names: need.name.iter().cloned().collect(),
+        verbs: vec![need.verb.clone()],
+    };
+    // What everybody may.
+    let reviews = Rule {
+        namespaces: Vec::new(),
+        groups: vec!["authorization.k8s.io".to_owned()],
+        resources: vec!["selfsubjectaccessreviews".to_owned()],
+        names: Vec::new(),
+        verbs: vec!["create".to_owned()],
+    };
+    needs.iter().map(rule).chain([reviews]).collect()
 }
 
 /// A CronJob that restores each minute, as far as a run can tell; its time never comes here.

@@ -142,7 +142,7 @@ async fn only_the_context_that_is_named_is_used() {
     assert!(matches!(unusable, AccessError::Unusable { .. }), "{unusable}");
     let none = Access::with_kubeconfig(&json!(["hunter2"]), "home", &[]).await.unwrap_err();
     assert!(!none.to_string().contains("hunter2"), "{none}");
-    let access = api.access().await.fresh().await.unwrap();
+    let access = api.access().await;
     assert!(access.find::<Deployment>(&vllm()).await.unwrap().is_none());
 }
 
@@ -213,7 +213,7 @@ async fn credentials_that_are_no_longer_good_are_read_again() {
     assert_eq!(asked, ["PATCH Bearer old", "PATCH Bearer new", "GET Bearer new"]);
     // A file that cannot be read is not said instead of what the server said.
     write("old");
-    let stale = access.fresh().await.unwrap();
+    let stale = Access::open(cluster, None).await.unwrap();
     std::fs::write(&file, "hunter2: [").unwrap();
     let error = stale.get::<Deployment>(&vllm()).await.unwrap_err();
     assert!(error.is_unauthenticated() && !error.to_string().contains("hunter2"), "{error}");

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::undo::undo_all;
 use harness::cluster::access::Access;
 use harness::cluster::faults::{Prepared, Wanted, prepare};
-use harness::cluster::mutation::{Mutation, ReadBack, Undone, undo_all};
+use harness::cluster::mutation::{Mutation, ReadBack, Undone};
 use harness::environment::{Environment, ObjectName, Opponent as Named};
 use harness::units::Period;
 use k8s_openapi::api::core::v1::Pod;

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::undo::undo_all;
 use harness::cluster::access::Access;
 use harness::cluster::faults::{Prepared, Wanted, prepare};
-use harness::cluster::mutation::{Mutation, ReadBack, Undone, undo_all};
+use harness::cluster::mutation::{Mutation, ReadBack, Undone};
 use harness::cluster::preview::{self, Preview};
 use harness::environment::{Environment, ObjectName, Opponent};
 use harness::units::Period;
@@ -168,7 +169,7 @@ async fn answers_that_are_lost_change_nothing_about_the_outcome() {
         mutation.apply(&access).await.unwrap();
         assert_eq!(mutation.read_back(&access).await.unwrap(), ReadBack::Done);
     }
-    for (mutation, undone) in undo_all(&access.fresh().await.unwrap(), &mutations).await {
+    for (mutation, undone) in undo_all(&access, &mutations).await {
         assert!(undone.is_ok(), "{}: {undone:?}", mutation.words());
     }
     assert_eq!(replicas(&access, "vllm").await, 1);

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use harness::cluster::access::Access;
 use harness::cluster::faults::{Prepared, Wanted, netns, prepare};
-use harness::cluster::mutation::{Mutation, ReadBack, Undone, undo_all};
+use harness::cluster::mutation::{Mutation, ReadBack, Undone};
 use harness::cluster::{permissions, preview};
 use harness::environment::{EgressProxy, Environment, FaultKind, Kind, Mechanism, ObjectName};
 use harness::units::Period;
@@ -18,6 +18,7 @@ use mocks::kubernetes::store::{ObjectKey, Writer};
 use serde_json::Value;
 
 use super::household::{RUN, WITHIN, until};
+use crate::undo::undo_all;
 
 /// With all pods ready.
 async fn start() -> (Household, Access) {

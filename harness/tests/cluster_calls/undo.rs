@@ -2,13 +2,26 @@
 
 use std::collections::BTreeMap;
 
+use harness::cluster::access::{Access, CallError};
 use harness::cluster::faults::policy::{Anchor, Policy, anchored, everything_but};
-use harness::cluster::mutation::{Mutation, MutationError, ReadBack, Undone, undo_all};
+use harness::cluster::mutation::{Mutation, MutationError, ReadBack, Undone};
 use harness::units::Period;
 use serde_json::{Value, json};
 use wiremock::{Request, ResponseTemplate};
 
 use super::{Api, Shared, answer, refusal, shared};
+
+/// Undoes all of these, the last first, each whatever became of the others; the results in the order of the undoing.
+pub(crate) async fn undo_all<'m>(
+    access: &Access,
+    mutations: &'m [Mutation],
+) -> Vec<(&'m Mutation, Result<Undone, CallError>)> {
+    let mut results = Vec::with_capacity(mutations.len());
+    for mutation in mutations.iter().rev() {
+        results.push((mutation, mutation.undo(access).await));
+    }
+    results
+}
 
 const RUN: &str = "20261123T004551Z-0a1b2c";
 

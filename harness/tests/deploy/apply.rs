@@ -29,7 +29,8 @@ async fn kubectl(cluster: &Cluster, arguments: &[&str]) -> Output {
     let home = TempDir::new().unwrap();
     let config = home.path().join("config");
     std::fs::write(&config, cluster.kubectl_config().unwrap().to_string()).unwrap();
-    let named = ["FAILOVER_TEST_APPLY_KUBECTL", "FAILOVER_TEST_KUBECTL"].into_iter().find_map(std::env::var_os);
+    let named =
+        ["FAILOVER_TEST_APPLY_KUBECTL", "FAILOVER_TEST_KUBECTL"].into_iter().find_map(std::env::var_os);
     let program = named.unwrap_or_else(|| "kubectl".into());
     let child = Command::new(&program)
         .args(arguments)

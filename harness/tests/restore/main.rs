@@ -14,3 +14,4 @@ mod rights;
 #[expect(dead_code, reason = "it is shared with tests that do more with it")]
 #[path = "../cluster/stack.rs"]
 mod stack;
+mod unreadable;

@@ -3,39 +3,13 @@
 use harness::cluster::permissions::{Need, needed, needed_to_restore};
 use harness::environment::Environment;
 use mocks::gateway::Secret;
-use mocks::kubernetes::api::{Rule, User};
+use mocks::kubernetes::api::User;
 use rustix::process::Signal;
 
 use crate::records::{LONG, asked, records, replicas};
-use crate::stack::{CLOUD_AND_GPU_DOWN, Stack, Staging};
+use crate::stack::{CLOUD_AND_GPU_DOWN, Stack, Staging, rules};
 
 const USER: &str = "minimal";
-
-fn rules(needs: &[Need]) -> Vec<Rule> {
-    let rule = |need: &Need| Rule {
-        namespaces: need.namespace.iter().cloned().collect(),
-        groups: vec![need.group.clone()],
-        resources: vec![need.resource.clone()],
-        names: need.name.iter().cloned().collect(),
-        verbs: vec![need.verb.clone()],
-    };
-    // What everybody may.
-    let reviews = Rule {
-        namespaces: Vec::new(),
-        groups: vec!["authorization.k8s.io".to_owned()],
-        resources: vec!["selfsubjectaccessreviews".to_owned()],
-        names: Vec::new(),
-        verbs: vec!["create".to_owned()],
-    };
-    needs.iter().map(rule).chain([reviews]).collect()
-}
-
-fn environment(stack: &Stack) -> Environment {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("cluster.yaml");
-    std::fs::write(&path, stack.file("cluster.yaml")).unwrap();
-    harness::input::load(&[], path.to_str()).unwrap().environment
-}
 
 /// What this user was refused since.
 fn refused(stack: &Stack, from: usize) -> Vec<String> {
@@ -47,7 +21,7 @@ fn refused(stack: &Stack, from: usize) -> Vec<String> {
 async fn start() -> (Stack, Environment) {
     let user = User { name: USER.to_owned(), token: Secret::new("token-of-the-minimal"), rules: Vec::new() };
     let stack = Stack::start(Staging { user: Some(user), ..Staging::default() }).await;
-    let environment = environment(&stack);
+    let environment = stack.environment();
     assert!(stack.household.cluster().set_rules(USER, rules(&needed(&environment))));
     (stack, environment)
 }

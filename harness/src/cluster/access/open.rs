@@ -113,16 +113,6 @@ impl Access {
         Self::of(source, namespaces).await
     }
 
-    /// New clients of the same cluster, with connections of their own and credentials read again: what undoes a change
-    /// must not depend on those that may have failed.
-    ///
-    /// # Errors
-    /// Where there is nothing to connect with any more.
-    pub async fn fresh(&self) -> Result<Self, AccessError> {
-        let clients = clients(self.source.config().await?, &self.name, 0).await?;
-        Ok(Self { clients: Arc::new(RwLock::new(clients)), ..self.clone() })
-    }
-
     /// Reads the credentials again, for all clones; not where somebody has done so since `generation` was used.
     pub(super) async fn renew(&self, generation: u64) -> Result<(), AccessError> {
         if self.clients().generation != generation {

@@ -24,7 +24,7 @@ use crate::environment::{Cluster, Component, ObjectName};
 use crate::units::Period;
 
 /// A container has run by then: its image may have to be pulled before.
-const RUNS_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const RUNS_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks at whether it has.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// More of a component's name does not go into the names of containers, which end after 63 characters.

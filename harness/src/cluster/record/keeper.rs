@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{AlreadyOpen, KEPT, Record, State};
 use crate::cluster::RUN_LABEL;
-use crate::cluster::access::{Access, CallError};
+use crate::cluster::access::{Access, CALL_LIMIT, CallError};
 use crate::cluster::mutation::{Kubectl, Mutation};
 use crate::environment::ObjectName;
 use crate::units::Period;
@@ -23,6 +23,14 @@ const CALM_FOR: Duration = Duration::from_secs(15);
 const BRIEFLY: Duration = Duration::from_millis(1500);
 /// Between two tries.
 const AGAIN_AFTER: Duration = Duration::from_millis(300);
+/// A write whose time is over has one try under way, and looks once whether it came through.
+const LAST_TRY: Duration = CALL_LIMIT.saturating_mul(2);
+/// The longest that writing down an intent takes: the others' records are listed first.
+pub const INTENDED_WITHIN: Duration = CALL_LIMIT.saturating_add(CALM_FOR).saturating_add(LAST_TRY);
+/// The longest that writing down what became of changes takes.
+pub const NOTED_WITHIN: Duration = BRIEFLY.saturating_add(LAST_TRY);
+/// The longest that closing a record takes.
+pub const CLOSED_WITHIN: Duration = CALM_FOR.saturating_add(LAST_TRY);
 
 /// Why a record was not written: then nothing may be changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

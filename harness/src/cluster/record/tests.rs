@@ -70,7 +70,11 @@ fn what_is_no_record_or_a_newer_one_is_told_apart() {
         Record::read(&map).unwrap().unwrap_err()
     };
     assert!(changed("\"format\": 1", "\"format\": 2, \"new\": 0").contains("newer than this program"));
-    assert!(changed("{", "").contains("line"));
+    assert!(changed("\"format\": 1", "\"format\": 1, \"new\": 0").contains("this program does not know"));
+    assert!(changed("{", "").contains("it is broken (line"));
+    let mut empty = map.clone();
+    empty.data = None;
+    assert!(Record::read(&empty).unwrap().unwrap_err().contains("no record.json"), "it is one by its label");
     assert!(changed("2026-11-23T01:45:51Z", "tomorrow").contains("deadline"));
     assert_eq!(Record::read(&ConfigMap::default()), None);
 }

@@ -248,6 +248,10 @@ impl Cluster {
         });
     }
 
+    pub(super) async fn settle(&self, tell: &(dyn Fn(&str) + Sync)) -> Result<(), String> {
+        self.driver.settle(tell).await
+    }
+
     pub(super) async fn is_healed(&self, component: &str) -> Result<bool, String> {
         self.driver.is_healed(component).await
     }

@@ -2,24 +2,36 @@
 //! others, and left alone where somebody else has changed it since. Once the lock is lost nothing is written any more:
 //! what is left is read back only.
 
+mod undo;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{ActiveFault, Healed};
-use crate::cluster::access::{Access, CallError};
-use crate::cluster::alarm::{Alarm, Stuck};
-use crate::cluster::mutation::{Applied, Kubectl, Mutation, ReadBack, Undone};
-use crate::cluster::record::{Keeper, State as Recorded};
+use super::ActiveFault;
+use crate::cluster::access::{Access, CALL_LIMIT, CallError};
+use crate::cluster::faults::netns;
+use crate::cluster::mutation::{Applied, Kubectl, Mutation, ReadBack};
+use crate::cluster::record::{Keeper, LANDS_WITHIN, State as Recorded};
 use crate::journal::{Event, Journal};
+
+/// The longest that making one change takes; what is not made by then is undone.
+pub(in crate::run) const MADE_WITHIN: Duration = Duration::from_secs(30);
+/// The same for a packet filter, which a container has to put there.
+pub(in crate::run) const FILTER_MADE_WITHIN: Duration =
+    netns::RUNS_WITHIN.saturating_add(CALL_LIMIT.saturating_mul(2));
 
 /// How long undoing may take.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::run) struct Patience {
     /// An undo that fails is tried again for so long; a person is told what to type after that.
     pub(in crate::run) undo_within: Duration,
+    /// No try takes longer than what is left of that, or than this at its end.
+    pub(in crate::run) last_try: Duration,
+    /// A write that was not answered has come through by then or never will.
+    pub(in crate::run) lands_within: Duration,
     /// What was undone must read back so by then.
     pub(in crate::run) read_back_within: Duration,
     /// A read that fails is tried again for so long while the traffic goes on.
@@ -32,6 +44,8 @@ impl Patience {
     /// Behind an API that may have a bad moment.
     pub(in crate::run) const IN_CLUSTER: Self = Self {
         undo_within: Duration::from_secs(60),
+        last_try: CALL_LIMIT,
+        lands_within: LANDS_WITHIN,
         read_back_within: Duration::from_secs(30),
         read_again_within: Duration::from_secs(10),
         again_after: Duration::from_secs(1),
@@ -39,10 +53,36 @@ impl Patience {
     /// On this machine; less than the reserve that a run has for it.
     pub(super) const HERE: Self = Self {
         undo_within: Duration::from_secs(4),
+        last_try: Duration::from_secs(1),
+        // What is on this machine answers or is gone.
+        lands_within: Duration::ZERO,
         read_back_within: Duration::from_secs(2),
         read_again_within: Duration::from_secs(1),
         again_after: Duration::from_millis(100),
     };
+}
+
+impl Patience {
+    /// The longest that making one change takes.
+    #[must_use]
+    pub(in crate::run) const fn made_within(mutation: &Mutation) -> Duration {
+        match mutation {
+            Mutation::NetnsDrop(_) => FILTER_MADE_WITHIN,
+            _ => MADE_WITHIN,
+        }
+    }
+
+    /// The longest that one undo takes, with an alarm before and one after its last try.
+    #[must_use]
+    pub(in crate::run) const fn one_undo(&self) -> Duration {
+        self.undo_within.saturating_add(self.last_try).saturating_add(CALL_LIMIT.saturating_mul(2))
+    }
+
+    /// The longest that reading back takes: a gate's last look is at its pod, for the way to it, and at what it says.
+    #[must_use]
+    pub(in crate::run) const fn one_read_back(&self) -> Duration {
+        self.read_back_within.saturating_add(CALL_LIMIT.saturating_mul(3))
+    }
 }
 
 /// Knows every mutation of a run, and so what may have to be undone.
@@ -68,6 +108,8 @@ struct Cluster {
 struct Made {
     component: String,
     mutations: Vec<Change>,
+    /// It was undone: whatever comes through from now on is undone, too.
+    is_over: bool,
 }
 
 /// One mutation.
@@ -77,6 +119,8 @@ struct Change {
     state: State,
     /// Its number in the record.
     seq: u32,
+    /// Nothing was sent for it after that.
+    sent: Instant,
 }
 
 /// What is known of a mutation.
@@ -120,15 +164,23 @@ impl Driver {
     /// In words, why it was not made, or that this is not known.
     pub(super) async fn make(&self, active: &ActiveFault, mutation: &Mutation) -> Result<Applied, String> {
         let seq = self.intend(active, mutation).await?;
-        match mutation.apply(self.access()).await {
+        let limit = Patience::made_within(mutation);
+        let Ok(made) = timeout(limit, mutation.apply(self.access())).await else {
+            self.sent(active.id, seq);
+            let object = mutation.object();
+            return Err(format!("{object} was not changed within {} s, and may be yet", limit.as_secs()));
+        };
+        match made {
             Ok(applied) => {
                 self.note(active.id, seq, State::Made);
                 self.record(&[(seq, Recorded::Made)]).await;
                 Ok(applied)
             }
             Err(error) => {
-                // A definite no: whatever is found there later is somebody else's.
-                if !error.is_outcome_unknown() {
+                if error.is_outcome_unknown() {
+                    self.sent(active.id, seq);
+                } else {
+                    // A definite no: whatever is found there later is somebody else's.
                     self.note(active.id, seq, State::NotMade);
                     self.record(&[(seq, Recorded::NotMade)]).await;
                 }
@@ -164,115 +216,21 @@ impl Driver {
         let mut made = self.made();
         let own = made.entry(active.id).or_default();
         own.component.clone_from(&active.fault.component);
-        own.mutations.push(Change { mutation: mutation.clone(), state: State::Intended, seq });
+        own.mutations.push(Change {
+            mutation: mutation.clone(),
+            state: State::Intended,
+            seq,
+            sent: Instant::now(),
+        });
         Ok(seq)
     }
 
-    /// Undoes what was changed for a fault, the last first, each whatever becomes of the others. Can be repeated.
-    ///
-    /// # Errors
-    /// In words, what could not be undone, and what a person types instead.
-    pub(super) async fn heal(&self, active: &ActiveFault) -> Result<Healed, String> {
-        let (mut left_alone, mut failed, mut known) = (Vec::new(), Vec::new(), Vec::new());
-        for Change { mutation, seq, .. } in self.to_undo(active.id) {
-            match self.undo(&mutation).await {
-                // The record says so once it reads back so: whatever becomes of this run until then, it stays open.
-                Ok(Undone::Now | Undone::Before) => {}
-                Ok(Undone::LeftAlone { saw }) => {
-                    self.note(active.id, seq, State::LeftAlone);
-                    known.push((seq, Recorded::LeftAlone));
-                    left_alone.push(format!("{}: {saw}", mutation.object()));
-                }
-                Err(error) => {
-                    failed.push(format!("{error}; to undo it: {}", mutation.undo_command(&self.kubectl)));
-                }
-            }
-        }
-        // Only then: what is slow to be written must not keep anything from being undone.
-        self.record(&known).await;
-        if !failed.is_empty() {
-            return Err(failed.join("; "));
-        }
-        Ok(if left_alone.is_empty() { Healed::Undone } else { Healed::LeftAlone(left_alone.join("; ")) })
-    }
-
-    async fn undo(&self, mutation: &Mutation) -> Result<Undone, String> {
-        let deadline = Instant::now() + self.patience.undo_within;
-        let mut alarm = Alarm::default();
-        loop {
-            let error = match mutation.undo(self.access()).await {
-                Ok(undone) => return Ok(undone),
-                Err(error) => error,
-            };
-            if error.is_lock_lost() {
-                return self.undone_by_others(mutation, &error).await;
-            }
-            let stuck = [Stuck {
-                mutation: mutation.clone(),
-                why: error.to_string(),
-                command: mutation.undo_command(&self.kubectl),
-            }];
-            if error.is_forbidden() || Instant::now() >= deadline {
-                alarm.raise(self.access(), &stuck).await;
-                return Err(error.to_string());
-            }
-            tracing::warn!("{} is not undone yet: {error}", mutation.object());
-            alarm.raise_if_due(self.access(), &stuck).await;
-            sleep(self.patience.again_after).await;
-        }
-    }
-
-    /// Whoever took the lock undoes what this run has left; here it is only read.
-    async fn undone_by_others(&self, mutation: &Mutation, lost: &CallError) -> Result<Undone, String> {
-        let until = *self.others_until.get_or_init(|| Instant::now() + self.patience.read_back_within);
-        loop {
-            let read = mutation.read_back(self.access()).await;
-            if read == Ok(ReadBack::Undone) {
-                let words = mutation.undo_words();
-                self.journal
-                    .append(Event::Found { text: format!("done by somebody else: {words} ({lost})") });
-                return Ok(Undone::Before);
-            }
-            if Instant::now() >= until {
-                return Err(match read {
-                    Ok(ReadBack::Other { saw }) => format!("{} is left as {saw}; {lost}", mutation.object()),
-                    Ok(_) => lost.to_string(),
-                    Err(error) => format!("{error}; {lost}"),
-                });
-            }
-            sleep(self.patience.again_after).await;
-        }
-    }
-
-    /// Reads back: is everything that a component's faults changed as it was before? What is, the record says.
-    ///
-    /// # Errors
-    /// In words, when that cannot be told.
-    pub(super) async fn is_healed(&self, component: &str) -> Result<bool, String> {
-        let deadline = Instant::now() + self.patience.read_back_within;
-        let (mut healed, mut known) = (Ok(true), Vec::new());
-        for Change { mutation, seq, .. } in self.changes_of(component) {
-            match self.reads_undone(&mutation, deadline).await {
-                Ok(true) => known.push((seq, Recorded::Undone)),
-                other if healed == Ok(true) => healed = other,
-                _ => {}
-            }
-        }
-        self.record(&known).await;
-        healed
-    }
-
-    async fn reads_undone(&self, mutation: &Mutation, deadline: Instant) -> Result<bool, String> {
-        loop {
-            let read = mutation.read_back(self.access()).await;
-            if read == Ok(ReadBack::Undone) {
-                return Ok(true);
-            }
-            if Instant::now() >= deadline {
-                return read.map(|_| false).map_err(|error| error.to_string());
-            }
-            // On its way out, not yet taken back by whoever was told to wait, or the API has a bad moment.
-            sleep(self.patience.again_after).await;
+    /// Its last write was given up just now.
+    fn sent(&self, fault: u32, seq: u32) {
+        let mut made = self.made();
+        let own = made.get_mut(&fault).map(|own| own.mutations.iter_mut()).into_iter().flatten();
+        for known in own.filter(|known| known.seq == seq) {
+            known.sent = Instant::now();
         }
     }
 

@@ -13,7 +13,7 @@ use crate::plan::{PlannedFault, PlannedKind};
 use crate::witness::Witness;
 
 pub(super) use cluster::{Cluster, ClusterParts};
-pub(super) use driver::Patience;
+pub(super) use driver::{FILTER_MADE_WITHIN, MADE_WITHIN, Patience};
 pub(super) use embedded::{Embedded, EmbeddedComponent, EmbeddedParts};
 
 /// How long a fault of the embedded world may take to show up at the witness after it was accepted.
@@ -123,6 +123,18 @@ impl Target {
         match self {
             Self::Embedded(world) => world.driver().heal(active).await,
             Self::Cluster(cluster) => cluster.heal(active).await,
+        }
+    }
+
+    /// Looks again at what was undone but may still come through, since nobody has answered it, until it can no longer,
+    /// and undoes what does. Tells what is waited for.
+    ///
+    /// # Errors
+    /// In words, what could not be undone then.
+    pub(super) async fn settle(&self, tell: &(dyn Fn(&str) + Sync)) -> Result<(), String> {
+        match self {
+            Self::Embedded(world) => world.driver().settle(tell).await,
+            Self::Cluster(cluster) => cluster.settle(tell).await,
         }
     }
 

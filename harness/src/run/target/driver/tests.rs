@@ -27,6 +27,10 @@ struct World {
     record: Value,
     /// Whoever is told to scale up says yes, and does not.
     deaf: bool,
+    /// Whoever is told to scale down says nothing, and does not yet.
+    silent: bool,
+    /// What is asked of the count is not answered for long.
+    hangs: bool,
 }
 
 #[derive(Clone)]
@@ -59,6 +63,8 @@ impl World {
         let is_record = request.url.path().contains("configmaps");
         self.version += 1;
         match request.method.as_str() {
+            // An alarm.
+            "POST" if !is_record => body(),
             "POST" | "PUT" => {
                 self.record = body();
                 self.record["metadata"]["resourceVersion"] = json!(self.version.to_string());
@@ -81,13 +87,26 @@ impl World {
 
 impl Respond for Shared {
     fn respond(&self, request: &Request) -> ResponseTemplate {
-        ResponseTemplate::new(200).set_body_json(self.with(|world| world.answer(request)))
+        self.with(|world| {
+            let is_scale = request.url.path().ends_with("/scale");
+            if is_scale && world.silent && request.method.as_str() == "PATCH" {
+                return ResponseTemplate::new(504);
+            }
+            let answer = ResponseTemplate::new(200).set_body_json(world.answer(request));
+            if is_scale && world.hangs { answer.set_delay(Duration::from_secs(60)) } else { answer }
+        })
     }
 }
 
 async fn start() -> (MockServer, Shared, Driver) {
-    let world =
-        Shared(Arc::new(Mutex::new(World { replicas: 2, version: 7, record: Value::Null, deaf: false })));
+    let world = Shared(Arc::new(Mutex::new(World {
+        replicas: 2,
+        version: 7,
+        record: Value::Null,
+        deaf: false,
+        silent: false,
+        hangs: false,
+    })));
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(world.clone()).mount(&server).await;
     let kubeconfig = json!({
@@ -106,6 +125,7 @@ async fn start() -> (MockServer, Shared, Driver) {
     let mut driver = Driver::in_cluster(access, kubectl, journal, Arc::new(keeper));
     driver.patience = Patience {
         undo_within: Duration::from_secs(4),
+        lands_within: Duration::from_millis(500),
         read_back_within: Duration::from_millis(50),
         again_after: Duration::from_millis(10),
         ..Patience::HERE
@@ -118,11 +138,77 @@ fn fault() -> ActiveFault {
     ActiveFault { id: 0, fault: PlannedFault { component: "vllm".into(), kind } }
 }
 
+fn to_zero() -> Mutation {
+    Mutation::Scale(Scale { deployment: ObjectName::new("ml", "vllm"), uid: "u1".into(), replicas: 2 })
+}
+
+/// What was told while it settled.
+async fn settled(driver: &Driver, meanwhile: impl Fn() + Sync) -> Vec<String> {
+    let told = Mutex::new(Vec::new());
+    let tell = |line: &str| {
+        told.lock().unwrap().push(line.to_owned());
+        meanwhile();
+    };
+    driver.settle(&tell).await.unwrap();
+    told.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn a_write_that_comes_through_late_is_undone_before_the_record_is_closed() {
+    let (_server, world, driver) = start().await;
+    world.with(|world| world.silent = true);
+    driver.make(&fault(), &to_zero()).await.unwrap_err();
+    world.with(|world| world.silent = false);
+    assert!(matches!(driver.heal(&fault()).await, Ok(Healed::Undone)), "it reads as before");
+    assert_eq!(driver.is_healed("vllm").await, Ok(true));
+    driver.record(&[(7, State::LeftAlone)]).await;
+    assert!(world.state().is_open(), "not yet for good: {:?}", world.state());
+    let told = settled(&driver, || world.with(|world| world.replicas = 0)).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("deployments/scale ml/vllm can still come through"), "{told:?}");
+    assert_eq!((world.with(|world| world.replicas), world.state()), (2, State::Undone));
+}
+
+#[tokio::test]
+async fn what_was_never_answered_is_undone_for_good_once_it_can_no_longer_come_through() {
+    let (_server, world, driver) = start().await;
+    world.with(|world| world.silent = true);
+    driver.make(&fault(), &to_zero()).await.unwrap_err();
+    let given_up = tokio::time::Instant::now();
+    assert!(matches!(driver.heal(&fault()).await, Ok(Healed::Undone)));
+    assert_eq!(settled(&driver, || {}).await.len(), 1);
+    assert!(given_up.elapsed() >= driver.patience.lands_within);
+    assert_eq!((world.with(|world| world.replicas), world.state()), (2, State::Undone));
+}
+
+#[tokio::test]
+async fn what_was_answered_is_not_waited_for() {
+    let (_server, world, driver) = start().await;
+    driver.make(&fault(), &to_zero()).await.unwrap();
+    assert!(matches!(driver.heal(&fault()).await, Ok(Healed::Undone)));
+    assert_eq!(settled(&driver, || {}).await, Vec::<String>::new());
+    assert_eq!(driver.is_healed("vllm").await, Ok(true));
+    assert_eq!(world.state(), State::Undone);
+}
+
+#[tokio::test]
+async fn no_try_of_an_undo_takes_longer_than_what_is_left_of_its_time() {
+    let (_server, world, mut driver) = start().await;
+    driver.make(&fault(), &to_zero()).await.unwrap();
+    world.with(|world| world.hangs = true);
+    driver.patience.undo_within = Duration::from_millis(200);
+    driver.patience.last_try = Duration::from_millis(50);
+    // A call alone would take 10 s.
+    let healed = tokio::time::timeout(Duration::from_secs(8), driver.heal(&fault())).await;
+    let Err(why) = healed.expect("it ends") else { panic!("it is undone") };
+    assert!(why.contains("it took more than"), "{why}");
+    assert!(world.state().is_open());
+}
+
 #[tokio::test]
 async fn the_record_says_undone_only_once_it_reads_back_so() {
     let (_server, world, driver) = start().await;
-    let scale = Scale { deployment: ObjectName::new("ml", "vllm"), uid: "u1".into(), replicas: 2 };
-    driver.make(&fault(), &Mutation::Scale(scale)).await.unwrap();
+    driver.make(&fault(), &to_zero()).await.unwrap();
     world.with(|world| world.deaf = true);
     assert!(matches!(driver.heal(&fault()).await, Ok(Healed::Undone)), "it was told so");
     assert_eq!(driver.is_healed("vllm").await, Ok(false));

@@ -1,0 +1,87 @@
+use std::time::Duration;
+
+use super::{
+    CALL_LIMIT, FILTER_MADE_WITHIN, INTENDED_WITHIN, MADE_WITHIN, NOTED_WITHIN, PODS, Patience, Schedule,
+    schedule,
+};
+use crate::input;
+
+const SCENARIO: &str = "\
+scenario: one-down
+title: For a test
+requirements: [FR217]
+components: { cloud: down }
+traffic:
+  - { route: agent, rate: 4/s, for: 6s, stream: mixed }
+expect:
+  agent: { served_by: vllm-qwen, within: 5s, errors: 0 }
+";
+
+/// What a Job needs whose cloud is taken down like this.
+fn with(cloud: &str, more: &str) -> Schedule {
+    let dir = tempfile::tempdir().unwrap();
+    let (scenario, file) = (dir.path().join("one-down.yaml"), dir.path().join("cluster.yaml"));
+    std::fs::write(&scenario, SCENARIO).unwrap();
+    let text = format!(
+        "environment: test-cluster\n\
+         kubernetes: {{ in_cluster: true, namespaces: [ml] }}\n\
+         gateway:\n  \
+         service: ml/litellm\n  port: 4000\n  pods: \"app=litellm\"\n  \
+         key: {{ secret: ml/key, field: KEY }}\n\
+         components:\n  \
+         cloud: {{ aliases: [cloud-kimi], endpoint: \"https://ollama.com\", {cloud}, ready_within: 30s }}\n  \
+         vllm: {{ aliases: [vllm-qwen], deployment: ml/vllm, down: scale-to-zero, ready_within: 30s{more} }}\n\
+         routes:\n  agent: {{ model: cloud-kimi, fallbacks: [vllm-qwen] }}\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let loaded = input::load(&[scenario], file.to_str()).unwrap();
+    let plan = crate::plan::resolve(
+        &loaded.scenarios,
+        &loaded.environment,
+        crate::run::lead(&loaded.environment),
+        0,
+    );
+    schedule(&plan, &loaded.environment)
+}
+
+const BY_POLICY: &str = "down: { blackhole: network-policy }";
+const BY_FILTER: &str = "down: { blackhole: netns-drop }";
+const BY_GATE: &str = "down: { blackhole: egress-proxy }, proxy: { service: ml/gate, deployment: ml/gate }";
+
+#[test]
+fn the_grace_holds_whatever_has_to_be_tried_until_its_bound() {
+    let patience = Patience::IN_CLUSTER;
+    // The policy and its Job, one after the other; meanwhile vLLM, which takes less.
+    let undone = patience.one_undo() * 2 + patience.one_read_back() + NOTED_WITHIN * 2;
+    let settled = patience.lands_within + patience.one_undo() + patience.one_read_back() + NOTED_WITHIN * 2;
+    let needed = with(BY_POLICY, "").grace;
+    assert!(needed > INTENDED_WITHIN + MADE_WITHIN + undone + settled, "{needed:?}");
+    assert!(patience.one_undo() >= patience.undo_within + CALL_LIMIT, "a try begins at the end of its time");
+}
+
+#[test]
+fn what_is_undone_at_once_is_not_counted_one_after_the_other() {
+    let patience = Patience::IN_CLUSTER;
+    let (policy, gate) = (with(BY_POLICY, "").grace, with(BY_GATE, "").grace);
+    assert_eq!(policy - gate, patience.one_undo(), "one round for all gates, two for policy and Job");
+    // Somebody who has to be told to go on comes after what is scaled back: as many rounds as the policy has.
+    assert_eq!(with(BY_GATE, ", opponents: { pause: [keda] }").grace, policy);
+}
+
+#[test]
+fn each_pod_of_a_gateway_takes_its_time_to_be_told() {
+    let made = |cloud| with(cloud, "").longest;
+    let per_pod = |one: Duration| (INTENDED_WITHIN + one) * PODS;
+    let undone = Patience::IN_CLUSTER.one_undo();
+    // Undone twice where an earlier run has left it, too: one round less than the policy and its Job.
+    let policy = made(BY_POLICY) - (INTENDED_WITHIN + MADE_WITHIN) * 2 - undone * 2;
+    assert_eq!(made(BY_GATE), policy + per_pod(MADE_WITHIN));
+    assert_eq!(made(BY_FILTER), policy + per_pod(FILTER_MADE_WITHIN));
+}
+
+#[test]
+fn a_job_outlives_the_deadline_of_its_run_and_the_grace() {
+    let needed = with(BY_FILTER, "");
+    assert!(needed.active_deadline >= needed.deadline.0 + needed.grace);
+    assert!(needed.deadline.0 > needed.longest);
+}
