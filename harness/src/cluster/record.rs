@@ -34,6 +34,8 @@ const BYTES_MAX: usize = 256 * 1024;
 const PREFIX: &str = "failover-harness-";
 /// What was sent has been carried out or dropped by then: no server works on a request for longer.
 pub const LANDS_WITHIN: Duration = Duration::from_secs(60);
+/// A run sends what makes a change again and again for so long after its intent, and then no more.
+pub const SENT_WITHIN: Duration = Duration::from_secs(30);
 /// By which records are told from other ConfigMaps of a run.
 const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 const COMPONENT: &str = "record";
@@ -114,7 +116,7 @@ impl Change {
     pub fn may_still_land(&self, now: Timestamp) -> bool {
         let intended = self.intended_at.as_ref().and_then(|at| at.parse::<Timestamp>().ok());
         let age = intended.and_then(|at| Duration::try_from(now.duration_since(at)).ok());
-        self.state == State::Intended && age.is_some_and(|age| age < LANDS_WITHIN)
+        self.state == State::Intended && age.is_some_and(|age| age < SENT_WITHIN + LANDS_WITHIN)
     }
 }
 

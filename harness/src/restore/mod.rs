@@ -28,8 +28,9 @@ use crate::environment::{Cluster, Environment};
 const SWEEP_WITHIN: Duration = Duration::from_secs(40);
 /// No call of a sweep takes longer.
 const SWEEP_CALL_LIMIT: Duration = Duration::from_secs(4);
-/// An undo that fails is tried again for so long; a person is told what to type after that.
-const UNDO_WITHIN: Duration = Duration::from_secs(60);
+/// An undo that fails is tried again for so long, and a person is told what to type after that. Whatever was still on its
+/// way to the API has come through by then.
+const UNDO_WITHIN: Duration = Duration::from_secs(100);
 
 /// Another sweep ends by then.
 const RESTORER_ENDS_WITHIN: Duration = Duration::from_secs(90);

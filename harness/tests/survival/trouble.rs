@@ -12,9 +12,9 @@ use tokio::sync::Mutex;
 
 use crate::lane::{Lane, figures, setting};
 
-/// No trouble makes a run with a hold of a second take longer: it tries an undo for a minute, and reads back for half
-/// of one.
-const ENDS_WITHIN: Duration = Duration::from_secs(170);
+/// No trouble makes a run with a hold of a second take longer: it tries an undo for a minute, reads back for half of one,
+/// and waits another until what was not answered can no longer come through.
+const ENDS_WITHIN: Duration = Duration::from_secs(240);
 /// All components are down in it, so it makes every call.
 const FULL_OUTAGE: usize = 3;
 

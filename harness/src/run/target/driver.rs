@@ -14,11 +14,11 @@ use super::ActiveFault;
 use crate::cluster::access::{Access, CALL_LIMIT, CallError};
 use crate::cluster::faults::netns;
 use crate::cluster::mutation::{Applied, Kubectl, Mutation, ReadBack};
-use crate::cluster::record::{Keeper, LANDS_WITHIN, State as Recorded};
+use crate::cluster::record::{Keeper, LANDS_WITHIN, SENT_WITHIN, State as Recorded};
 use crate::journal::{Event, Journal};
 
 /// The longest that making one change takes; what is not made by then is undone.
-pub(in crate::run) const MADE_WITHIN: Duration = Duration::from_secs(30);
+pub(in crate::run) const MADE_WITHIN: Duration = SENT_WITHIN;
 /// The same for a packet filter, which a container has to put there.
 pub(in crate::run) const FILTER_MADE_WITHIN: Duration =
     netns::RUNS_WITHIN.saturating_add(CALL_LIMIT.saturating_mul(2));
