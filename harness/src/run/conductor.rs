@@ -144,12 +144,15 @@ impl Conductor {
             match healed {
                 Ok(true) => {}
                 Ok(false) => {
-                    let commands = self.target.undo_commands(component).join("; ");
+                    let commands = self.target.undo_commands(component);
                     self.left.push(format!("{component} is not as it was before the run{commands}"));
                 }
-                Err(error) => self.left.push(format!(
-                    "it cannot be told whether {component} is as it was before the run: {error}"
-                )),
+                Err(error) => {
+                    let commands = self.target.undo_commands(component);
+                    self.left.push(format!(
+                        "it cannot be told whether {component} is as it was before the run: {error}{commands}"
+                    ));
+                }
             }
         }
         self.left.extend(std::mem::take(&mut self.failed).into_values());

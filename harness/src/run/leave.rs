@@ -139,7 +139,9 @@ impl Conductor {
                     format!("{component} serves again at the end of the run, later than it should have");
                 self.journal.append(Event::Found { text });
             } else {
-                self.left.push(format!("{component} does not serve again: {saw}"));
+                let look = self.target.look_command(component);
+                let look = look.map_or(String::new(), |line| format!("; to see why: {line}"));
+                self.left.push(format!("{component} does not serve again: {saw}{look}"));
             }
         }
     }

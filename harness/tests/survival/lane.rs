@@ -76,7 +76,7 @@ impl Lane {
             name,
             &format!(
                 "requirements: [FR217]\n{components}\ntraffic:\n  - {{ route: agent, rate: 2/s, for: 1s, stream: mixed }}\n\
-                 expect:\n  agent: {{ {} within: 5s }}\n",
+                 expect:\n  agent: {{ {} within: 30s }}\n",
                 ["served_by: vllm-qwen,", "served_by: cloud-kimi,", "served_by: ollama-qwen,", "error: true,"]
                     [which % MODES.len()]
             ),

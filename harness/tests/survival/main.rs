@@ -2,8 +2,8 @@
 //! comes after them must find the cluster as it was.
 //!
 //! `FAILOVER_TEST_KILLS` sets how many runs are killed, `FAILOVER_TEST_TROUBLES` how many calls fail (0 for each of
-//! them in each way), `FAILOVER_TEST_LANES` how many clusters there are at a
-//! time, `FAILOVER_TEST_ONLY` the number of the one run to kill, `HARNESS_TEST_SEED` what is drawn,
+//! them in each way), `FAILOVER_TEST_TROUBLES_OF` some words of those that are meant, `FAILOVER_TEST_LANES` how many
+//! clusters there are at a time, `FAILOVER_TEST_ONLY` the number of the one run to kill, `HARNESS_TEST_SEED` what is drawn,
 //! `FAILOVER_TEST_FIGURES` a file for what came of it.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]

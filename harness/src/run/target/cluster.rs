@@ -256,8 +256,20 @@ impl Cluster {
         self.driver.is_healed(component).await
     }
 
-    pub(super) fn undo_commands(&self, component: &str) -> Vec<String> {
+    pub(super) fn undo_commands(&self, component: &str) -> String {
         self.driver.undo_commands(component)
+    }
+
+    /// What a person types to see why a component does not serve: what became of its pods, or for one without pods what
+    /// the gateway says of it.
+    pub(super) fn look_command(&self, component: &str) -> Option<String> {
+        let known = self.parts.environment.components.get(component)?;
+        let (object, verb) = match &known.deployment {
+            Some(backend) => (backend, "describe"),
+            None => (&self.parts.environment.cluster()?.gateway.deployment, "logs --tail=50"),
+        };
+        let words = format_args!("{verb} deployment/{}", object.name);
+        Some(self.driver.kubectl().line(&object.namespace, words))
     }
 
     pub(super) async fn what_has_changed(&self, component: &str) -> Vec<String> {

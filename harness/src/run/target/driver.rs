@@ -234,9 +234,15 @@ impl Driver {
         }
     }
 
-    /// What a person types to undo what this component's faults changed, each beginning with how to use it.
+    /// How commands for a person begin.
     #[must_use]
-    pub(super) fn undo_commands(&self, component: &str) -> Vec<String> {
+    pub(super) fn kubectl(&self) -> &Kubectl {
+        &self.kubectl
+    }
+
+    /// What a person types to undo what this component's faults changed; nothing where they changed nothing.
+    #[must_use]
+    pub(super) fn undo_commands(&self, component: &str) -> String {
         let ours = self.of(component).into_iter().rev();
         ours.map(|mutation| format!("; to undo it: {}", mutation.undo_command(&self.kubectl))).collect()
     }

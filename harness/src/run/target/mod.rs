@@ -149,12 +149,21 @@ impl Target {
         }
     }
 
-    /// What a person types to undo what this component's faults changed, each beginning with how to use it.
+    /// What a person types to undo what this component's faults changed; nothing where they changed nothing.
     #[must_use]
-    pub(super) fn undo_commands(&self, component: &str) -> Vec<String> {
+    pub(super) fn undo_commands(&self, component: &str) -> String {
         match self {
             Self::Embedded(world) => world.driver().undo_commands(component),
             Self::Cluster(cluster) => cluster.undo_commands(component),
+        }
+    }
+
+    /// What a person types to see why a component does not serve.
+    #[must_use]
+    pub(super) fn look_command(&self, component: &str) -> Option<String> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Cluster(cluster) => cluster.look_command(component),
         }
     }
 
