@@ -28,14 +28,14 @@ run-litellm *ARGS:
 differential *ARGS:
     scripts/differential {{ARGS}}
 
-# Kills runs at random instants, 20 at a time, and looks what is left after somebody has restored; about 15 minutes.
+# Kills runs at random instants, 20 at a time, and looks what is left after somebody has restored; a quarter of an hour.
 kill-bench KILLS='300' SEED='11':
     FAILOVER_TEST_KILLS={{KILLS}} HARNESS_TEST_SEED={{SEED}} FAILOVER_TEST_LANES=20 \
         FAILOVER_TEST_FIGURES="$PWD/target/kill-bench.txt" \
         cargo test --release --locked -p harness --test survival nothing_is_left_of_runs_that_are_killed
     cat target/kill-bench.txt
 
-# Fails each kind of API call of a run in each way, 20 at a time (0: all of them, some 40 minutes).
+# Fails each kind of API call of a run in each way, 20 at a time (0: all of them, half an hour).
 trouble-matrix CASES='0' SEED='7':
     FAILOVER_TEST_TROUBLES={{CASES}} HARNESS_TEST_SEED={{SEED}} FAILOVER_TEST_LANES=20 \
         FAILOVER_TEST_FIGURES="$PWD/target/trouble-matrix.txt" \
