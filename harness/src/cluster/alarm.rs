@@ -1,9 +1,10 @@
 //! An undo that does not come through is told wherever somebody may look: on stderr, as an event of the object, and in
 //! the termination message of the pod. Each time with the lines that a person types.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -43,18 +44,25 @@ impl Stuck {
     }
 }
 
-/// Raises the alarm now and again.
+/// Raises the alarm now and again, about all that is stuck at a time.
 pub struct Alarm {
-    last: Instant,
     termination_log: PathBuf,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// When it was raised last, or else when something began to be stuck.
+    last: Instant,
+    /// What is stuck, by object.
+    stuck: BTreeMap<String, Stuck>,
     /// Objects that have their event.
     told: BTreeSet<String>,
 }
 
 impl Default for Alarm {
-    /// The first is due after [`AGAIN_AFTER`].
     fn default() -> Self {
-        Self { last: Instant::now(), termination_log: TERMINATION_LOG.into(), told: BTreeSet::new() }
+        let state = State { last: Instant::now(), stuck: BTreeMap::new(), told: BTreeSet::new() };
+        Self { termination_log: TERMINATION_LOG.into(), state: Mutex::new(state) }
     }
 }
 
@@ -65,31 +73,72 @@ impl Alarm {
         Self { termination_log, ..self }
     }
 
-    /// Raises it if it is time again.
-    pub async fn raise_if_due(&mut self, access: Option<&Access>, stuck: &[Stuck]) {
-        if !stuck.is_empty() && self.last.elapsed() >= AGAIN_AFTER {
-            self.raise(access, stuck).await;
+    /// Raises it if something has been stuck for [`AGAIN_AFTER`] since it was raised last.
+    pub async fn raise_if_due(&self, access: Option<&Access>, stuck: &[Stuck]) {
+        let is_due = {
+            let mut state = self.state();
+            if state.stuck.is_empty() {
+                state.last = Instant::now();
+            }
+            state.add(stuck);
+            !state.stuck.is_empty() && state.last.elapsed() >= AGAIN_AFTER
+        };
+        if is_due {
+            self.tell(access).await;
         }
     }
 
     /// Raises it now, with an event where there is a cluster. What cannot be told in one way is told in the others.
-    pub async fn raise(&mut self, access: Option<&Access>, stuck: &[Stuck]) {
-        self.last = Instant::now();
-        for one in stuck {
-            tracing::error!("{}", one.words());
+    pub async fn raise(&self, access: Option<&Access>, stuck: &[Stuck]) {
+        self.state().add(stuck);
+        self.tell(access).await;
+    }
+
+    /// It is undone after all: the pod says no more of it.
+    pub fn end(&self, mutation: &Mutation) {
+        let mut state = self.state();
+        if state.stuck.remove(&mutation.key()).is_some() {
+            self.leave(&state);
         }
-        if let Err(error) = leave(&self.termination_log, stuck) {
-            tracing::debug!("no termination message: {error}");
-        }
-        for one in stuck {
-            if self.told.insert(one.mutation.key())
-                && let Some(access) = access
+    }
+
+    async fn tell(&self, access: Option<&Access>) {
+        let new: Vec<Stuck> = {
+            let mut state = self.state();
+            state.last = Instant::now();
+            for one in state.stuck.values() {
+                tracing::error!("{}", one.words());
+            }
+            self.leave(&state);
+            let State { stuck, told, .. } = &mut *state;
+            stuck.iter().filter(|(key, _)| told.insert((*key).clone())).map(|(_, one)| one.clone()).collect()
+        };
+        for one in &new {
+            if let Some(access) = access
                 && let Some((name, event)) = event(one, Timestamp::now())
                 && let Err(error) = access.create(&name, &event).await
             {
                 tracing::debug!("no event: {error}");
             }
         }
+    }
+
+    fn leave(&self, state: &State) {
+        let stuck: Vec<Stuck> = state.stuck.values().cloned().collect();
+        if let Err(error) = leave(&self.termination_log, &stuck) {
+            tracing::debug!("no termination message: {error}");
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whole after each step, also after one that panicked.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn add(&mut self, stuck: &[Stuck]) {
+        self.stuck.extend(stuck.iter().map(|one| (one.mutation.key(), one.clone())));
     }
 }
 

@@ -2,18 +2,24 @@
 //! undo. A mutation is plain data: whoever finds it in a journal can undo it from anywhere.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::access::{Access, CallError, Failure, Target, Verb};
+use super::access::{Access, CALL_LIMIT, CallError, Failure, Target, Verb};
 use super::faults::gate::{ControlAt, Gate};
-use super::faults::netns::NetnsDrop;
+use super::faults::netns::{self, NetnsDrop};
 use super::faults::policy::{Anchor, Policy};
 use super::faults::scale::Scale;
 use super::opponents::pause::Pause;
 
 /// How often a change is tried again after something else in the object has changed meanwhile.
 pub(super) const ATTEMPTS: usize = 5;
+
+/// What makes a change is sent again and again for so long, and then no more.
+pub const SENT_WITHIN: Duration = Duration::from_secs(30);
+/// The same for a packet filter, which a container has to put there.
+pub const FILTER_SENT_WITHIN: Duration = netns::RUNS_WITHIN.saturating_add(CALL_LIMIT.saturating_mul(2));
 
 /// One change of one object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,6 +122,15 @@ impl MutationError {
 }
 
 impl Mutation {
+    /// The longest that making it takes; nothing is sent for it after that.
+    #[must_use]
+    pub const fn sent_within(&self) -> Duration {
+        match self {
+            Self::NetnsDrop(_) => FILTER_SENT_WITHIN,
+            _ => SENT_WITHIN,
+        }
+    }
+
     /// The object, as people write it: `deployments/scale ml/vllm`.
     #[must_use]
     pub fn object(&self) -> String {

@@ -87,7 +87,9 @@ impl Relied {
         }
     }
 
-    fn refusal(&self) -> Option<Refusal> {
+    /// Why a run must not begin, where it must not.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
         self.is_missing().then(|| Refusal::new(self.words(), dead_man::HINT))
     }
 }
@@ -156,7 +158,11 @@ fn unless_forbidden<T>(answer: Result<T, CallError>) -> Result<Option<T>, CallEr
     }
 }
 
-async fn relied(access: &Access, cluster: &Cluster, waived: bool) -> Result<Relied, CallError> {
+/// The dead-man switch that a run relies on. `waived`: it may go on without.
+///
+/// # Errors
+/// Where the API does not answer.
+pub async fn relied(access: &Access, cluster: &Cluster, waived: bool) -> Result<Relied, CallError> {
     if matches!(cluster.reach, Reach::Embedded { .. }) {
         return Ok(Relied::NotNeeded);
     }
@@ -219,7 +225,9 @@ impl Preview {
     #[must_use]
     pub fn describe(&self, cluster: &Cluster, name: &str) -> String {
         let kubectl = Kubectl::of(cluster);
-        let mut text = format!("changes in the cluster {name}, in this order; undone in the other\n");
+        let mut text = format!(
+            "changes in the cluster {name}, in this order; those of one fault are undone in the other\n"
+        );
         for (component, prepared) in &self.faults {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "   {component}");

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 pub use self::undo::Undoing;
 use crate::cluster::access::{Access, CallError};
 use crate::cluster::lease::{self, Claim, Holder, Lock, LockError, LockOptions, SystemTimes, Terms};
-use crate::cluster::mutation::Kubectl;
+use crate::cluster::mutation::{FILTER_SENT_WITHIN, Kubectl};
 use crate::cluster::permissions::{self, needed_to_restore};
 use crate::cluster::record::{self, Found};
 use crate::environment::{Cluster, Environment};
@@ -28,9 +28,11 @@ use crate::environment::{Cluster, Environment};
 const SWEEP_WITHIN: Duration = Duration::from_secs(40);
 /// No call of a sweep takes longer.
 const SWEEP_CALL_LIMIT: Duration = Duration::from_secs(4);
-/// An undo that fails is tried again for so long, and a person is told what to type after that. Whatever was still on its
-/// way to the API has come through by then.
-const UNDO_WITHIN: Duration = Duration::from_secs(100);
+/// An undo that fails is tried again for so long; a person is told what to type after that.
+const UNDO_WITHIN: Duration = Duration::from_secs(60);
+/// Whatever was still on its way to the API has come through by then.
+const SETTLED_WITHIN: Duration =
+    FILTER_SENT_WITHIN.saturating_add(record::LANDS_WITHIN).saturating_add(record::CLOCKS_DIFFER);
 
 /// Another sweep ends by then.
 const RESTORER_ENDS_WITHIN: Duration = Duration::from_secs(90);
@@ -157,7 +159,8 @@ pub async fn restore(
             None => {
                 // In a sweep, half of what is left: reading back takes its time, and there may be other records.
                 let left = SWEEP_WITHIN.saturating_sub(began.elapsed()) / 2;
-                undoing.tries = if wish.abandoned { left } else { UNDO_WITHIN };
+                (undoing.tries, undoing.settles) =
+                    if wish.abandoned { (left, left) } else { (UNDO_WITHIN, SETTLED_WITHIN) };
                 restored.add(undoing.undo(found).await);
             }
         }

@@ -42,6 +42,8 @@ pub struct Undoing<'a> {
     pub(super) alarm: Alarm,
     /// How long an undo is tried.
     pub tries: Duration,
+    /// How long to wait until nothing that was sent can still come through.
+    pub settles: Duration,
     /// How long to wait until what was scaled back is available; by default as long as its component may take.
     pub wait: Option<Duration>,
     /// Ends waiting for what was scaled back; what is undone is undone all the same.
@@ -66,6 +68,7 @@ impl<'a> Undoing<'a> {
             progress,
             alarm: Alarm::default(),
             tries: super::UNDO_WITHIN,
+            settles: super::SETTLED_WITHIN,
             wait: None,
             cut: CancellationToken::new(),
         }
@@ -150,13 +153,21 @@ impl<'a> Undoing<'a> {
         after: &mut Record,
         restored: &mut Restored,
     ) -> (Vec<Change>, Vec<Stuck>) {
-        let deadline = Instant::now() + self.tries;
+        let (deadline, settled_by) = (Instant::now() + self.tries, Instant::now() + self.settles);
         let mut pending: Vec<&Change> = changes.iter().collect();
         let (mut done, mut told) = (Vec::new(), false);
         loop {
             let (mut failed, mut in_vain, mut unsettled) = (Vec::new(), true, Vec::new());
-            for change in std::mem::take(&mut pending) {
-                match self.undo_one(&change.mutation, deadline).await {
+            let trying = std::mem::take(&mut pending);
+            for (at, change) in trying.iter().copied().enumerate() {
+                // One that hangs leaves the others their share.
+                let share = deadline.saturating_duration_since(Instant::now())
+                    / u32::try_from(trying.len() - at).unwrap_or(u32::MAX);
+                let undone = self.undo_one(&change.mutation, share.clamp(AGAIN_AFTER, ONE_AT_MOST)).await;
+                if undone.is_ok() {
+                    self.alarm.end(&change.mutation);
+                }
+                match undone {
                     Ok(Undone::LeftAlone { saw }) => {
                         after.note(change.seq, State::LeftAlone);
                         restored.left_alone.push(format!("{} (run {run}): {saw}", change.object));
@@ -183,8 +194,9 @@ impl<'a> Undoing<'a> {
                     }
                 }
             }
-            let is_settled = unsettled.is_empty() || self.cut.is_cancelled();
-            if (is_settled && (failed.is_empty() || in_vain)) || Instant::now() + AGAIN_AFTER >= deadline {
+            let next = Instant::now() + AGAIN_AFTER;
+            let is_settled = unsettled.is_empty() || self.cut.is_cancelled() || next >= settled_by;
+            if is_settled && (failed.is_empty() || in_vain || next >= deadline) {
                 // It stays open: whoever comes next looks again.
                 restored.notes.extend(unsettled.iter().map(|object| {
                     format!("{object} is as before (run {run}); what was sent to it may still come through")
@@ -206,8 +218,7 @@ impl<'a> Undoing<'a> {
     }
 
     /// What became of one try; why it failed, and whether that may pass.
-    async fn undo_one(&self, mutation: &Mutation, deadline: Instant) -> Result<Undone, (String, bool)> {
-        let left = deadline.saturating_duration_since(Instant::now()).clamp(AGAIN_AFTER, ONE_AT_MOST);
+    async fn undo_one(&self, mutation: &Mutation, left: Duration) -> Result<Undone, (String, bool)> {
         let undone = timeout(left, mutation.undo(self.access)).await;
         let may_pass = |error: &CallError| !error.is_forbidden() && !error.is_lock_lost();
         match undone {

@@ -136,13 +136,18 @@ impl Conductor {
         for (_, witness) in std::mem::take(&mut self.witnesses) {
             witness.stop().await;
         }
-        self.settle().await;
+        let settled = self.settle().await;
         let (target, components) = (&self.target, self.environment.components.keys());
         let healed =
             components.map(|component| async move { (component, target.is_healed(component).await) });
         for (component, healed) in join_all(healed).await {
             match healed {
-                Ok(true) => {}
+                // Whoever undid it: it is as before.
+                Ok(true) => {
+                    let ours = self.active.iter().filter(|active| active.fault.component == *component);
+                    let ours: Vec<u32> = ours.map(|active| active.id).collect();
+                    self.failed.retain(|fault, _| !ours.contains(fault));
+                }
                 Ok(false) => {
                     let commands = self.target.undo_commands(component);
                     self.left.push(format!("{component} is not as it was before the run{commands}"));
@@ -156,6 +161,7 @@ impl Conductor {
             }
         }
         self.left.extend(std::mem::take(&mut self.failed).into_values());
+        self.left.extend(settled.err());
         self.look_once_more().await;
         self.left.dedup();
         (self.left.is_empty(), self.left.clone())
@@ -202,7 +208,10 @@ impl Conductor {
         self.target.mode_ends().await;
         outcome?;
         // Without traffic, so that nobody pays for it; the next mode begins with what is known.
-        self.settle().await;
+        if let Err(text) = self.settle().await {
+            // It is undone once more at the end.
+            self.journal.append(Event::Found { text });
+        }
         self.journal.append(Event::ScenarioEnded { scenario });
         self.go_on()
     }

@@ -118,8 +118,9 @@ impl Conductor {
         self.active.push(active.clone());
         let limit = self.target.effective_within(fault);
         let called_us = self.journal.clock().now_us();
-        if let Err(error) = self.target.inject(&active).await {
+        if let Err(error) = self.target.inject(&active, self.stop.token()).await {
             self.journal.append(Event::InjectionFailed { fault: id, error });
+            self.go_on()?;
             return Ok(false);
         }
         let accepted_us = self.journal.clock().now_us();

@@ -252,7 +252,16 @@ impl Stage<'_> {
             watching.stop().await;
             return self.refuse(&why);
         }
-        let record = match self.arm(access, cluster, deadline).await {
+        // Since it was looked at, others may have been waited for.
+        let still = match preview::relied(access, cluster, self.options.no_dead_man).await {
+            Ok(relied) => relied.refusal().map(|refusal| refusal.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        let armed = match still {
+            Some(why) => Err(self.refuse(&why)),
+            None => self.arm(access, cluster, deadline).await,
+        };
+        let record = match armed {
             Ok(record) => record,
             Err(ended) => {
                 watching.stop().await;

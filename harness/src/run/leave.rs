@@ -120,12 +120,10 @@ impl Conductor {
         Healing { failed: None, read_back, unserved, at_us }
     }
 
-    /// Waits until nothing that was undone can still come through.
-    pub(super) async fn settle(&mut self) {
+    /// Waits until nothing that was undone can still come through; what does and cannot be undone, in words.
+    pub(super) async fn settle(&self) -> Result<(), String> {
         let watcher = Arc::clone(&self.watcher);
-        if let Err(words) = self.target.settle(&move |line: &str| watcher.progress(line)).await {
-            self.left.push(words);
-        }
+        self.target.settle(&move |line: &str| watcher.progress(line)).await
     }
 
     /// At the end of a run: what did not serve again in its time may do so by now, and then it is not left behind. Its

@@ -74,7 +74,10 @@ pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
         + CLOSED_WITHIN
         // The lock is released.
         + CALL_LIMIT
+        // Whether it serves is looked at for a moment, and whether new connections reach it.
         + RESTORE_RESERVE
+        + COMPLETION_LIMIT
+        + REACHED_WITHIN
         + REPORTED_WITHIN;
     Schedule {
         longest,

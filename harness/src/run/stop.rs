@@ -65,7 +65,8 @@ impl Stop {
     }
 }
 
-/// The same in a cluster: each undo is tried for a minute.
+/// The same in a cluster whose API answers. Where it does not, undoing goes on for longer than this, as the grace of
+/// `schedule` says, and the run ends late rather than with something left.
 pub(super) const CLUSTER_RESTORE_RESERVE: Duration = Duration::from_secs(90);
 
 /// What healing, its confirmation and the reports may take after the deadline fired. The mock world

@@ -397,8 +397,11 @@ pub(super) fn check_failback(checks: &mut Checks, mode: &Mode, figures: &Figures
         }
     }
     let limit_ms = recovery.map(|recovery| recovery.within.as_ms());
+    // What somebody has disturbed fails nobody.
+    let is_disturbed = !mode.drifts_after.is_empty() || !mode.way_broke_after.is_empty();
     let verdict = limit_ms.map(|limit| match (seen.steady_after_ms, seen.steady_at_best_after_ms) {
         (Some((_, hi)), _) if hi <= limit => Verdict::Pass,
+        _ if is_disturbed => Verdict::Inconclusive,
         (_, Some((lo, _))) if lo > limit => Verdict::Fail,
         (_, None) if seen.bad_after_limit => Verdict::Fail,
         (_, Some(_) | None) => Verdict::Inconclusive,

@@ -47,6 +47,29 @@ fn recovery_counts_from_heal_to_steady() {
 }
 
 #[test]
+fn what_somebody_disturbs_while_it_comes_back_fails_nobody() {
+    let mut story = Story::changed("cloud-down", |scenario| {
+        scenario.recover.values_mut().for_each(|recovery| recovery.within = Period::from_secs(10));
+    });
+    story.recovery_us = 18 * SECOND;
+    let late = story.edit(|slot, told| {
+        if slot.recovering("agent") {
+            told.served_by("vllm-qwen");
+        }
+    });
+    let lines = late.tell();
+    expect_verdict(&lines.clone().judge(), Verdict::Fail, "it does not come back");
+    let healed = lines.when(|event| matches!(event, Event::HealIntended { .. })) + SECOND;
+    let broken = [
+        Event::Drifted { seen_us: healed, what: "ml/vllm was scaled to 0 by kubectl".to_owned() },
+        Event::WayBroke { broke_us: healed, why: "the port-forward broke".to_owned() },
+    ];
+    for event in broken {
+        expect_verdict(&lines.clone().with(healed, event).judge(), Verdict::Inconclusive, "disturbed");
+    }
+}
+
+#[test]
 fn errors_and_flaps_are_counted_and_are_no_failure() {
     let result = watched(9, |slot, told| match slot.nth {
         2 | 3 => told.failed("http-503"),

@@ -49,7 +49,7 @@ impl Case {
         let rescue = RESCUES[chance.random_range(0..RESCUES.len())];
         let mode = if rescue == Rescue::ControlPlane { 0 } else { chance.random_range(0..4) };
         let after = RUN_TAKES.mul_f64(chance.random_range(0.0..1.0));
-        let away = Duration::from_millis(chance.random_range(500..6000));
+        let away = Duration::from_millis(chance.random_range(500..40_000));
         let armed = chance.random_range(0..4) > 0;
         Self { number, mode, rescue, armed, after, away: number.is_multiple_of(3).then_some(away), chance }
     }

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use kube::core::Selector;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::driver::Driver;
 use super::{ActiveFault, Healed, OldConnections, PodsGone, Reached};
 use crate::attribution::by_header;
-use crate::cluster::access::Access;
+use crate::cluster::access::{Access, CALL_LIMIT};
 use crate::cluster::faults::{self, Wanted, netns};
 use crate::cluster::mutation::{Kubectl, Mutation};
 use crate::cluster::places::service_of;
@@ -39,6 +41,14 @@ const FILTERED_WITHIN: Duration = Duration::from_secs(15);
 
 /// A prober that was kept from looking looks again by then.
 const SEEN_AGAIN_WITHIN: Duration = Duration::from_secs(3);
+
+/// Why what was meant to be changed was not.
+const CUT: &str = "the run was cut short before that was changed";
+
+/// What only reads is not waited for once the run is cut short.
+async fn unless_cut<T>(cut: &CancellationToken, work: impl Future<Output = T>) -> Result<T, String> {
+    cut.run_until_cancelled(work).await.ok_or_else(|| CUT.to_owned())
+}
 
 /// What a run acts and looks with in a cluster.
 pub(in crate::run) struct ClusterParts {
@@ -129,7 +139,8 @@ impl Cluster {
         })
     }
 
-    pub(super) async fn inject(&self, active: &ActiveFault) -> Result<(), String> {
+    /// Makes the changes of a fault, and begins none once the run is cut short.
+    pub(super) async fn inject(&self, active: &ActiveFault, cut: &CancellationToken) -> Result<(), String> {
         let component = &active.fault.component;
         let weak = match &self.parts.probers {
             Err(why) => Some(why.clone()),
@@ -148,14 +159,15 @@ impl Cluster {
         if active.fault.kind == PlannedKind::Down(FaultKind::Nothing) {
             return Ok(());
         }
-        let targets = self.targets(component).await?;
+        let targets = unless_cut(cut, self.targets(component)).await??;
         let wanted = Wanted {
             component,
             run: &self.parts.run,
             deadline: self.parts.deadline,
             targets: targets.clone(),
         };
-        let prepared = faults::prepare(&self.parts.access, &self.parts.environment, &wanted).await;
+        let prepared =
+            unless_cut(cut, faults::prepare(&self.parts.access, &self.parts.environment, &wanted)).await?;
         let prepared = prepared.map_err(|error| error.to_string())?;
         if let Some(refusal) = prepared.refusals.first() {
             return Err(refusal.to_string());
@@ -168,6 +180,9 @@ impl Cluster {
         }
         self.expect_isolated(&active.fault);
         for mutation in prepared.mutations {
+            if cut.is_cancelled() {
+                return Err(CUT.to_owned());
+            }
             self.make(active, mutation).await?;
         }
         Ok(())
@@ -218,8 +233,8 @@ impl Cluster {
             Err(_) => {
                 let endpoint = known.and_then(|known| known.endpoint.as_deref());
                 let host = endpoint.and_then(faults::host_of).unwrap_or_default();
-                let found = tokio::net::lookup_host((host.as_str(), 443)).await;
-                found.ok().map(|found| found.map(|address| address.ip()).collect())
+                let found = timeout(CALL_LIMIT, tokio::net::lookup_host((host.as_str(), 443))).await;
+                found.ok().and_then(Result::ok).map(|found| found.map(|address| address.ip()).collect())
             }
         };
         seen.filter(|addresses| !addresses.is_empty())

@@ -8,20 +8,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::ActiveFault;
 use crate::cluster::access::{Access, CALL_LIMIT, CallError};
-use crate::cluster::faults::netns;
-use crate::cluster::mutation::{Applied, Kubectl, Mutation, ReadBack};
-use crate::cluster::record::{Keeper, LANDS_WITHIN, SENT_WITHIN, State as Recorded};
+use crate::cluster::alarm::Alarm;
+use crate::cluster::mutation::{self, Applied, Kubectl, Mutation, ReadBack};
+use crate::cluster::record::{Keeper, LANDS_WITHIN, State as Recorded};
 use crate::journal::{Event, Journal};
 
 /// The longest that making one change takes; what is not made by then is undone.
-pub(in crate::run) const MADE_WITHIN: Duration = SENT_WITHIN;
+pub(in crate::run) const MADE_WITHIN: Duration = mutation::SENT_WITHIN;
 /// The same for a packet filter, which a container has to put there.
-pub(in crate::run) const FILTER_MADE_WITHIN: Duration =
-    netns::RUNS_WITHIN.saturating_add(CALL_LIMIT.saturating_mul(2));
+pub(in crate::run) const FILTER_MADE_WITHIN: Duration = mutation::FILTER_SENT_WITHIN;
 
 /// How long undoing may take.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +29,8 @@ pub(in crate::run) struct Patience {
     pub(in crate::run) undo_within: Duration,
     /// No try takes longer than what is left of that, or than this at its end.
     pub(in crate::run) last_try: Duration,
+    /// Where it is forbidden for so long, that is the last word.
+    pub(in crate::run) forbidden_for: Duration,
     /// A write that was not answered has come through by then or never will.
     pub(in crate::run) lands_within: Duration,
     /// What was undone must read back so by then.
@@ -45,6 +46,7 @@ impl Patience {
     pub(in crate::run) const IN_CLUSTER: Self = Self {
         undo_within: Duration::from_secs(60),
         last_try: CALL_LIMIT,
+        forbidden_for: Duration::from_secs(15),
         lands_within: LANDS_WITHIN,
         read_back_within: Duration::from_secs(30),
         read_again_within: Duration::from_secs(10),
@@ -54,6 +56,7 @@ impl Patience {
     pub(super) const HERE: Self = Self {
         undo_within: Duration::from_secs(4),
         last_try: Duration::from_secs(1),
+        forbidden_for: Duration::ZERO,
         // What is on this machine answers or is gone.
         lands_within: Duration::ZERO,
         read_back_within: Duration::from_secs(2),
@@ -65,11 +68,8 @@ impl Patience {
 impl Patience {
     /// The longest that making one change takes.
     #[must_use]
-    pub(in crate::run) const fn made_within(mutation: &Mutation) -> Duration {
-        match mutation {
-            Mutation::NetnsDrop(_) => FILTER_MADE_WITHIN,
-            _ => MADE_WITHIN,
-        }
+    pub(in crate::run) fn made_within(mutation: &Mutation) -> Duration {
+        mutation.sent_within()
     }
 
     /// The longest that one undo takes, with an alarm before and one after its last try.
@@ -92,6 +92,7 @@ pub(super) struct Driver {
     kubectl: Kubectl,
     journal: Arc<Journal>,
     made: Mutex<BTreeMap<u32, Made>>,
+    alarm: Alarm,
     /// Until then whoever took the lock may have undone all of it.
     others_until: OnceLock<Instant>,
 }
@@ -134,6 +135,8 @@ enum State {
     NotMade,
     /// Somebody else has changed it since, and it was left to them.
     LeftAlone,
+    /// It was undone, and read back so: what becomes of the object from then on is not ours.
+    Undone,
 }
 
 impl Driver {
@@ -155,7 +158,15 @@ impl Driver {
     }
 
     fn new(cluster: Option<Cluster>, patience: Patience, kubectl: Kubectl, journal: Arc<Journal>) -> Self {
-        Self { cluster, patience, kubectl, journal, made: Mutex::default(), others_until: OnceLock::new() }
+        Self {
+            cluster,
+            patience,
+            kubectl,
+            journal,
+            made: Mutex::default(),
+            alarm: Alarm::default(),
+            others_until: OnceLock::new(),
+        }
     }
 
     /// Writes down that it will be made, and makes it.
@@ -163,9 +174,10 @@ impl Driver {
     /// # Errors
     /// In words, why it was not made, or that this is not known.
     pub(super) async fn make(&self, active: &ActiveFault, mutation: &Mutation) -> Result<Applied, String> {
+        let (begun, limit) = (Instant::now(), Patience::made_within(mutation));
         let seq = self.intend(active, mutation).await?;
-        let limit = Patience::made_within(mutation);
-        let Ok(made) = timeout(limit, mutation.apply(self.access())).await else {
+        // Whoever reads the intent counts from it: nothing is sent later than that.
+        let Ok(made) = timeout_at(begun + limit, mutation.apply(self.access())).await else {
             self.sent(active.id, seq);
             let object = mutation.object();
             return Err(format!("{object} was not changed within {} s, and may be yet", limit.as_secs()));
@@ -309,6 +321,14 @@ impl Driver {
             .filter(|change| matches!(change.state, State::Intended | State::Made))
             .cloned()
             .collect()
+    }
+
+    /// It was read back, and nothing of it can still come through.
+    fn forget(&self, seq: u32) {
+        let mut made = self.made();
+        for known in made.values_mut().flat_map(|own| &mut own.mutations).filter(|known| known.seq == seq) {
+            known.state = State::Undone;
+        }
     }
 
     fn note(&self, fault: u32, seq: u32, state: State) {

@@ -7,6 +7,8 @@ mod embedded;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::environment::FaultKind;
 use crate::journal::{Journal, UpstreamCall};
 use crate::plan::{PlannedFault, PlannedKind};
@@ -104,14 +106,14 @@ impl Target {
         }
     }
 
-    /// Make the fault. Idempotent.
+    /// Make the fault. Idempotent. No change is begun once the run is cut short.
     ///
     /// # Errors
     /// In words, when it was not accepted.
-    pub(super) async fn inject(&self, active: &ActiveFault) -> Result<(), String> {
+    pub(super) async fn inject(&self, active: &ActiveFault, cut: &CancellationToken) -> Result<(), String> {
         match self {
             Self::Embedded(world) => world.inject(active).await,
-            Self::Cluster(cluster) => cluster.inject(active).await,
+            Self::Cluster(cluster) => cluster.inject(active, cut).await,
         }
     }
 

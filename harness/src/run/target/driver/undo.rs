@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Change, Driver, State};
 use crate::cluster::access::CallError;
-use crate::cluster::alarm::{Alarm, Stuck};
+use crate::cluster::alarm::Stuck;
 use crate::cluster::mutation::{Mutation, ReadBack, Undone};
 use crate::cluster::record::State as Recorded;
 use crate::journal::Event;
@@ -61,16 +61,22 @@ impl Driver {
     }
 
     async fn undo(&self, mutation: &Mutation) -> Result<Undone, String> {
-        let deadline = Instant::now() + self.patience.undo_within;
-        let mut alarm = Alarm::default();
+        let (begun, deadline) = (Instant::now(), Instant::now() + self.patience.undo_within);
         loop {
             let left = deadline.saturating_duration_since(Instant::now()).max(self.patience.last_try);
             let (why, is_final) = match timeout(left, mutation.undo(self.access())).await {
-                Ok(Ok(undone)) => return Ok(undone),
+                Ok(Ok(undone)) => {
+                    self.alarm.end(mutation);
+                    return Ok(undone);
+                }
                 Ok(Err(error)) if error.is_lock_lost() => {
                     return self.undone_by_others(mutation, &error).await;
                 }
-                Ok(Err(error)) => (error.to_string(), error.is_forbidden()),
+                // A right that has just been given takes a moment to be known.
+                Ok(Err(error)) => (
+                    error.to_string(),
+                    error.is_forbidden() && begun.elapsed() >= self.patience.forbidden_for,
+                ),
                 Err(_) => (format!("it took more than {} s", left.as_secs()), false),
             };
             let stuck = [Stuck {
@@ -79,11 +85,11 @@ impl Driver {
                 command: mutation.undo_command(&self.kubectl),
             }];
             if is_final || Instant::now() >= deadline {
-                alarm.raise(self.access(), &stuck).await;
+                self.alarm.raise(self.access(), &stuck).await;
                 return Err(why);
             }
             tracing::warn!("{} is not undone yet: {why}", mutation.object());
-            alarm.raise_if_due(self.access(), &stuck).await;
+            self.alarm.raise_if_due(self.access(), &stuck).await;
             sleep(self.patience.again_after).await;
         }
     }
@@ -158,10 +164,8 @@ impl Driver {
                 }
             }
         }
-        for component in &components {
-            // What it finds to be wrong, the end of the run finds, too.
-            drop(self.is_healed(component).await);
-        }
+        // What that finds to be wrong, the end of the run finds, too.
+        join_all(components.iter().map(|component| self.is_healed(component))).await;
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
 
@@ -191,7 +195,10 @@ impl Driver {
         for (change, read) in changes.iter().zip(read) {
             match read {
                 Ok(true) if self.may_still_land(change) => {}
-                Ok(true) => known.push((change.seq, Recorded::Undone)),
+                Ok(true) => {
+                    self.forget(change.seq);
+                    known.push((change.seq, Recorded::Undone));
+                }
                 other if healed == Ok(true) => healed = other,
                 _ => {}
             }
@@ -203,8 +210,11 @@ impl Driver {
     async fn reads_undone(&self, mutation: &Mutation, deadline: Instant) -> Result<bool, String> {
         loop {
             let read = mutation.read_back(self.access()).await;
-            if read == Ok(ReadBack::Undone) {
-                return Ok(true);
+            match read {
+                Ok(ReadBack::Undone) => return Ok(true),
+                // Somebody is faster than we read: it is theirs.
+                Ok(ReadBack::Other { .. }) if matches!(mutation, Mutation::Scale(_)) => return Ok(true),
+                _ => {}
             }
             if Instant::now() >= deadline {
                 return read.map(|_| false).map_err(|error| error.to_string());
