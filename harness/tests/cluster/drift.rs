@@ -87,7 +87,7 @@ async fn disturbed(disturb: impl AsyncFnOnce(&Stack), drift: &str) {
 }
 
 /// Only vLLM is stopped, and the primary serves on.
-const GPU_DOWN: &str = "\
+pub(crate) const GPU_DOWN: &str = "\
 requirements: [NFR125]
 components: { vllm: down }
 traffic:
@@ -95,6 +95,20 @@ traffic:
 expect:
   agent: { served_by: cloud-kimi, within: 5s, errors: 0 }
 ";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_scales_once_it_was_restored_is_theirs() {
+    let stack = Stack::start(Staging::default()).await;
+    let files = [stack.scenario("a-gpu-down", GPU_DOWN), stack.scenario("b-cloud-down", CLOUD_DOWN)];
+    let mut running = stack.harness("run", &files);
+    running.until_it_says("b-cloud-down: baseline").await;
+    stack.kubectl(&["-n", "ml", "scale", "deployment", "vllm", "--replicas=2"]).await;
+    let ended = running.end().await.expect(0);
+    assert_eq!(ended.result["restored"], true);
+    assert_eq!(stack.replicas("vllm"), 2);
+    stack.assert_clean();
+    stack.strike().await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_was_replaced_in_one_mode_is_looked_at_anew_in_the_next() {

@@ -6,6 +6,7 @@ use mocks::gate::GateMode;
 use mocks::kubernetes::resources::{DEPLOYMENTS, PODS};
 use mocks::kubernetes::store::{ObjectKey, Writer};
 
+use crate::drift::GPU_DOWN;
 use crate::stack::{CLOUD_DOWN, Stack, Staging};
 
 fn ephemeral(stack: &Stack) -> Vec<String> {
@@ -20,22 +21,28 @@ fn passes(stack: &Stack) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_packet_filter_silences_the_cloud_and_is_lifted() {
+async fn a_packet_filter_silences_the_cloud_and_is_lifted_each_time() {
     let stack = Stack::start(Staging::default()).await;
     stack.blackhole_by("netns-drop");
-    let file = stack.scenario("cloud-down", CLOUD_DOWN);
-    let planned = stack.harness("plan", std::slice::from_ref(&file)).end().await.expect(0);
+    // In between the cloud is up, as it is between two of the five modes.
+    let files = [
+        stack.scenario("a-cloud-down", CLOUD_DOWN),
+        stack.scenario("b-gpu-down", GPU_DOWN),
+        stack.scenario("c-cloud-down", CLOUD_DOWN),
+    ];
+    let planned = stack.harness("plan", &files).end().await.expect(0);
     assert!(planned.stdout.contains("run nft once in pod ml/litellm-"), "{}", planned.stdout);
     assert_eq!(stack.mutations(), Vec::<String>::new(), "a plan changes nothing");
-    let ended = stack.harness("run", &[file]).end().await.expect(0);
+    let ended = stack.harness("run", &files).end().await.expect(0);
     let fault = &ended.result["scenarios"][0]["faults"][0];
     // Silent although the network refuses what its policies forbid; established connections fell silent, too.
     assert_eq!(fault["seen_as"], "no answer to a connect within the hang limit", "{fault}");
     assert_eq!(fault["held"], true, "{fault}");
     assert!(ended.report.contains("two containers are added to each pod"), "{}", ended.report);
-    let (made, containers) = (stack.mutations(), ephemeral(&stack));
-    assert_eq!(made.len(), 2, "{made:?}");
-    assert!(made.iter().all(|one| one.starts_with("patch pods/ephemeralcontainers ml/litellm-")), "{made:?}");
+    let (mut made, containers) = (stack.mutations(), ephemeral(&stack));
+    made.retain(|one| one.starts_with("patch pods/ephemeralcontainers ml/litellm-"));
+    assert_eq!(made.len(), 4, "{:?}", stack.mutations());
+    assert_eq!(containers.len(), 4, "{containers:?}");
     assert!(containers[0].starts_with("drill-cloud-drop-1-"), "{containers:?}");
     assert!(containers[1].starts_with("drill-cloud-lift-1-1-"), "{containers:?}");
     assert!(passes(&stack));

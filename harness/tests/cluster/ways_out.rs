@@ -11,13 +11,14 @@ use harness::journal::{Entry, Event};
 use harness::run::{RunOptions, Stop, Watcher};
 use harness::verdict::result::{Ended as Ending, Verdict};
 use mocks::gate::GateMode;
+use mocks::kubernetes::api::{ChaosRule, Trouble};
 use mocks::kubernetes::resources::{JOBS, NETWORK_POLICIES};
 use rustix::process::{Resource, Rlimit, Signal};
 use serde_json::Value;
 use tokio::process::Command;
 
 use crate::child::{Ended, Running};
-use crate::stack::{CLOUD_AND_GPU_DOWN, Stack, Staging};
+use crate::stack::{CLOUD_AND_GPU_DOWN, CLOUD_DOWN, Stack, Staging};
 
 /// What a container runtime leaves between SIGTERM and SIGKILL where it is told little.
 const GRACE: Duration = Duration::from_secs(5);
@@ -56,6 +57,33 @@ async fn signalled(signal: Signal) {
     let ended = running.end().await.expect(3);
     assert_eq!(ended.result["ended"], "interrupted", "{signal:?}");
     assert_restored(&stack, &ended);
+    stack.strike().await;
+}
+
+/// A signal while the first of two changes is under way: it comes through, the second is not begun.
+async fn signalled_in_between() {
+    let stack = Stack::start(Staging::default()).await;
+    let file = stack.scenario("cloud-down", CLOUD_DOWN);
+    let slow = ChaosRule {
+        verb: "create".to_owned(),
+        resource: "jobs".to_owned(),
+        times: None,
+        trouble: Trouble::Latency(Duration::from_secs(3)),
+    };
+    stack.household.cluster().chaos().add(slow);
+    let running = stack.harness("run", &[file]);
+    let is_begun = |stack: &Stack| {
+        let journal = stack.path("out/latest/journal.jsonl");
+        std::fs::read_to_string(journal).is_ok_and(|journal| journal.contains("mutation-intended"))
+    };
+    stack.eventually("the first change is intended", crate::child::LIMIT, is_begun).await;
+    running.signal(Signal::TERM);
+    let ended = running.end().await.expect(3);
+    assert_eq!((&ended.result["ended"], &ended.result["restored"]), (&"interrupted".into(), &true.into()));
+    let made = stack.mutations();
+    assert!(made.iter().any(|one| one.starts_with("create jobs")), "{made:?}");
+    assert!(!made.iter().any(|one| one.starts_with("create networkpolicies")), "{made:?}");
+    assert!(is_restored(&stack));
     stack.strike().await;
 }
 
@@ -211,5 +239,5 @@ async fn killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_the_run_restored_within_seconds_and_a_kill_leaves_what_a_person_can_undo() {
-    tokio::join!(signalled(Signal::INT), signalled(Signal::TERM), killed());
+    tokio::join!(signalled(Signal::INT), signalled(Signal::TERM), signalled_in_between(), killed());
 }

@@ -93,7 +93,8 @@ pub async fn list(access: &Access, namespace: &str) -> Result<Vec<Found>, CallEr
     // What cannot be read comes first: nobody knows how old it is.
     found.sort_by_key(|found| {
         let started = found.record.as_ref().ok().and_then(|record| record.started.parse::<Timestamp>().ok());
-        std::cmp::Reverse(started.map_or(Timestamp::MAX, |started| started))
+        // Of two that began in the same second the one with the greater id: ids begin with the time.
+        std::cmp::Reverse((started.unwrap_or(Timestamp::MAX), found.run.clone()))
     });
     Ok(found)
 }
