@@ -120,7 +120,7 @@ impl Conductor {
     /// All modes, in order.
     pub(super) async fn run(&mut self) -> Result<(), Cut> {
         for step in self.plan.steps.clone() {
-            self.step(&step).await?;
+            Box::pin(self.step(&step)).await?;
             self.journal_calls(false);
         }
         Ok(())

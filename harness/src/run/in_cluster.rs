@@ -107,7 +107,7 @@ impl Stage<'_> {
         };
         // From here on each single change is made only while the lock is held.
         let access = access.guarded(lock.guard());
-        let ended = self.play_locked(cluster, &access, draft).await;
+        let ended = Box::pin(self.play_locked(cluster, &access, draft)).await;
         self.let_go(&access, cluster, lock, ended).await;
         ended
     }
@@ -158,7 +158,7 @@ impl Stage<'_> {
             waited = self.wait_for_users(access, cluster, &gateway) => waited,
         };
         let ended = match ended {
-            Ok(()) => self.conduct_in_cluster(access, cluster, &gateway, draft, deadline).await,
+            Ok(()) => Box::pin(self.conduct_in_cluster(access, cluster, &gateway, draft, deadline)).await,
             Err(ended) => ended,
         };
         if let Some(text) = gateway.close().await {
@@ -308,7 +308,7 @@ impl Stage<'_> {
         });
         let watcher = Arc::clone(&self.watcher);
         let means = Means { target: Target::Cluster(Box::new(target)), prober, budgets, watcher };
-        let (ended, target) = self.conduct(means).await;
+        let (ended, target) = Box::pin(self.conduct(means)).await;
         end.cancel();
         // What was not told since then voids the run; what was changed is undone by now.
         let told = AssertUnwindSafe(async {

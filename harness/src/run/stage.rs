@@ -74,7 +74,7 @@ impl Stage<'_> {
         let urls = urls.filter_map(|name| Some((name.clone(), world.base_url(name)?))).collect();
         let ended = match self.start_gateway(&urls).await {
             Ok(gateway) => {
-                let ended = self.conduct_embedded(&world, &gateway, draft).await;
+                let ended = Box::pin(self.conduct_embedded(&world, &gateway, draft)).await;
                 self.stop_gateway(gateway).await;
                 ended
             }
@@ -178,7 +178,7 @@ impl Stage<'_> {
             self.options.stop.clone(),
             means,
         );
-        let outcome = AssertUnwindSafe(conductor.run()).catch_unwind().await;
+        let outcome = AssertUnwindSafe(Box::pin(conductor.run())).catch_unwind().await;
         let (restored, left) = match AssertUnwindSafe(conductor.restore()).catch_unwind().await {
             Ok(restored) => restored,
             Err(panic) => {

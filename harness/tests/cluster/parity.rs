@@ -14,8 +14,9 @@ const MODES: [&str; 5] = ["normal", "cloud-down", "gaming", "cloud-gpu-down", "f
 /// What a run says of each mode, without its figures: the verdict, that of each requirement, and who served each route.
 type Said = BTreeMap<String, Vec<String>>;
 
-/// Runs the five modes in an environment of the repository, with less time for each and the fast profile.
-async fn said_in(environment: &str) -> Said {
+/// Runs the five modes in an environment of the repository, with less time for each and the fast profile; what it says,
+/// and its journal.
+async fn said_in(environment: &str) -> (Said, Vec<Value>) {
     let dir = TempDir::new().unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
     let shortened = |name: &str, edits: &[(&str, &str)]| {
@@ -35,7 +36,8 @@ async fn said_in(environment: &str) -> Said {
     }
     let ended = Running::start(command, dir.path()).end().await.expect(0);
     let scenarios = ended.result["scenarios"].as_array().unwrap();
-    scenarios.iter().map(|scenario| (text(&scenario["name"]), said_of(scenario))).collect()
+    let said = scenarios.iter().map(|scenario| (text(&scenario["name"]), said_of(scenario))).collect();
+    (said, ended.journal)
 }
 
 fn text(value: &Value) -> String {
@@ -55,9 +57,19 @@ fn said_of(scenario: &Value) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn local_and_mock_cluster_say_the_same_of_all_five_modes() {
-    let (local, cluster) =
+    let ((local, _), (cluster, journal)) =
         tokio::join!(said_in("environments/local.yaml"), said_in("environments/mock-cluster.yaml"),);
     assert_eq!(local, cluster);
+    let to_zero = |object: &str| {
+        let intended = journal.iter().map(|entry| &entry["event"]["mutation-intended"]);
+        intended.filter(|intended| intended["object"] == object).count()
+    };
+    assert_eq!(
+        to_zero("deployments/scale ml/vllm"),
+        1,
+        "three modes without vLLM are one stop and one start"
+    );
+    assert_eq!(to_zero("deployments/scale ml/ollama"), 1);
     assert_eq!(local.len(), MODES.len());
     let served = |mode: &str, who: &str| {
         let line = format!("agent is served by {who}");

@@ -160,6 +160,70 @@ async fn get_and_describe_show_what_is_there() {
     kubectl.cluster.shutdown().await;
 }
 
+/// What runs make, read and look for, beside workloads.
+fn belongings() -> [serde_json::Value; 7] {
+    let container = json!({ "name": "main", "image": "harness:1" });
+    let pods = json!({ "spec": { "restartPolicy": "Never", "containers": [container] } });
+    let target = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": "vllm" });
+    [
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": { "name": "drill" },
+            "spec": { "podSelector": { "matchLabels": { "app": "litellm" } }, "policyTypes": ["Egress"] },
+        }),
+        json!({
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": "anchor" },
+            "spec": { "suspend": true, "activeDeadlineSeconds": 60, "template": pods },
+        }),
+        json!({
+            "apiVersion": "batch/v1", "kind": "CronJob", "metadata": { "name": "sweeper" },
+            "spec": { "schedule": "* * * * *", "jobTemplate": { "spec": { "template": pods } } },
+        }),
+        json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "lock" },
+            "spec": { "holderIdentity": "run-1", "leaseDurationSeconds": 15 },
+        }),
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "record" },
+            "data": { "restore.txt": "kubectl scale" },
+        }),
+        json!({
+            "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": { "name": "fighter" },
+            "spec": { "scaleTargetRef": target, "minReplicas": 1, "maxReplicas": 2 },
+        }),
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": { "name": "vllm-x" },
+            "addressType": "IPv4", "endpoints": [{ "addresses": ["127.1.2.3"] }], "ports": [{ "port": 8000 }],
+        }),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_a_run_makes_or_reads_can_be_made_got_described_and_deleted() {
+    let kubectl = Kubectl::new().await;
+    for object in belongings() {
+        let (kind, name) = (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+        let what = format!("{} {name} -n ml", kind.to_lowercase());
+        let made = kubectl.run_with("apply -n ml -f -", &object.to_string()).await;
+        assert!(made.trim().ends_with("created"), "{made}");
+        let table = kubectl.run(&format!("get {what}")).await;
+        assert_eq!((row(&table, 0)[0], row(&table, 1)[0]), ("NAME", name), "{table}");
+        let yaml = kubectl.run(&format!("get {what} -o yaml")).await;
+        assert!(
+            yaml.contains(&format!("kind: {kind}\n")) && yaml.contains(&format!("name: {name}\n")),
+            "{yaml}"
+        );
+        // Old ones ask for versions of these that no cluster serves any more.
+        if !["CronJob", "HorizontalPodAutoscaler", "EndpointSlice"].contains(&kind) {
+            let told = kubectl.run(&format!("describe {what}")).await;
+            assert_eq!(row(&told, 0), ["Name:", name], "{told}");
+        }
+        let deleted = kubectl.run(&format!("delete {what}")).await;
+        assert!(deleted.contains(&format!("\"{name}\" deleted")), "{deleted}");
+        assert_eq!(kubectl.run(&format!("get {} -n ml -o name", kind.to_lowercase())).await, "");
+    }
+    kubectl.cluster.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn apply_scale_wait_and_delete_do_what_they_say() {
     let kubectl = Kubectl::new().await;

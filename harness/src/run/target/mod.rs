@@ -89,6 +89,8 @@ pub(super) enum Reached {
     Unknown(Vec<String>),
 }
 
+// What makes and undoes changes is big, and a part of everything above it: each has a place of its own on the heap, or a
+// thread of 2 MiB is too small for a run.
 impl Target {
     /// A mode begins: nothing is sent yet.
     pub(super) async fn mode_begins(&mut self, scenario: &str) {
@@ -113,7 +115,7 @@ impl Target {
     pub(super) async fn inject(&self, active: &ActiveFault, cut: &CancellationToken) -> Result<(), String> {
         match self {
             Self::Embedded(world) => world.inject(active).await,
-            Self::Cluster(cluster) => cluster.inject(active, cut).await,
+            Self::Cluster(cluster) => Box::pin(cluster.inject(active, cut)).await,
         }
     }
 
@@ -123,8 +125,8 @@ impl Target {
     /// In words, when it was not accepted.
     pub(super) async fn heal(&self, active: &ActiveFault) -> Result<Healed, String> {
         match self {
-            Self::Embedded(world) => world.driver().heal(active).await,
-            Self::Cluster(cluster) => cluster.heal(active).await,
+            Self::Embedded(world) => Box::pin(world.driver().heal(active)).await,
+            Self::Cluster(cluster) => Box::pin(cluster.heal(active)).await,
         }
     }
 
@@ -135,8 +137,8 @@ impl Target {
     /// In words, what could not be undone then.
     pub(super) async fn settle(&self, tell: &(dyn Fn(&str) + Sync)) -> Result<(), String> {
         match self {
-            Self::Embedded(world) => world.driver().settle(tell).await,
-            Self::Cluster(cluster) => cluster.settle(tell).await,
+            Self::Embedded(world) => Box::pin(world.driver().settle(tell)).await,
+            Self::Cluster(cluster) => Box::pin(cluster.settle(tell)).await,
         }
     }
 
@@ -146,8 +148,8 @@ impl Target {
     /// In words, when that cannot be told.
     pub(super) async fn is_healed(&self, component: &str) -> Result<bool, String> {
         match self {
-            Self::Embedded(world) => world.driver().is_healed(component).await,
-            Self::Cluster(cluster) => cluster.is_healed(component).await,
+            Self::Embedded(world) => Box::pin(world.driver().is_healed(component)).await,
+            Self::Cluster(cluster) => Box::pin(cluster.is_healed(component)).await,
         }
     }
 
@@ -172,8 +174,8 @@ impl Target {
     /// What is no longer as this component's faults left it, and what could not be watched, in words.
     pub(super) async fn what_has_changed(&self, component: &str) -> Vec<String> {
         match self {
-            Self::Embedded(world) => world.driver().what_has_changed(component).await,
-            Self::Cluster(cluster) => cluster.what_has_changed(component).await,
+            Self::Embedded(world) => Box::pin(world.driver().what_has_changed(component)).await,
+            Self::Cluster(cluster) => Box::pin(cluster.what_has_changed(component)).await,
         }
     }
 
