@@ -91,7 +91,8 @@ impl Household {
         self.plane.kubelet().run_image(image, executable, &self.cluster.url());
     }
 
-    /// Waits until every Service of the stack has its address and every Deployment is ready.
+    /// Waits until every Service of the stack has its address and every Deployment has the pods that it asks for, all
+    /// ready, and no other.
     ///
     /// # Errors
     ///
@@ -104,11 +105,7 @@ impl Household {
                 let services = store.list(&SERVICES, Some(stack::ML)).items;
                 let deployments = store.list(&DEPLOYMENTS, Some(stack::ML)).items;
                 let have_addresses = services.iter().all(|service| service["spec"]["clusterIP"].is_string());
-                let is_ready = |deployment: &Arc<Value>| {
-                    let ready = deployment["status"]["readyReplicas"].as_u64().unwrap_or(0);
-                    Some(ready) == deployment["spec"]["replicas"].as_u64()
-                };
-                if have_addresses && deployments.iter().all(is_ready) {
+                if have_addresses && deployments.iter().all(|deployment| is_rolled_out(deployment)) {
                     return;
                 }
                 // Having missed changes is a reason to look as well.
@@ -123,5 +120,40 @@ impl Household {
     pub async fn shutdown(&self) {
         self.cluster.shutdown().await;
         self.plane.shutdown().await;
+    }
+}
+
+/// As `kubectl rollout status` decides it: the latest spec was acted on, and its pods are all there is.
+fn is_rolled_out(deployment: &Value) -> bool {
+    let status = &deployment["status"];
+    let has_all = |field: &str| status[field].as_u64().unwrap_or(0) == deployment["spec"]["replicas"];
+    status["observedGeneration"] == deployment["metadata"]["generation"]
+        && ["updatedReplicas", "replicas", "readyReplicas"].into_iter().all(has_all)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::is_rolled_out;
+
+    #[test]
+    fn a_deployment_is_not_ready_while_pods_of_before_are_left_or_its_spec_was_not_seen() {
+        let stands = |generation: u64, updated: u64, pods: u64, ready: u64| {
+            is_rolled_out(&json!({
+                "metadata": { "generation": 3 },
+                "spec": { "replicas": 2 },
+                "status": {
+                    "observedGeneration": generation, "updatedReplicas": updated, "replicas": pods, "readyReplicas": ready,
+                },
+            }))
+        };
+        assert!(stands(3, 2, 2, 2));
+        assert!(!stands(2, 2, 2, 2), "the change was not acted on");
+        assert!(!stands(3, 1, 2, 2), "one is of before");
+        assert!(!stands(3, 2, 3, 2), "one of before is left");
+        assert!(!stands(3, 2, 2, 1), "one is not ready");
+        let none = json!({ "metadata": { "generation": 1 }, "spec": { "replicas": 0 }, "status": { "observedGeneration": 1 } });
+        assert!(is_rolled_out(&none));
     }
 }
