@@ -16,6 +16,11 @@ use crate::lane::{Lane, figures, kill_after, setting};
 /// A run with a hold of a second takes about so long.
 const RUN_TAKES: Duration = Duration::from_secs(14);
 
+/// The API comes back by then.
+const AWAY_AT_MOST: Duration = Duration::from_secs(40);
+/// A run completes by then that is started again and again.
+const RUNS_AGAIN_WITHIN: Duration = AWAY_AT_MOST.saturating_mul(4);
+
 /// Who comes after a run that was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rescue {
@@ -49,7 +54,7 @@ impl Case {
         let rescue = RESCUES[chance.random_range(0..RESCUES.len())];
         let mode = if rescue == Rescue::ControlPlane { 0 } else { chance.random_range(0..4) };
         let after = RUN_TAKES.mul_f64(chance.random_range(0.0..1.0));
-        let away = Duration::from_millis(chance.random_range(500..40_000));
+        let away = chance.random_range(Duration::from_millis(500)..AWAY_AT_MOST);
         let armed = chance.random_range(0..4) > 0;
         Self { number, mode, rescue, armed, after, away: number.is_multiple_of(3).then_some(away), chance }
     }
@@ -85,9 +90,9 @@ impl Case {
             Rescue::Sweeper => drop(lane.restore(&["--abandoned"]).await.expect(0)),
             Rescue::NextRun => {
                 // An API that is away refuses the run; whoever wants it starts it again.
-                let mut tries = 0;
+                let (begun, mut again) = (Instant::now(), tokio::time::interval(Duration::from_secs(1)));
                 loop {
-                    tries += 1;
+                    again.tick().await;
                     let ended = lane.stack.harness("run", std::slice::from_ref(&file)).end().await;
                     said.push_str(&format!(
                         "{:?} {}\n{}\n",
@@ -95,7 +100,7 @@ impl Case {
                         ended.reasons(),
                         ended.stderr
                     ));
-                    if ended.result["ended"] == "completed" || tries == 8 {
+                    if ended.result["ended"] == "completed" || begun.elapsed() >= RUNS_AGAIN_WITHIN {
                         break;
                     }
                 }
@@ -104,7 +109,7 @@ impl Case {
         }
         let changed = lane.changed().await;
         if !changed.is_empty() {
-            return Err(format!("{changed:?}\n{}", lane.story()));
+            return Err(format!("{said}\n{changed:?}\n{}", lane.story()));
         }
         if self.rescue == Rescue::ControlPlane {
             // What the control plane cannot do is to close the record.
