@@ -28,6 +28,10 @@ run-litellm *ARGS:
 differential *ARGS:
     scripts/differential {{ARGS}}
 
+# The conformance tests of the mock cluster against a live one (--kubeconfig FILE --context NAME --namespace NS).
+conformance *ARGS:
+    scripts/conformance {{ARGS}}
+
 # Kills runs at random instants, 20 at a time, and looks what is left after somebody has restored; a quarter of an hour.
 kill-bench KILLS='300' SEED='11':
     FAILOVER_TEST_KILLS={{KILLS}} HARNESS_TEST_SEED={{SEED}} FAILOVER_TEST_LANES=20 \

@@ -32,8 +32,8 @@ pub struct ClusterOptions {
     pub crds: Vec<CrdGroup>,
     /// Users beside the one that may do everything.
     pub users: Vec<User>,
-    /// Whether a second port takes every request for one of the user that may do everything. kubectl needs it: it
-    /// sends no token over plain HTTP.
+    /// Whether a second port takes every request without a token for one of the user that may do everything. kubectl
+    /// needs it: it sends no token over plain HTTP.
     pub open_port: bool,
 }
 

@@ -159,7 +159,8 @@ resources! {
     /// Key-value data that is not shown.
     SECRETS = Resource::new("", "v1", "secrets", "Secret").named("secret", &[]);
     /// Whom pods are, towards the API.
-    SERVICE_ACCOUNTS = Resource::new("", "v1", "serviceaccounts", "ServiceAccount").named("serviceaccount", &["sa"]);
+    SERVICE_ACCOUNTS = Resource::new("", "v1", "serviceaccounts", "ServiceAccount").named("serviceaccount", &["sa"])
+        .with(&["token"]);
     /// Stable addresses before pods.
     SERVICES = Resource::new("", "v1", "services", "Service").named("service", &["svc"]).in_all().with(STATUS);
     /// Deployments.

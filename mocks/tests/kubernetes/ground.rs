@@ -1,20 +1,30 @@
 //! A cluster to try things on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, DeleteParams};
 use kube::client::Body;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use kube::runtime::wait::await_condition;
 use kube::{Client, Config, Resource};
 use mocks::kubernetes::cluster::{Cluster, ClusterOptions};
+use mocks::kubernetes::controllers::Timing;
+use mocks::kubernetes::kubelet::Unheard;
+use mocks::kubernetes::network::{Cni, Network};
+use mocks::kubernetes::plane::{Plane, PlaneOptions};
+use mocks::kubernetes::pod_io::PodIo;
+use mocks::kubernetes::stack;
 use mocks::time::Epoch;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// Nothing that is asked of a cluster takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Nothing that a controller does takes longer, apart from the times that objects give and what goes by the minute.
+pub(crate) const CONTROL: Duration = Duration::from_secs(60);
 const MANAGER: &str = "conformance";
 
 /// A client and a namespace, on the mock or on a live cluster.
@@ -23,15 +33,50 @@ pub(crate) struct Ground {
     pub(crate) namespace: String,
     /// Before every name, so that parallel cases and runs do not meet.
     prefix: String,
-    mock: Option<Cluster>,
+    config: Config,
+    mock: Option<Mock>,
+}
+
+/// A mock cluster with its control loops and one node, but without the stock content.
+pub(crate) struct Mock {
+    pub(crate) cluster: Cluster,
+    plane: Plane,
+}
+
+impl Mock {
+    pub(crate) async fn start() -> Self {
+        let timing = Timing { minute: Duration::from_secs(1), ..Timing::fast() };
+        let network = Arc::new(Network::claim(Cni::K3s, stack::callers()).unwrap());
+        let mut plane = None;
+        let options = ClusterOptions::new(Epoch::starting_now(), 7, &["ml", "apps"]);
+        let cluster = Cluster::start(options, |store| {
+            let options = PlaneOptions { timing, workloads: Vec::new(), processes: Arc::new(Unheard) };
+            let plane = plane.insert(Plane::start(store, network, options).unwrap());
+            Some(Arc::new(plane.kubelet().clone()) as Arc<dyn PodIo>)
+        });
+        let cluster = cluster.await.unwrap();
+        Self { cluster, plane: plane.expect("a cluster asks for a kubelet when it starts") }
+    }
+
+    pub(crate) async fn shutdown(self) {
+        let both = async {
+            self.cluster.shutdown().await;
+            self.plane.shutdown().await;
+        };
+        tokio::time::timeout(PATIENCE, both).await.expect("the cluster ends");
+    }
+}
+
+async fn config_of(kubeconfig: Kubeconfig, context: Option<String>) -> Config {
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+    config.default_retry = false;
+    config
 }
 
 /// A client for this kubeconfig that never retries by itself.
 pub(crate) async fn client_of(kubeconfig: Kubeconfig, context: Option<String>) -> Client {
-    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
-    config.default_retry = false;
-    Client::try_from(config).unwrap()
+    Client::try_from(config_of(kubeconfig, context).await).unwrap()
 }
 
 /// A client for the user that may do everything on this mock cluster.
@@ -51,17 +96,41 @@ impl Ground {
     pub(crate) async fn find(case: &str) -> Self {
         let variable = |name: &str| std::env::var(format!("FAILOVER_CONFORMANCE_{name}")).ok();
         let Some(path) = variable("KUBECONFIG") else {
-            let mock = mock().await;
-            let client = client_of_mock(&mock).await;
-            return Self { client, namespace: "ml".to_owned(), prefix: case.to_owned(), mock: Some(mock) };
+            let mock = Mock::start().await;
+            let kubeconfig = serde_json::from_value(mock.cluster.kubeconfig()).unwrap();
+            let config = config_of(kubeconfig, None).await;
+            let client = Client::try_from(config.clone()).unwrap();
+            let (namespace, prefix) = ("ml".to_owned(), case.to_owned());
+            return Self { client, namespace, prefix, config, mock: Some(mock) };
         };
         let context = variable("CONTEXT")
             .expect("FAILOVER_CONFORMANCE_CONTEXT names the context, never the current one");
         let namespace =
             variable("NAMESPACE").expect("FAILOVER_CONFORMANCE_NAMESPACE names a namespace to try things in");
-        let client = client_of(Kubeconfig::read_from(path).unwrap(), Some(context)).await;
+        // An error means that another case of this process has installed it.
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let config = config_of(Kubeconfig::read_from(path).unwrap(), Some(context)).await;
+        let client = Client::try_from(config.clone()).unwrap();
         let prefix = format!("{case}-{:x}", std::process::id());
-        Self { client, namespace, prefix, mock: None }
+        Self { client, namespace, prefix, config, mock: None }
+    }
+
+    /// An image with `sh` for pods that run.
+    pub(crate) fn image(&self) -> String {
+        let image = std::env::var("FAILOVER_CONFORMANCE_IMAGE");
+        match &self.mock {
+            Some(_) => "mock:1".to_owned(),
+            None => {
+                image.expect("FAILOVER_CONFORMANCE_IMAGE names an image with sh that the cluster can pull")
+            }
+        }
+    }
+
+    /// A client of this cluster for whoever has the token.
+    pub(crate) fn client_with(&self, token: &str) -> Client {
+        let mut config = self.config.clone();
+        config.auth_info = serde_json::from_value::<AuthInfo>(json!({ "token": token })).unwrap();
+        Client::try_from(config).unwrap()
     }
 
     /// A name that no other case uses.
@@ -116,6 +185,34 @@ impl Ground {
         send(&self.client, "GET", &self.path(group_version, rest), &[], String::new()).await
     }
 
+    /// Makes an object that must be taken.
+    pub(crate) async fn make(&self, group_version: &str, plural: &str, object: &Value) -> Value {
+        let (code, made) = self.post(group_version, plural, object).await;
+        assert_eq!(code, 201, "{made}");
+        made
+    }
+
+    /// Waits until an object is as it should be, or is gone; gives what it is then.
+    pub(crate) async fn wait<K>(
+        &self,
+        name: &str,
+        what: &str,
+        is_so: impl Fn(Option<&K>) -> bool,
+    ) -> Option<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug
+            + Send
+            + 'static,
+        K::DynamicType: Default,
+    {
+        let wait = await_condition(self.api::<K>(), name, is_so);
+        let seen = tokio::time::timeout(CONTROL, wait).await;
+        seen.unwrap_or_else(|_| panic!("never seen: {what}")).unwrap()
+    }
+
     /// Makes a Deployment that makes no pods: it is paused from the start.
     pub(crate) async fn deployment(&self, name: &str, replicas: i64) -> Value {
         let (code, made) = self.post("apis/apps/v1", "deployments", &deployment(name, replicas)).await;
@@ -137,9 +234,23 @@ impl Ground {
             }
         }
         if let Some(mock) = self.mock {
-            tokio::time::timeout(PATIENCE, mock.shutdown()).await.expect("the cluster ends");
+            mock.shutdown().await;
         }
     }
+}
+
+/// Looks again and again until it is so.
+pub(crate) async fn eventually(within: Duration, what: &str, mut check: impl AsyncFnMut() -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    let wait = async {
+        loop {
+            ticks.tick().await;
+            if check().await {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(within, wait).await.unwrap_or_else(|_| panic!("never seen: {what}"));
 }
 
 pub(crate) async fn send(

@@ -99,6 +99,7 @@ fn verbs_of(subresource: &str) -> &'static [&'static str] {
     match subresource {
         "exec" | "portforward" => &["create", "get"],
         "log" => &["get"],
+        "token" => &["create"],
         _ => &["get", "patch", "update"],
     }
 }
@@ -109,6 +110,7 @@ fn kind_of(resource: &Resource, subresource: &str) -> (&'static str, &'static st
         "scale" => ("autoscaling", "v1", "Scale"),
         "exec" => ("", "v1", "PodExecOptions"),
         "portforward" => ("", "v1", "PodPortForwardOptions"),
+        "token" => ("authentication.k8s.io", "v1", "TokenRequest"),
         _ => (resource.group, resource.version, resource.kind),
     }
 }
@@ -133,7 +135,7 @@ fn resource_list(group: &str, version: &str, crds: &[CrdGroup]) -> Option<Value>
                 "name": format!("{}/{subresource}", resource.plural), "singularName": "",
                 "namespaced": resource.namespaced,
             });
-            if *subresource == "scale" {
+            if ["scale", "token"].contains(subresource) {
                 entry["group"] = group.into();
                 entry["version"] = version.into();
             }

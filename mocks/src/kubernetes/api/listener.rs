@@ -33,7 +33,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Listens on a free port of 127.0.0.1. Where there is a token, it is that of every request, whatever it carries.
+    /// Listens on a free port of 127.0.0.1. Where there is a token, it is that of every request that carries none.
     pub(crate) async fn start(api: Arc<Api>, token: Option<Secret>) -> io::Result<Self> {
         let token = token.map(|token| HeaderValue::try_from(format!("Bearer {}", token.expose())));
         let token = token.transpose().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -86,7 +86,7 @@ async fn serve(stream: TcpStream, served: Served, end: CancellationToken) {
     let _set = stream.set_nodelay(true);
     let service = service_fn(move |mut request: Request<Incoming>| {
         if let Some(token) = &served.token {
-            request.headers_mut().insert(AUTHORIZATION, token.clone());
+            request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| token.clone());
         }
         Arc::clone(&served.api).answer(request)
     });

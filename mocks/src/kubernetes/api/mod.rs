@@ -13,6 +13,7 @@ mod scale;
 mod selector;
 mod strict;
 mod table;
+mod token;
 mod watch;
 
 use std::sync::Arc;
@@ -240,6 +241,9 @@ impl Api {
                 call.user.check(call.verb, &target)?;
             }
         }
+        if call.target.subresource == "token" {
+            return self.grant(call).await;
+        }
         if call.verb == "watch" {
             let permit =
                 Arc::clone(&self.watches).try_acquire_owned().map_err(|_| Refusal::TooManyRequests {
@@ -251,11 +255,25 @@ impl Api {
         objects::answer(&self.store, call).await
     }
 
+    /// Gives the token of a service account to who may have it.
+    async fn grant(&self, call: Call) -> Result<Response<Body>, Refusal> {
+        if call.verb != "create" {
+            return Err(Refusal::MethodNotAllowed);
+        }
+        let asked = read_json(call.request).await?;
+        let granted = token::grant(&self.store, &call.target, &asked)?;
+        Ok(respond::json(http::StatusCode::CREATED, &granted))
+    }
+
     async fn pod_request(&self, call: Call) -> Result<Response<Body>, Refusal> {
         let Call { target, query, request, .. } = call;
         let key = ObjectKey::new(target.resource, target.namespace_or_empty(), &target.name);
         let missing = || Refusal::NotFound { resource: target.resource, name: target.name.clone() };
         let pod = self.store.get(&key).ok_or_else(missing)?;
+        let is_placed = pod["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty());
+        if !is_placed && target.subresource != "log" {
+            return Err(Refusal::BadRequest(format!("pod {} does not have a host assigned", target.name)));
+        }
         let io = self.pod_io.as_ref().ok_or_else(|| {
             Refusal::Internal("error dialing backend: no kubelet runs in this cluster".to_owned())
         })?;

@@ -1,10 +1,12 @@
 //! CronJobs: a Job at each time of the schedule.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, Zoned, tz::TimeZone};
 use serde_json::{Value, json};
 
+use super::events::note;
 use super::jobs::{has_finished, of_cron_job};
 use super::objects::{instant, is_ending, is_true, key_of, meta, owner_reference, status_mut};
 use super::reconcile::Reconcile;
@@ -14,6 +16,7 @@ use crate::kubernetes::resources::{CRON_JOBS, JOBS, Resource};
 use crate::kubernetes::store::{Deletion, Store, Writer};
 
 const MANAGER: &str = "kube-controller-manager";
+const COMPONENT: &str = "cronjob-controller";
 /// How far back a missed time is looked for.
 const MINUTES_BACK_MAX: i64 = 7 * 24 * 60;
 
@@ -25,6 +28,8 @@ pub(crate) struct CronJobs {
     pub(crate) tick: Duration,
     /// How long a minute is for those that run every minute.
     pub(crate) minute: Duration,
+    /// The latest time of each CronJob, by its uid, that was passed over because a Job was still there.
+    pub(crate) passed_over: BTreeMap<String, Timestamp>,
 }
 
 /// Every minute, which can be made shorter.
@@ -38,6 +43,7 @@ impl Reconcile for CronJobs {
 
     async fn reconcile(&mut self) -> Option<Duration> {
         let all = self.store.list(&CRON_JOBS, None).items;
+        self.passed_over.retain(|uid, _| all.iter().any(|cron_job| meta(cron_job, "uid") == uid));
         for cron_job in all.iter().filter(|cron_job| !is_ending(cron_job)) {
             self.tick_one(cron_job);
         }
@@ -46,7 +52,7 @@ impl Reconcile for CronJobs {
 }
 
 impl CronJobs {
-    fn tick_one(&self, cron_job: &Value) {
+    fn tick_one(&mut self, cron_job: &Value) {
         let jobs = of_cron_job(&self.store, cron_job);
         let (finished, mut active): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| has_finished(job));
         let last_success = finished.iter().filter(|job| is_true(job, "Complete"));
@@ -69,9 +75,9 @@ impl CronJobs {
                     let _gone = self.store.delete(&key_of(&JOBS, &job), &Deletion::default(), MANAGER);
                 }
             }
-            if (active.is_empty() || policy != Some("Forbid"))
-                && let Some(job) = self.start(cron_job, due)
-            {
+            if policy == Some("Forbid") && !active.is_empty() {
+                self.pass_over(cron_job, due);
+            } else if let Some(job) = self.start(cron_job, due) {
                 active.push(job);
                 scheduled = Some(to_seconds(due));
             }
@@ -95,6 +101,14 @@ impl CronJobs {
                 }
                 Ok(())
             });
+    }
+
+    /// Says once for each time of the schedule that no Job is made because there is one.
+    fn pass_over(&mut self, cron_job: &Value, due: Timestamp) {
+        if self.passed_over.insert(meta(cron_job, "uid").to_owned(), due) != Some(due) {
+            let told = "Not starting job because prior execution is running and concurrency policy is Forbid";
+            note(&self.store, cron_job, "JobAlreadyActive", told, COMPONENT);
+        }
     }
 
     /// The latest time of the schedule that no Job was started for.

@@ -53,7 +53,8 @@ impl Deployments {
         let is_paused = deployment["spec"]["paused"] == true;
         let old_pods = old.iter().map(|set| count(&set["status"]["replicas"], 0)).sum::<u64>();
         let Some(new) = new.first() else {
-            if !is_paused || sets.is_empty() {
+            // A paused one rolls nothing out, not even for the first time.
+            if !is_paused {
                 self.make_set(deployment, sets, &hash);
             } else if let Some(latest) = old.iter().max_by_key(|set| revision(set)) {
                 self.scale(deployment, latest, wanted);

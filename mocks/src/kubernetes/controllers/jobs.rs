@@ -83,7 +83,7 @@ impl Jobs {
         let in_phase = |phase: &str| pods.iter().filter(|pod| pod["status"]["phase"] == phase).count() as u64;
         let (succeeded, failed) = (in_phase("Succeeded"), in_phase("Failed"));
         let spec = &job["spec"];
-        let wanted = count(&spec["completions"], 1);
+        let wanted = spec["completions"].as_u64();
         let mut active: Vec<_> = pods.iter().filter(|pod| is_active(pod)).collect();
         let is_late = has_passed(now, instant(&job["status"]["startTime"]), &spec["activeDeadlineSeconds"]);
         let outcome = if is_late {
@@ -93,20 +93,27 @@ impl Jobs {
         } else {
             None
         };
-        // A Job that may run no pod at a time never completes: only its deadline ends it.
-        let is_complete = wanted > 0 && succeeded >= wanted;
+        // Without a number the first success is enough, so that a Job without pods never completes: only its deadline
+        // ends it. One that wants no success has completed at once.
+        let is_complete = active.is_empty() && succeeded >= wanted.unwrap_or(1);
+        // Pods that are asked to end are waited for: where nobody ends them, the Job never fails.
+        let is_drained = active.is_empty() && !pods.iter().any(|pod| is_ending(pod));
         if outcome.is_some() {
             for pod in active.drain(..) {
                 let _ended = self.store.delete(&key_of(&PODS, pod), &Deletion::default(), MANAGER);
             }
         } else if !is_complete {
-            let room = count(&spec["parallelism"], 1).min(wanted.saturating_sub(succeeded));
+            let left = match wanted {
+                Some(wanted) => wanted.saturating_sub(succeeded),
+                None if succeeded > 0 => 0,
+                None => u64::MAX,
+            };
+            let room = count(&spec["parallelism"], 1).min(left);
             for _ in 0..room.saturating_sub(active.len() as u64).min(PODS_AT_ONCE) {
                 let Some(name) = make_pod(&self.store, &JOBS, job) else { break };
                 note(&self.store, job, "SuccessfulCreate", &format!("Created pod: {name}"), COMPONENT);
             }
         }
-        let is_drained = !pods.iter().any(|pod| is_ending(pod)) && active.is_empty();
         if let Some((reason, told)) = outcome.filter(|_| is_drained) {
             warn(&self.store, job, reason, told, COMPONENT);
         } else if is_complete {

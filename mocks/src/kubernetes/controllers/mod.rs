@@ -12,6 +12,7 @@ pub(crate) mod reconcile;
 mod replica_sets;
 mod schedule;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -102,7 +103,12 @@ pub(crate) fn start(store: &Store, timing: Timing, end: &CancellationToken, task
         replica_sets::ReplicaSets { store: store() },
         endpoint_slices::EndpointSlices { store: store() },
         jobs::Jobs { store: store(), tick: timing.tick },
-        cron_jobs::CronJobs { store: store(), tick: timing.tick, minute: timing.minute },
+        cron_jobs::CronJobs {
+            store: store(),
+            tick: timing.tick,
+            minute: timing.minute,
+            passed_over: BTreeMap::new(),
+        },
         collection::Collection { store: store() },
         Opponents::new(store(), pace),
     ];

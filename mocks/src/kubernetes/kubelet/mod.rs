@@ -38,8 +38,8 @@ use super::controllers::reconcile::subscribe;
 use super::network::Network;
 use super::pod_io::{Body, PodIo, PodRequest};
 use super::refusal::Refusal;
-use super::resources::PODS;
-use super::store::Store;
+use super::resources::{NODES, PODS};
+use super::store::{ObjectKey, Store};
 
 /// What is behind the pods of a Deployment.
 #[derive(Debug, Clone)]
@@ -263,7 +263,22 @@ impl Kubelet {
         self.inner.logs.add(meta(pod, "uid"), container, line, self.inner.parts.store.clock().now());
     }
 
-    /// Takes up every pod that appears.
+    /// Whether a pod is for this node: it names it, or names none and asks for no labels that it has not.
+    fn takes(&self, pod: &Value) -> bool {
+        let spec = &pod["spec"];
+        let own = self.inner.parts.node.as_str();
+        if let Some(node) = spec["nodeName"].as_str().filter(|node| !node.is_empty()) {
+            return node == own;
+        }
+        let wanted = spec["nodeSelector"].as_object().filter(|wanted| !wanted.is_empty());
+        wanted.is_none_or(|wanted| {
+            let node = self.inner.parts.store.get(&ObjectKey::new(&NODES, "", own));
+            let labels = node.as_ref().map(|node| &node["metadata"]["labels"]);
+            wanted.iter().all(|(label, value)| labels.is_some_and(|labels| labels.get(label) == Some(value)))
+        })
+    }
+
+    /// Takes up every pod of this node that appears. There are no other nodes: other pods stay as they are.
     async fn watch_pods(self) {
         let mut taken = std::collections::BTreeSet::new();
         let work = async {
@@ -272,7 +287,7 @@ impl Kubelet {
                 let pods = self.inner.parts.store.list(&PODS, None).items;
                 taken.retain(|uid: &String| pods.iter().any(|pod| meta(pod, "uid") == uid));
                 for pod in pods {
-                    if taken.insert(meta(&pod, "uid").to_owned()) {
+                    if self.takes(&pod) && taken.insert(meta(&pod, "uid").to_owned()) {
                         let life = lifecycle::Lifecycle::new(self.clone(), &pod);
                         self.inner.tasks.spawn(life.live());
                     }

@@ -102,10 +102,14 @@ fn fill_deployment(object: &mut Value) {
 }
 
 fn fill_job(spec: &mut Map<String, Value>) {
+    // A Job that says how many pods may run and not how many must succeed is done when one of them says so.
+    if !spec.contains_key("parallelism") {
+        set(spec, json!({ "completions": 1 }));
+    }
     set(
         spec,
         json!({
-            "parallelism": 1, "completions": 1, "backoffLimit": 6, "completionMode": "NonIndexed", "suspend": false,
+            "parallelism": 1, "backoffLimit": 6, "completionMode": "NonIndexed", "suspend": false,
             "podReplacementPolicy": if spec.contains_key("podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" },
             "manualSelector": false,
         }),

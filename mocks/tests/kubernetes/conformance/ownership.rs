@@ -55,28 +55,40 @@ async fn a_scale_stands_for_its_parent() {
     let (_, raw) = ground.get(APPS, &format!("deployments/{name}/scale")).await;
     assert_eq!((&raw["kind"], &raw["apiVersion"]), (&json!("Scale"), &json!("autoscaling/v1")));
     // By a whole Scale too.
-    let mut whole = api.get_scale(&name).await.unwrap();
-    whole.spec.as_mut().unwrap().replicas = Some(4);
-    let put = api.replace_scale(&name, &kube::api::PostParams::default(), &whole).await.unwrap();
+    let put = loop {
+        let mut whole = api.get_scale(&name).await.unwrap();
+        whole.spec.as_mut().unwrap().replicas = Some(4);
+        match api.replace_scale(&name, &kube::api::PostParams::default(), &whole).await {
+            // The controller wrote into the status meanwhile.
+            Err(kube::Error::Api(status)) if status.is_conflict() => {}
+            other => break other.unwrap(),
+        }
+    };
     assert_eq!(put.spec.unwrap().replicas, Some(4));
     ground.leave::<Deployment>(&[&name]).await;
 }
 
 #[tokio::test]
-async fn a_scale_with_a_stale_version_is_a_conflict_even_after_a_mere_annotation() {
+async fn a_scale_with_a_stale_version_is_a_conflict_even_after_a_mere_annotation_or_status() {
     let ground = Ground::find("scale-stale").await;
     let name = ground.name("d");
     ground.deployment(&name, 1).await;
     let api = ground.api::<Deployment>();
-    let before = api.get_scale(&name).await.unwrap().metadata.resource_version.unwrap();
-    let annotate = json!({ "metadata": { "annotations": { "a": "b" } } });
-    api.patch(&name, &PatchParams::default(), &Patch::Merge(annotate)).await.unwrap();
     let to_zero =
         |version: &str| json!({ "metadata": { "resourceVersion": version }, "spec": { "replicas": 0 } });
-    let stale = api.patch_scale(&name, &PatchParams::default(), &Patch::Merge(to_zero(&before))).await;
-    let Err(kube::Error::Api(status)) = stale else { panic!("{stale:?}") };
-    assert!(status.is_conflict(), "{status:?}");
-    assert!(status.message.contains("the object has been modified"), "{status:?}");
+    for (below, change) in [
+        ("", json!({ "metadata": { "annotations": { "a": "b" } } })),
+        ("/status", json!({ "status": { "collisionCount": 1 } })),
+    ] {
+        let before = api.get_scale(&name).await.unwrap().metadata.resource_version.unwrap();
+        let (code, changed) =
+            ground.patch(APPS, &format!("deployments/{name}{below}"), "merge", &change).await;
+        assert_eq!(code, 200, "{changed}");
+        let stale = api.patch_scale(&name, &PatchParams::default(), &Patch::Merge(to_zero(&before))).await;
+        let Err(kube::Error::Api(status)) = stale else { panic!("{stale:?}") };
+        assert!(status.is_conflict(), "{status:?}");
+        assert!(status.message.contains("the object has been modified"), "{status:?}");
+    }
     // Nothing but this test writes to a paused Deployment once its controller has looked at it.
     let fresh = loop {
         let version = api.get_scale(&name).await.unwrap().metadata.resource_version.unwrap();
