@@ -1,7 +1,6 @@
 //! What needs a node, and on a live cluster an image with `sh` that it can pull: `FAILOVER_CONFORMANCE_IMAGE` names it.
 
-use std::time::Duration;
-
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
@@ -9,9 +8,7 @@ use kube::api::{AttachParams, DeleteParams, ListParams, LogParams, WatchEvent, W
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
-use futures::StreamExt;
-
-use crate::ground::{CONTROL, Ground, PATIENCE};
+use crate::ground::{CONTROL, Ground, PATIENCE, eventually};
 
 /// A container of a shell that runs a script.
 fn shell(ground: &Ground, script: &str) -> Value {
@@ -70,7 +67,9 @@ async fn a_command_has_its_channels_and_ends_with_its_code() {
 }
 
 /// Whether an endpoint is ready, serving and terminating.
-fn states(slice: &EndpointSlice) -> Vec<(bool, bool, bool)> {
+type State = (bool, bool, bool);
+
+fn states(slice: &EndpointSlice) -> Vec<State> {
     let conditions = slice.endpoints.iter().map(|endpoint| endpoint.conditions.clone().unwrap_or_default());
     conditions
         .map(|one| {
@@ -104,7 +103,7 @@ async fn a_pod_that_is_scaled_away_serves_on_until_it_is_gone() {
     ground.make("apis/apps/v1", "deployments", &deployment).await;
     let params = WatchParams::default().labels(&format!("kubernetes.io/service-name={name}"));
     let mut events = ground.api::<EndpointSlice>().watch(&params, "0").await.unwrap().boxed();
-    let mut until = async |what: &str, within: Duration, is_so: &dyn Fn(&[(bool, bool, bool)]) -> bool| {
+    let mut until = async |what: &str, is_so: &dyn Fn(&[State]) -> bool| {
         let wait = async {
             loop {
                 let event = events.next().await.expect("the watch goes on").unwrap();
@@ -115,19 +114,17 @@ async fn a_pod_that_is_scaled_away_serves_on_until_it_is_gone() {
                 }
             }
         };
-        tokio::time::timeout(within, wait).await.unwrap_or_else(|_| panic!("never seen: {what}"));
+        tokio::time::timeout(CONTROL, wait).await.unwrap_or_else(|_| panic!("never seen: {what}"));
     };
-    until("an endpoint that is ready", CONTROL, &|all| all == [(true, true, false)]).await;
+    until("an endpoint that is ready", &|all| all == [(true, true, false)]).await;
     let patch = json!({ "spec": { "replicas": 0 } });
     let path = format!("deployments/{name}/scale");
     assert_eq!(ground.patch("apis/apps/v1", &path, "merge", &patch).await.0, 200);
-    until("an endpoint that serves while it ends", CONTROL, &|all| all == [(false, true, true)]).await;
-    until("no endpoint", CONTROL, &<[_]>::is_empty).await;
+    until("an endpoint that serves while it ends", &|all| all == [(false, true, true)]).await;
+    until("no endpoint", &<[_]>::is_empty).await;
     let left = ListParams::default().labels(&format!("app={name}"));
-    crate::ground::eventually(CONTROL, "no pod", async || {
-        ground.api::<Pod>().list(&left).await.unwrap().items.is_empty()
-    })
-    .await;
+    eventually(CONTROL, "no pod", async || ground.api::<Pod>().list(&left).await.unwrap().items.is_empty())
+        .await;
     drop(events);
     ground.api::<Service>().delete(&name, &DeleteParams::background()).await.unwrap();
     ground.leave::<k8s_openapi::api::apps::v1::Deployment>(&[&name]).await;

@@ -262,3 +262,36 @@ async fn patches_of_each_kind_do_what_their_kind_does() {
     assert_eq!(code, 422, "a selector stays: {refused}");
     ground.leave::<Deployment>(&[&name]).await;
 }
+
+#[tokio::test]
+async fn an_ephemeral_container_comes_beside_those_that_are_there_and_stays() {
+    let ground = Ground::find("ephemeral").await;
+    let name = ground.name("p");
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name },
+        "spec": {
+            "nodeSelector": { "failover.invalid/nowhere": "true" },
+            "containers": [{ "name": "main", "image": "registry.invalid/none:1" }],
+        },
+    });
+    ground.make("api/v1", "pods", &pod).await;
+    let path = format!("pods/{name}/ephemeralcontainers");
+    let with = |containers: Value| json!({ "spec": { "ephemeralContainers": containers } });
+    let one =
+        |name: &str, image: &str| json!({ "name": name, "image": format!("registry.invalid/{image}:1") });
+    for container in ["first", "second"] {
+        let patch = with(json!([one(container, "none")]));
+        let (code, found) = ground.patch("api/v1", &path, "strategic-merge", &patch).await;
+        assert_eq!(code, 200, "{found}");
+    }
+    let (_, found) = ground.get("api/v1", &format!("pods/{name}")).await;
+    let all = found["spec"]["ephemeralContainers"].as_array().unwrap();
+    assert_eq!(all.len(), 2, "{found}");
+    assert!(["first", "second"].iter().all(|wanted| all.iter().any(|one| one["name"] == *wanted)), "{found}");
+    let changed = with(json!([one("first", "other")]));
+    for (kind, patch) in [("strategic-merge", changed), ("merge", with(json!([])))] {
+        let (code, refused) = ground.patch("api/v1", &path, kind, &patch).await;
+        assert_eq!((code, &refused["reason"]), (422, &json!("Invalid")), "{refused}");
+    }
+    ground.leave::<k8s_openapi::api::core::v1::Pod>(&[&name]).await;
+}
