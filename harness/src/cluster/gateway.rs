@@ -22,7 +22,7 @@ use crate::journal::{Clock, Journal};
 /// Empty requests that show what the port-forward costs.
 const FORWARD_SAMPLES: usize = 10;
 /// What they ask for: it calls no model and needs no key.
-const EMPTY_PATH: &str = "/health/liveliness";
+pub(super) const EMPTY_PATH: &str = "/health/liveliness";
 /// Between two of them inside the pod.
 const INSIDE_EVERY: Duration = Duration::from_millis(50);
 /// The prober that sends those ends by then.

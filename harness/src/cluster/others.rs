@@ -1,8 +1,8 @@
 //! Traffic of real users on the gateway.
 //!
-//! A stock LiteLLM prints a line for each request that it has answered, with the client's address, the path and the
+//! A stock LiteLLM prints a line for each request whose answer begins, with the client's address, the path and the
 //! status (uvicorn's access line; with `json_logs` the same text inside JSON), so reading its log is enough: no key,
-//! no metrics endpoint, no database. Ours are told apart by number: a request is printed once, after its end, so more
+//! no metrics endpoint, no database. Ours are told apart by number: a request is printed once, so more
 //! lines than we have sent requests are somebody else's. Where our own address is known, calls from any other are
 //! somebody else's, too. Where the log shows no requests at all (the access log is off) and our own address is known,
 //! the connections that probers in the gateway's pods count while modes go on are a hint: somebody else is connected.
@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, Target, Verb};
+use super::gateway::{EMPTY_PATH, Gateway};
 use super::prober::Inbound;
 use crate::environment::ObjectName;
 
@@ -52,7 +53,7 @@ const MODEL_PATHS: [&str; 12] = [
     ":streamGenerateContent",
 ];
 
-/// A request that the gateway has answered.
+/// A request that the gateway answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLine {
     /// Who asked; behind a node or a port-forward it is not the client itself.
@@ -249,15 +250,15 @@ fn connected(ours: &Ours, inbound: Option<&Inbound>, why: String) -> Others {
     }
 }
 
-/// Reads the gateway's logs for a while, in which we ask no model.
-pub async fn look(
-    access: &Access,
-    pods: &[ObjectName],
-    container: Option<&str>,
-    seen_in: Duration,
-) -> Others {
-    let reader = LogReader::start(access, pods, container, SEEN_BEFORE);
-    tokio::time::sleep(seen_in).await;
+/// Reads the gateway's logs for a while, in which we ask no model, but once for a page: where requests are printed, that
+/// one is.
+pub async fn look(access: &Access, gateway: &Gateway, seen_in: Duration) -> Others {
+    let reader = LogReader::start(access, &gateway.pods, gateway.container.as_deref(), SEEN_BEFORE);
+    let end = tokio::time::Instant::now() + seen_in;
+    tokio::time::sleep(seen_in / 2).await;
+    // A gateway that does not answer now prints nothing, and that is all that has to be known here.
+    let _asked = tokio::time::timeout_at(end, gateway.page(EMPTY_PATH)).await;
+    tokio::time::sleep_until(end).await;
     let tally = reader.tally();
     reader.stop().await;
     judge(&tally, &Ours::default(), None)

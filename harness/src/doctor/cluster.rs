@@ -67,7 +67,7 @@ pub(super) async fn examine(examination: &mut Examination, environment: &Environ
     models(examination, environment, gateway.page("/v1/models").await);
     let (seen, others) = tokio::join!(
         look_from_pods(&access, environment, &gateway),
-        others::look(&access, &gateway.pods, gateway.container.as_deref(), others::SEEN_IN)
+        others::look(&access, &gateway, others::SEEN_IN)
     );
     evidence(examination, seen);
     users(examination, &others);

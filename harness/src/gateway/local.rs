@@ -1,6 +1,7 @@
 //! The gateway of a local run: the mock, a real LiteLLM process, or one that already runs somewhere.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use mocks::gateway::config::Unsupported;
@@ -241,6 +242,16 @@ impl Gateway {
         let (url, unsupported) = (gateway.url(), gateway.unsupported().to_vec());
         let version = super::litellm::LITELLM_VERSION;
         Ok(Self { kind: Kind::Mock(gateway), url, version: format!("{version} (imitated)"), unsupported })
+    }
+
+    /// From now on `sink` gets each line that it prints, with the client that the line is about, if any. One that was not
+    /// started here prints elsewhere.
+    pub fn log_to(&mut self, sink: impl Fn(Option<SocketAddr>, &str) + Send + Sync + 'static) {
+        match &mut self.kind {
+            Kind::Mock(gateway) => gateway.log_access(move |client, line| sink(Some(client), line)),
+            Kind::LiteLlm(litellm) => litellm.log_to(sink),
+            Kind::Running => {}
+        }
     }
 
     /// Stop what was started.

@@ -77,14 +77,11 @@ impl Stage<'_> {
     }
 
     async fn play_in_mock(&self, cluster: &Cluster, draft: &LocalConfig, embedded: Embedded) -> Ended {
-        let Embedded { cluster: mock, gateway } = embedded;
-        let authority = gateway.url.trim_start_matches("http://");
-        let ended = match authority.parse() {
-            Ok(address) => {
-                mock.lead_to(address);
-                self.play_with_access(cluster, Some(&mock.kubeconfig()), Some(draft)).await
-            }
-            Err(_) => self.refuse(&format!("the gateway is not on this machine: {authority}")),
+        let Embedded { cluster: mock, mut gateway } = embedded;
+        let ended = if mock.lead_to(&mut gateway) {
+            self.play_with_access(cluster, Some(&mock.kubeconfig()), Some(draft)).await
+        } else {
+            self.refuse(&format!("the gateway is not on this machine: {}", gateway.url))
         };
         self.stop_gateway(gateway).await;
         mock.shutdown().await;
@@ -202,7 +199,7 @@ impl Stage<'_> {
         let seen_in = if self.options.environment.is_local() { USERS_SEEN_IN_MOCK } else { others::SEEN_IN };
         let until = tokio::time::Instant::now() + cluster.postpone.map_or(Duration::ZERO, |bound| bound.0);
         loop {
-            match others::look(access, &gateway.pods, gateway.container.as_deref(), seen_in).await {
+            match others::look(access, gateway, seen_in).await {
                 seen @ Others::Calls { .. } if tokio::time::Instant::now() >= until => {
                     return Err(self.refuse(&format!(
                         "the gateway is in use: {}; run when nobody needs it, or let `users: {{ postpone: 30m }}` wait for that",

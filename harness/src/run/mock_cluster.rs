@@ -19,6 +19,7 @@ use mocks::world::World;
 
 use crate::cluster::places::service_of;
 use crate::environment::{Cni, Environment, Profile};
+use crate::gateway::local::Gateway;
 use crate::gateway::secret::Secret;
 use crate::journal::Clock;
 
@@ -26,6 +27,8 @@ use crate::journal::Clock;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// The cloud's port where no environment names it; below 1024 it would need rights.
 const CLOUD_PORT: u16 = 8443;
+/// The gateway's Deployment, and the container in its pods.
+const GATEWAY: &str = "litellm";
 /// Where nobody listens: what is behind pods that have no process yet.
 const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
@@ -118,9 +121,14 @@ impl MockCluster {
         environment.components.keys().filter_map(|name| Some((name.clone(), url(name)?))).collect()
     }
 
-    /// From now on the gateway's pods are this gateway.
-    pub(super) fn lead_to(&self, gateway: SocketAddr) {
-        self.household.plane().kubelet().set_backing(ML, "litellm", gateway);
+    /// From now on the gateway's pods are this gateway, and what it prints is in their log. False for one that is not on
+    /// this machine.
+    pub(super) fn lead_to(&self, gateway: &mut Gateway) -> bool {
+        let Ok(address) = gateway.url.trim_start_matches("http://").parse() else { return false };
+        let kubelet = self.household.plane().kubelet().clone();
+        kubelet.set_backing(ML, GATEWAY, address);
+        gateway.log_to(move |client, line| kubelet.log_line_for(ML, GATEWAY, GATEWAY, client, line));
+        true
     }
 
     /// The same for kubectl, which sends no token without TLS.

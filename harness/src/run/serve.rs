@@ -101,9 +101,10 @@ async fn serve_gateway(
     let here = std::env::temp_dir();
     let mut silent = |_: &str| ();
     let gateway = Gateway::start(&options.gateway, &config, &keys.master, &here, seed, &mut silent);
-    let gateway = gateway.await.map_err(|error| error.to_string())?;
-    if let (Some(cluster), Ok(address)) = (cluster, gateway.url.trim_start_matches("http://").parse()) {
-        cluster.lead_to(address);
+    let mut gateway = gateway.await.map_err(|error| error.to_string())?;
+    if let Some(cluster) = cluster {
+        // One of another machine is not in the cluster.
+        cluster.lead_to(&mut gateway);
     }
     for setting in &gateway.unsupported {
         tracing::warn!("the mock gateway does not imitate `{}`", setting.path);

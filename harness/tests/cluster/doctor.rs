@@ -30,6 +30,7 @@ async fn a_good_environment_is_fit_and_is_left_as_it_was() {
         ended.assert_said("ok", &format!("component {component}: it can be taken down"));
         ended.assert_said("ok", &format!("component {component}: the gateway's pods reach it"));
     }
+    ended.assert_said("ok", "users: nobody used the gateway for 10 s");
     assert!(ended.stdout.ends_with("the environment test-cluster is fit for a run\n"), "{}", ended.stdout);
     assert_eq!(stack.mutations(), Vec::<String>::new());
     stack.strike().await;

@@ -30,6 +30,10 @@ async fn a_run_that_nobody_disturbs_passes_and_leaves_nothing() {
         ended.report
     );
     assert!(ended.report.contains("that the same takes inside the pod are not counted"), "{}", ended.report);
+    assert!(stack.calls_printed() > 20, "the gateway prints what it answers: {}", stack.calls_printed());
+    for told in ["others use the gateway", "calls of others", "others are connected"] {
+        assert!(!ended.report.contains(told), "none but ours, and that is known: {}", ended.report);
+    }
     let changes = stack.household.plane().kubelet().process_changes();
     let vllm: Vec<bool> =
         changes.iter().filter(|change| change.deployment == "vllm").map(|change| change.started).collect();

@@ -122,8 +122,7 @@ impl Stack {
         let gateway = gateway(&household, dir.path(), cloud).await;
         // A policy leaves old connections alone; the shorter they are kept the sooner a run goes on.
         gateway.keep_idle(Duration::from_secs(1));
-        let address = gateway.url().trim_start_matches("http://").parse().unwrap();
-        assert!(household.plane().kubelet().set_backing("ml", "litellm", address));
+        put_behind_pods(&gateway, &household);
         let stack = Self { household, world, gateway, dir };
         if staging.sweeper {
             stack.swept();
@@ -140,8 +139,7 @@ impl Stack {
     pub(crate) async fn lead_cloud_to(&mut self, cloud: SocketAddr) {
         let gateway = gateway(&self.household, self.dir.path(), cloud).await;
         gateway.keep_idle(Duration::from_secs(1));
-        let address = gateway.url().trim_start_matches("http://").parse().unwrap();
-        assert!(self.household.plane().kubelet().set_backing("ml", "litellm", address));
+        put_behind_pods(&gateway, &self.household);
         std::mem::replace(&mut self.gateway, gateway).shutdown().await;
     }
 
@@ -293,6 +291,15 @@ impl Stack {
         }
     }
 
+    /// How many model calls the logs of the gateway's pods show.
+    pub(crate) fn calls_printed(&self) -> usize {
+        use mocks::kubernetes::resources::PODS;
+        let pods = self.household.cluster().store().list(&PODS, Some("ml")).items;
+        let kubelet = self.household.plane().kubelet();
+        let lines = pods.iter().flat_map(|pod| kubelet.log_of(pod, "litellm"));
+        lines.filter(|line| line.contains("\"POST /v1/chat/completions HTTP/1.1\"")).count()
+    }
+
     /// The field managers of all changes to an object through the API, in their order.
     pub(crate) fn writers(&self, resource: &str, name: &str) -> Vec<String> {
         let entries = self.household.cluster().audit().entries().into_iter();
@@ -371,6 +378,17 @@ fn sweeper(household: &Household) {
         "spec": { "schedule": "0 0 1 1 *", "jobTemplate": { "spec": { "template": template } } },
     });
     store.create(&CRON_JOBS, "ml", object, Writer::of_object("kubectl")).unwrap();
+}
+
+/// The gateway's pods are this gateway, and print what it does.
+fn put_behind_pods(gateway: &Gateway, household: &Household) {
+    let address = gateway.url().trim_start_matches("http://").parse().unwrap();
+    let kubelet = household.plane().kubelet();
+    assert!(kubelet.set_backing("ml", "litellm", address));
+    let kubelet = kubelet.clone();
+    gateway.log_access(move |client, line| {
+        kubelet.log_line_for("ml", "litellm", "litellm", Some(client), line);
+    });
 }
 
 /// A mock LiteLLM that reaches its upstreams as a pod of the cluster would, and the cloud at this address.

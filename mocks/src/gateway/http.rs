@@ -1,6 +1,7 @@
 //! The proxy's HTTP surface: routes, keys, request checks, pages (sections 1, 6 and 7).
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, Request, Response, Uri};
@@ -8,6 +9,7 @@ use hyper::body::Incoming;
 use serde_json::json;
 
 use super::Shared;
+use super::access_log::request_line;
 use super::responses::{Body, bare_reply, empty_reply, json_reply, set};
 
 use self::pages::{Access, Page};
@@ -49,19 +51,26 @@ impl Route {
     }
 }
 
-/// Answers one request.
+/// Answers one request of this client.
 pub(super) async fn serve(
     shared: Arc<Shared>,
+    client: SocketAddr,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let _in_flight = shared.in_flight.enter();
-    let path = request.uri().path();
-    let Some(route) = Route::at(path) else {
-        return Ok(elsewhere(request.uri(), request.headers()));
+    let line = request_line(&request);
+    let response = answer(&shared, request).await;
+    shared.access_log.answered(client, &line, response.status());
+    Ok(response)
+}
+
+async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+    let Some(route) = Route::at(request.uri().path()) else {
+        return elsewhere(request.uri(), request.headers());
     };
-    let response = match route {
+    match route {
         Route::Chat(_) if request.method() != Method::POST => method_not_allowed("POST"),
-        Route::Chat(model) => chat::chat(Arc::clone(&shared), request, model).await,
+        Route::Chat(model) => chat::chat(Arc::clone(shared), request, model).await,
         Route::Page(page) if request.method() != Method::GET => match page.options() {
             Some(response) if request.method() == Method::OPTIONS => response,
             _ => method_not_allowed(page.methods()),
@@ -69,16 +78,15 @@ pub(super) async fn serve(
         Route::Page(page) => {
             let refused = match page.access() {
                 Access::Open => Ok(()),
-                Access::Key => keys::check(&shared, request.headers()),
-                Access::Metrics => keys::check_metrics(&shared, request.headers()),
+                Access::Key => keys::check(shared, request.headers()),
+                Access::Metrics => keys::check_metrics(shared, request.headers()),
             };
             match refused {
                 Err(refusal) => *refusal,
-                Ok(()) => page.render(&shared, &Query::read(request.uri().query())).await,
+                Ok(()) => page.render(shared, &Query::read(request.uri().query())).await,
             }
         }
-    };
-    Ok(response)
+    }
 }
 
 /// A path that is a page's but for a slash at its end leads there; any other leads nowhere.

@@ -5,6 +5,7 @@
 //! the rest puts the two behind HTTP. Sections named in comments are those of `docs/litellm.md`, which
 //! holds what was measured on the real program.
 
+mod access_log;
 pub mod config;
 pub mod cooldown;
 mod drive;
@@ -36,6 +37,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::access_log::AccessLog;
 use self::config::{ConfigError, GatewayConfig, Unsupported};
 use self::cooldown::CooldownMemory;
 use self::router::{Action, Event, RequestWalk};
@@ -110,6 +112,7 @@ struct Shared {
     chance: Mutex<ChaCha8Rng>,
     ids: Ids,
     in_flight: InFlight,
+    access_log: AccessLog,
     epoch: Instant,
     tasks: TaskTracker,
     cancel: CancellationToken,
@@ -211,6 +214,7 @@ impl Gateway {
             chance: Mutex::new(ChaCha8Rng::seed_from_u64(options.seed)),
             ids: Ids::new(options.seed),
             in_flight: InFlight::default(),
+            access_log: AccessLog::default(),
             epoch: Instant::now(),
             tasks: tasks.clone(),
             cancel: cancel.clone(),
@@ -228,6 +232,13 @@ impl Gateway {
     /// Keeps a connection to an upstream that nobody uses for so long; 120 s, as LiteLLM does, unless this is called.
     pub fn keep_idle(&self, limit: Duration) {
         self.shared.transport.keep_idle(limit);
+    }
+
+    /// From now on `sink` gets a line of the access log for each reply that begins, with the client's address:
+    /// `INFO:     127.0.0.1:41234 - "POST /v1/chat/completions HTTP/1.1" 200 OK`. Replies wait for it, so it must
+    /// not block. It lives as long as the gateway, so it must not own what owns the gateway.
+    pub fn log_access(&self, sink: impl Fn(SocketAddr, &str) + Send + Sync + 'static) {
+        self.shared.access_log.lead_to(Arc::new(sink));
     }
 
     /// Configuration keys that the mock does not act upon, and what each bears on.
@@ -257,8 +268,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let accept_all = async {
         while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let connection = serve_connection(stream, Arc::clone(&shared));
+                Ok((stream, client)) => {
+                    let connection = serve_connection(stream, client, Arc::clone(&shared));
                     shared.tasks.spawn(async move {
                         connection.await;
                         drop(slot);
@@ -274,11 +285,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve_connection(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
     // Chunks must not wait for each other; a socket that refuses the option works all the same.
     let _ = stream.set_nodelay(true);
     let cancel = shared.cancel.clone();
-    let service = service_fn(move |request| http::serve(Arc::clone(&shared), request));
+    let service = service_fn(move |request| http::serve(Arc::clone(&shared), client, request));
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(CLIENT_IDLE_LIMIT);
     tokio::select! {

@@ -1,4 +1,6 @@
-//! Routes, keys, checks and settings.
+//! Routes, keys, checks, settings and the access log.
+
+use std::sync::{Arc, Mutex};
 
 use mocks::gateway::config::BearsOn;
 use mocks::gateway::{Gateway, GatewayError, GatewayOptions, Secret};
@@ -23,6 +25,38 @@ async fn keys_are_checked_as_without_a_database() {
     }
     let shown = format!("{:?}", world.gateway);
     assert!(!shown.contains(KEY), "{shown}");
+}
+
+#[tokio::test]
+async fn each_reply_that_begins_is_a_line_of_the_access_log() {
+    let world = World::start(json!({})).await;
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&lines);
+    world.gateway.log_access(move |client, line| sink.lock().unwrap().push((client, line.to_owned())));
+    assert_eq!(world.seen(world.request("GET", "/health/liveliness?x=1")).await.status, 200);
+    assert_eq!(world.post(&chat("cloud-kimi", false)).await.status, 200);
+    assert_eq!(world.seen(world.request("GET", "/v1/models")).await.status, 401);
+    assert_eq!(world.seen(world.request("GET", "/nowhere")).await.status, 404);
+    let mut begun = world.request("POST", "/v1/chat/completions").bearer_auth(KEY);
+    begun = begun.body(chat("cloud-kimi", true).to_string());
+    drop(begun.begin().await);
+    let lines = lines.lock().unwrap().clone();
+    let said: Vec<_> = lines
+        .iter()
+        .map(|(client, line)| line.strip_prefix(&format!("INFO:     {client} - ")).unwrap())
+        .collect();
+    let chatted = "\"POST /v1/chat/completions HTTP/1.1\" 200 OK";
+    assert_eq!(
+        said,
+        [
+            "\"GET /health/liveliness?x=1 HTTP/1.1\" 200 OK",
+            chatted,
+            "\"GET /v1/models HTTP/1.1\" 401 Unauthorized",
+            "\"GET /nowhere HTTP/1.1\" 404 Not Found",
+            chatted,
+        ]
+    );
+    assert!(lines.iter().all(|(client, _)| client.ip().is_loopback() && client.port() != 0));
 }
 
 #[tokio::test]

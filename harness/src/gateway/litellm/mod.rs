@@ -10,6 +10,7 @@
 pub mod find;
 mod group;
 pub mod install;
+mod log_follow;
 mod log_tail;
 pub mod process;
 mod readiness;

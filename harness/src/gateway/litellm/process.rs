@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -14,7 +14,9 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
+use super::log_follow::follow;
 use super::log_tail::{log_mentions, log_tail};
 use super::supervise::STARTED;
 use super::{find, group, readiness};
@@ -142,6 +144,9 @@ pub struct LiteLlm {
     process: Guarded,
     port: u16,
     version: String,
+    log: PathBuf,
+    /// Reads the log for somebody.
+    following: Option<AbortOnDropHandle<()>>,
 }
 
 /// The guard's command line when this program is the harness: itself, with its hidden subcommand.
@@ -173,7 +178,8 @@ impl LiteLlm {
         loop {
             let port = free_port().map_err(StartError::NoPort)?;
             let process = Guarded::spawn(&options, &run_dir, port).await?;
-            let mut litellm = Self { process, port, version: version.clone() };
+            let (version, log_path) = (version.clone(), log.clone());
+            let mut litellm = Self { process, port, version, log: log_path, following: None };
             let error = match litellm.ready(&client, &options, deadline, &log).await {
                 Ok(()) => return Ok(litellm),
                 Err(error) => error,
@@ -213,6 +219,11 @@ impl LiteLlm {
     pub fn ended(&self) -> impl Future<Output = String> + Send + 'static {
         let ended = self.process.ended.clone();
         async move { wait_ended(ended).await }
+    }
+
+    /// From now on `sink` gets each line that it prints, with the client that the line names, until it is stopped.
+    pub fn log_to(&mut self, sink: impl Fn(Option<SocketAddr>, &str) + Send + Sync + 'static) {
+        self.following = Some(AbortOnDropHandle::new(tokio::spawn(follow(&self.log, sink))));
     }
 
     /// Stops it: SIGTERM, SIGKILL if need be, and a look whether it is gone. Takes at most seven seconds.

@@ -130,6 +130,8 @@ struct Inner {
     programs: Mutex<Vec<program::Program>>,
     /// The backing of each Deployment at present.
     backings: Mutex<BTreeMap<(String, String), SocketAddr>>,
+    /// Open connections of port-forwards: their end here, and the pod's uid.
+    forwarded: Mutex<BTreeMap<SocketAddr, String>>,
     end: CancellationToken,
     tasks: TaskTracker,
 }
@@ -164,6 +166,7 @@ impl Kubelet {
             workloads,
             programs: Mutex::default(),
             backings,
+            forwarded: Mutex::default(),
             end,
             tasks,
         };
@@ -276,6 +279,33 @@ impl Kubelet {
             let labels = node.as_ref().map(|node| &node["metadata"]["labels"]);
             wanted.iter().all(|(label, value)| labels.is_some_and(|labels| labels.get(label) == Some(value)))
         })
+    }
+
+    /// What is behind the pods of a Deployment writes a line, perhaps about a client. It is one socket for all of these
+    /// pods, so the line goes to the pod that the client was port-forwarded into, for any other client to the first
+    /// that serves, and nowhere if none does.
+    pub fn log_line_for(
+        &self,
+        namespace: &str,
+        deployment: &str,
+        container: &str,
+        client: Option<SocketAddr>,
+        line: &str,
+    ) {
+        let key = (namespace.to_owned(), deployment.to_owned());
+        let forwarded = client.and_then(|client| self.forwarded().get(&client).cloned());
+        let uid = forwarded.or_else(|| {
+            let running = self.running();
+            let mut of_key = running.iter().filter(|(_, pod)| pod.workload.as_ref() == Some(&key));
+            of_key.find(|(_, pod)| pod.serves).map(|(uid, _)| uid.clone())
+        });
+        if let Some(uid) = uid {
+            self.inner.logs.add(&uid, container, line, self.inner.parts.store.clock().now());
+        }
+    }
+
+    fn forwarded(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, String>> {
+        self.inner.forwarded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes up every pod of this node that appears. There are no other nodes: other pods stay as they are.

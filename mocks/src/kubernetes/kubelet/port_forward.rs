@@ -1,5 +1,7 @@
 //! `portforward`: connections into a pod over a websocket, a channel for data and one for errors for each port.
 
+use std::net::SocketAddr;
+
 use futures::{SinkExt, StreamExt};
 use http::Response;
 use serde_json::Value;
@@ -54,6 +56,7 @@ async fn session(kubelet: &Kubelet, pod: &Value, uid: &str, ports: &[u16], hands
     let (frames, mut outbox) = mpsc::channel::<Message>(16);
     let mut connections = Vec::new();
     let mut readers = Vec::new();
+    let mut entered = Vec::new();
     for (channel, port) in (0_u8..).step_by(2).zip(ports) {
         // Both channels begin with the port that they are for.
         for channel in [channel, channel + 1] {
@@ -64,6 +67,7 @@ async fn session(kubelet: &Kubelet, pod: &Value, uid: &str, ports: &[u16], hands
         let running = kubelet.running().get(uid).cloned();
         match connect(kubelet, running.as_ref(), *port).await {
             Ok(stream) => {
+                entered.extend(stream.local_addr().map(|here| Entered::note(kubelet, here, uid)));
                 let (from, to) = stream.into_split();
                 readers.push(copy(from, channel, frames.clone()));
                 connections.push(Some(to));
@@ -113,6 +117,25 @@ async fn connect(kubelet: &Kubelet, running: Option<&Running>, port: u16) -> Res
     // Failing to set it costs only time.
     let _set = stream.set_nodelay(true);
     Ok(stream)
+}
+
+/// A connection into a pod, known until this is dropped.
+struct Entered<'a> {
+    kubelet: &'a Kubelet,
+    here: SocketAddr,
+}
+
+impl<'a> Entered<'a> {
+    fn note(kubelet: &'a Kubelet, here: SocketAddr, uid: &str) -> Self {
+        kubelet.forwarded().insert(here, uid.to_owned());
+        Self { kubelet, here }
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.kubelet.forwarded().remove(&self.here);
+    }
 }
 
 async fn copy(mut from: OwnedReadHalf, channel: u8, to: mpsc::Sender<Message>) {
