@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// What was answered so long ago is in the log that the API shows, if it ever will be.
 const PRINTED_WITHIN_US: u64 = 5_000_000;
 /// At the end of a mode the last lines of our own are waited for so long.
-const LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
+pub(super) const LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
 
 /// Follows it. Dropping it ends that.
 pub(super) struct AtGateway {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::at_gateway::LAST_LINES_WITHIN;
 use super::conductor::CONTROL_PROBES;
 use super::enter::{BASELINE_WITHIN, DRAINED_WITHIN, FIRST_LOOK_WITHIN};
 use super::in_cluster::KNOWN_WITHIN;
@@ -72,6 +73,7 @@ pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
         // Everything is read back once more at the end.
         + read_back_within(environment.components.len())
         + CLOSED_WITHIN
+        + LAST_LINES_WITHIN
         // The lock is released.
         + CALL_LIMIT
         // Whether it serves is looked at for a moment, and whether new connections reach it.
@@ -116,8 +118,9 @@ fn of_step(plan: &Plan, step: &Step, environment: &Environment) -> Duration {
         + undone_within(healed.into_iter(), environment)
         + served.unwrap_or_default()
         + recovered.max().unwrap_or_default()
-        // The last probes, which may begin as late as that.
+        // The last probes, which may begin as late as that, and what the gateway prints of them.
         + step.timeout()
+        + LAST_LINES_WITHIN
         + if step.inject.is_empty() { Duration::ZERO } else { settled_within(step.heal.len()) }
 }
 
