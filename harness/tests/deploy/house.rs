@@ -91,7 +91,11 @@ impl House {
         let gateway = gateway(&household, dir.path()).await;
         gateway.keep_idle(Duration::from_secs(1));
         let address = gateway.url().trim_start_matches("http://").parse().unwrap();
-        assert!(household.plane().kubelet().set_backing("ml", "litellm", address));
+        let kubelet = household.plane().kubelet().clone();
+        assert!(kubelet.set_backing("ml", "litellm", address));
+        gateway.log_access(move |client, line| {
+            kubelet.log_line_for("ml", "litellm", "litellm", Some(client), line);
+        });
         Self { household, world, gateway, dir }
     }
 
