@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use serde_json::json;
@@ -19,8 +20,9 @@ use crate::environment::ObjectName;
 
 /// Between two alarms about the same.
 pub const AGAIN_AFTER: Duration = Duration::from_secs(30);
-/// What a pod may leave behind in its status.
+/// What a pod may leave behind in its status, and the variable that names it where the pod says that it is elsewhere.
 const TERMINATION_LOG: &str = "/dev/termination-log";
+const TERMINATION_LOG_VARIABLE: &str = "HARNESS_TERMINATION_LOG";
 const TERMINATION_BYTES: usize = 4096;
 /// The API takes no longer message of an event.
 const EVENT_BYTES: usize = 1024;
@@ -55,26 +57,29 @@ struct State {
     last: Instant,
     /// What is stuck, by object.
     stuck: BTreeMap<String, Stuck>,
-    /// Objects that have their event.
+    /// Objects that an alarm was about.
     told: BTreeSet<String>,
+    /// Objects that have their event.
+    evented: BTreeSet<String>,
 }
 
 impl Default for Alarm {
     fn default() -> Self {
-        let state = State { last: Instant::now(), stuck: BTreeMap::new(), told: BTreeSet::new() };
-        Self { termination_log: TERMINATION_LOG.into(), state: Mutex::new(state) }
+        let state = State {
+            last: Instant::now(),
+            stuck: BTreeMap::new(),
+            told: BTreeSet::new(),
+            evented: BTreeSet::new(),
+        };
+        let named = std::env::var_os(TERMINATION_LOG_VARIABLE).filter(|name| !name.is_empty());
+        let termination_log = named.map_or_else(|| TERMINATION_LOG.into(), PathBuf::from);
+        Self { termination_log, state: Mutex::new(state) }
     }
 }
 
 impl Alarm {
-    /// Another file than the one that the kubelet reads.
-    #[must_use]
-    pub fn writing_to(self, termination_log: PathBuf) -> Self {
-        Self { termination_log, ..self }
-    }
-
-    /// Raises it if something has been stuck for [`AGAIN_AFTER`] since it was raised last.
-    pub async fn raise_if_due(&self, access: Option<&Access>, stuck: &[Stuck]) {
+    /// Raises it if something has been stuck for [`AGAIN_AFTER`] since it was raised last; what it was about, in words.
+    pub async fn raise_if_due(&self, access: Option<&Access>, stuck: &[Stuck]) -> Vec<String> {
         let is_due = {
             let mut state = self.state();
             if state.stuck.is_empty() {
@@ -83,44 +88,50 @@ impl Alarm {
             state.add(stuck);
             !state.stuck.is_empty() && state.last.elapsed() >= AGAIN_AFTER
         };
-        if is_due {
-            self.tell(access).await;
-        }
+        if is_due { self.tell(access).await } else { Vec::new() }
     }
 
     /// Raises it now, with an event where there is a cluster. What cannot be told in one way is told in the others.
-    pub async fn raise(&self, access: Option<&Access>, stuck: &[Stuck]) {
+    /// What it was about, in words.
+    pub async fn raise(&self, access: Option<&Access>, stuck: &[Stuck]) -> Vec<String> {
         self.state().add(stuck);
-        self.tell(access).await;
+        self.tell(access).await
     }
 
-    /// It is undone after all: the pod says no more of it.
-    pub fn end(&self, mutation: &Mutation) {
+    /// It is undone after all: the pod says no more of it. Whether an alarm was about it.
+    pub fn end(&self, mutation: &Mutation) -> bool {
         let mut state = self.state();
         if state.stuck.remove(&mutation.key()).is_some() {
             self.leave(&state);
         }
+        state.told.remove(&mutation.key())
     }
 
-    async fn tell(&self, access: Option<&Access>) {
-        let new: Vec<Stuck> = {
+    async fn tell(&self, access: Option<&Access>) -> Vec<String> {
+        let (words, new): (Vec<String>, Vec<(String, Stuck)>) = {
             let mut state = self.state();
             state.last = Instant::now();
-            for one in state.stuck.values() {
-                tracing::error!("{}", one.words());
+            let words: Vec<String> = state.stuck.values().map(Stuck::words).collect();
+            for words in &words {
+                tracing::error!("{words}");
             }
             self.leave(&state);
-            let State { stuck, told, .. } = &mut *state;
-            stuck.iter().filter(|(key, _)| told.insert((*key).clone())).map(|(_, one)| one.clone()).collect()
+            let State { stuck, told, evented, .. } = &mut *state;
+            told.extend(stuck.keys().cloned());
+            let new = stuck.iter().filter(|(key, _)| evented.insert((*key).clone()));
+            (words, new.map(|(key, one)| (key.clone(), one.clone())).collect())
         };
-        for one in &new {
-            if let Some(access) = access
-                && let Some((name, event)) = event(one, Timestamp::now())
-                && let Err(error) = access.create(&name, &event).await
-            {
+        let Some(access) = access else { return words };
+        let events = new.into_iter().map(async |(key, one)| {
+            let Some((name, event)) = event(&one, Timestamp::now()) else { return };
+            if let Err(error) = access.create(&name, &event).await {
                 tracing::debug!("no event: {error}");
+                // Where the API answers to nobody the next alarm tries it again.
+                self.state().evented.remove(&key);
             }
-        }
+        });
+        join_all(events).await;
+        words
     }
 
     fn leave(&self, state: &State) {

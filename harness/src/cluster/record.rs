@@ -252,17 +252,17 @@ impl Record {
         }
     }
 
-    /// For a person without this program.
+    /// For a person without this program: nothing but lines for kubectl and comments, so that all of it can be pasted.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = format!(
-            "What the run {} (environment {}, on {}, since {}) has changed in this cluster.\n",
+            "# What the run {} (environment {}, on {}, since {}) has changed in this cluster.\n",
             self.run, self.environment, self.machine, self.started
         );
         if !self.is_open() || self.to_undo().next().is_none() {
-            text.push_str("Nothing of it is left to undo.\n");
+            text.push_str("# Nothing of it is left to undo.\n");
         } else {
-            text.push_str("`harness restore --env ENVIRONMENT` undoes it. By hand, in this order:\n");
+            text.push_str("# `harness restore --env ENVIRONMENT` undoes it. By hand, in this order:\n");
             for change in self.to_undo() {
                 // Writing to a string cannot fail.
                 let _ = write!(text, "\n# {} ({})\n{}\n", change.words, change.state.words(), change.undo);

@@ -24,7 +24,7 @@ const PORT: u16 = 8443;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A `harness gate` that runs.
-struct Gate {
+pub(crate) struct Gate {
     child: Child,
     control: SocketAddr,
 }
@@ -58,17 +58,17 @@ impl Gate {
         (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
     }
 
-    async fn standing(&self) -> Standing<GateMode> {
+    pub(crate) async fn standing(&self) -> Standing<GateMode> {
         serde_json::from_str(&self.ask("GET", "/fault", "").await.1).unwrap()
     }
 
-    async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         self.child.kill().await.unwrap();
     }
 }
 
 /// A cluster whose gateway reaches the cloud through a gate of its own Deployment.
-async fn staged(staging: Staging) -> (Stack, Gate, Ipv4Addr) {
+pub(crate) async fn staged(staging: Staging) -> (Stack, Gate, Ipv4Addr) {
     let mut stack = Stack::start(staging).await;
     let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
     stack.household.plane().kubelet().add_workload(Workload {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
+mod alarm;
+mod by_hand;
 mod child;
 mod doctor;
 mod drift;
@@ -13,6 +15,7 @@ mod netns;
 mod opponents;
 mod parity;
 mod refused;
+mod secrets;
 mod stack;
 mod trouble;
 mod ways;

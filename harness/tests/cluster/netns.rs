@@ -15,7 +15,7 @@ fn ephemeral(stack: &Stack) -> Vec<String> {
     all.map(|container| container["name"].as_str().unwrap().to_owned()).collect()
 }
 
-fn passes(stack: &Stack) -> bool {
+pub(crate) fn passes(stack: &Stack) -> bool {
     let modes = stack.household.plane().network().host_modes("ollama.com");
     modes.iter().all(|(_, mode)| *mode == GateMode::Pass)
 }

@@ -9,10 +9,10 @@ use serde_json::Value;
 use crate::stack::{CLOUD_AND_GPU_DOWN, Stack, Staging};
 
 /// Where an opponent is told to wait.
-struct Switch {
-    resource: &'static Resource,
-    name: &'static str,
-    pointer: &'static str,
+pub(crate) struct Switch {
+    pub(crate) resource: &'static Resource,
+    pub(crate) name: &'static str,
+    pub(crate) pointer: &'static str,
 }
 
 /// The run passes although the mock's opponents act within 300 ms, and the switch is as it was.

@@ -245,15 +245,19 @@ impl Stack {
         assert!(!ended.stdout.is_empty(), "kubectl says what it did");
     }
 
-    /// A person types a line with `kubectl` that the harness gave them.
-    pub(crate) async fn type_in(&self, line: &str) {
+    /// A person types a line with `kubectl` that the harness gave them; what it prints. `FAILOVER_TEST_APPLY_KUBECTL` is
+    /// the newer one, where there are two: older ones than 1.27 do not know all the lines.
+    pub(crate) async fn type_in(&self, line: &str) -> String {
         // The same context in the same file, but without a token.
         std::fs::copy(self.path(KUBECTL_CONFIG), self.path("kubeconfig")).unwrap();
-        let program = std::env::var("FAILOVER_TEST_KUBECTL").unwrap_or_else(|_| "kubectl".to_owned());
+        let named = ["FAILOVER_TEST_APPLY_KUBECTL", "FAILOVER_TEST_KUBECTL"]
+            .into_iter()
+            .find_map(|name| std::env::var(name).ok());
+        let program = named.unwrap_or_else(|| "kubectl".to_owned());
         let line = line.strip_prefix("kubectl ").map(|rest| format!("{program} {rest}")).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", &line]).env("HOME", self.dir.path());
-        self.start_command(command).end().await.expect(0);
+        self.start_command(command).end().await.expect(0).stdout
     }
 
     /// Where a file in that directory is.

@@ -5,7 +5,9 @@ use std::fmt;
 
 use mocks::kubernetes::api::AuditEntry;
 use mocks::kubernetes::cluster::Cluster;
-use mocks::kubernetes::resources::{CONFIG_MAPS, CRON_JOBS, NETWORK_POLICIES, ROLE_BINDINGS, ROLES};
+use mocks::kubernetes::resources::{
+    CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, CONFIG_MAPS, CRON_JOBS, NETWORK_POLICIES, ROLE_BINDINGS, ROLES,
+};
 use mocks::kubernetes::store::ObjectKey;
 use serde_json::Value;
 
@@ -39,18 +41,23 @@ impl Right {
     }
 }
 
-/// What an account may do by the roles that are deployed.
-fn granted(cluster: &Cluster, account: &str) -> BTreeSet<Right> {
+/// What an account may do by the roles that are deployed, or by one of them.
+fn granted(cluster: &Cluster, account: &str, only: Option<&str>) -> BTreeSet<Right> {
     let mut rights = BTreeSet::new();
-    for binding in cluster.store().list(&ROLE_BINDINGS, None).items {
+    let bindings = [&ROLE_BINDINGS, &CLUSTER_ROLE_BINDINGS];
+    for binding in bindings.into_iter().flat_map(|resource| cluster.store().list(resource, None).items) {
         let subjects = binding["subjects"].as_array().unwrap();
         let is_deployed = binding["metadata"]["labels"]["app.kubernetes.io/name"] == "failover-harness";
         if !is_deployed || !subjects.iter().any(|subject| subject["name"] == account) {
             continue;
         }
-        let namespace = binding["metadata"]["namespace"].as_str().unwrap();
+        let namespace = binding["metadata"]["namespace"].as_str().unwrap_or_default();
         let role = binding["roleRef"]["name"].as_str().unwrap();
-        let role = cluster.store().get(&ObjectKey::new(&ROLES, namespace, role)).expect("the role is there");
+        if only.is_some_and(|only| only != role) {
+            continue;
+        }
+        let kind = if binding["roleRef"]["kind"] == "ClusterRole" { &CLUSTER_ROLES } else { &ROLES };
+        let role = cluster.store().get(&ObjectKey::new(kind, namespace, role)).expect("the role is there");
         for rule in role["rules"].as_array().unwrap() {
             let texts = |field: &str| -> Vec<String> {
                 let texts = rule[field].as_array().into_iter().flatten();
@@ -122,11 +129,30 @@ fn assert_all_used(house: &House, account: &str, spared: &[(&str, &str)]) {
     let mut refused = refused(&asked);
     refused.retain(|words| !words.contains("/nodes "));
     assert_eq!(refused, BTreeSet::new(), "{account} was refused");
-    let granted = granted(house.cluster(), account);
+    let granted = granted(house.cluster(), account, None);
     assert!(granted.len() > 10, "there is something to look at");
-    let unused = unused(&granted, &asked, spared);
-    let words: Vec<_> = unused.iter().map(ToString::to_string).collect();
+    assert_none_unused(account, &granted, &asked, spared);
+}
+
+fn assert_none_unused(
+    account: &str,
+    granted: &BTreeSet<Right>,
+    asked: &[AuditEntry],
+    spared: &[(&str, &str)],
+) {
+    let words: Vec<_> = unused(granted, asked, spared).iter().map(ToString::to_string).collect();
     assert!(words.is_empty(), "{account} may and does not:\n{}", words.join("\n"));
+}
+
+/// All that one role allows an account is used, and nothing was refused to it.
+pub(crate) fn assert_role_used(house: &House, account: &str, role: &str, spared: &[(&str, &str)]) {
+    let mut asked = house.asked_by(account);
+    assert_eq!(refused(&asked), BTreeSet::new(), "{account} was refused");
+    // That is how it reaches the gateway from outside.
+    asked.retain(|entry| entry.resource != "pods/portforward" || !entry.name.starts_with("litellm-"));
+    let granted = granted(house.cluster(), account, Some(role));
+    assert!(!granted.is_empty(), "{account} has the role {role}");
+    assert_none_unused(account, &granted, &asked, spared);
 }
 
 #[tokio::test(flavor = "multi_thread")]

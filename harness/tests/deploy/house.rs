@@ -26,7 +26,7 @@ use mocks::time::Epoch;
 use mocks::world::{World, WorldOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::apply::{self, DRILL, EXAMPLE, SWEEPER};
 
@@ -36,8 +36,10 @@ const LIMIT: Duration = Duration::from_secs(180);
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const OUTSIDE: &str = "context: mock";
 const READY_WITHIN: Duration = Duration::from_secs(30);
-const CLOUD_PORT: u16 = 8443;
+pub(crate) const CLOUD_PORT: u16 = 8443;
 const KEY: &str = "sk-of-the-mock-cluster";
+/// What is said by what goes on.
+const SAID: &str = "said";
 const WRITER: Writer<'static> = Writer { manager: "test", subresource: "", records: false };
 
 pub(crate) struct House {
@@ -106,8 +108,13 @@ impl House {
     /// The example, with what differs here: processes of the mock cluster have a kubeconfig instead of their account's
     /// files, and so reach the gateway by a port-forward; nobody may listen at 443; and one short scenario.
     pub(crate) async fn deploy(&self, scenario: &str) {
+        self.deploy_folder(EXAMPLE, scenario).await;
+    }
+
+    /// The same of another overlay.
+    pub(crate) async fn deploy_folder(&self, folder: &str, scenario: &str) {
         // First what is mounted: the sweeper starts as soon as it is there.
-        apply::apply(self.cluster(), EXAMPLE).await;
+        apply::apply(self.cluster(), folder).await;
         let store = self.cluster().store();
         for map in store.list(&CONFIG_MAPS, Some("ml")).items {
             let name = map["metadata"]["name"].as_str().unwrap();
@@ -136,19 +143,44 @@ impl House {
 
     /// `harness ARGUMENTS --env ...`, as one of the accounts but from outside.
     pub(crate) async fn harness(&self, account: &str, arguments: &[&str]) -> Output {
+        let output = self.command(account, arguments).output();
+        tokio::time::timeout(LIMIT, output).await.expect("it ends in time").unwrap()
+    }
+
+    /// The same, while it goes on; it writes what it says to a file.
+    pub(crate) fn start_harness(&self, account: &str, arguments: &[&str]) -> Child {
+        let said = || std::fs::File::options().create(true).append(true).open(self.path(SAID)).unwrap();
+        self.command(account, arguments).stdout(said()).stderr(said()).spawn().unwrap()
+    }
+
+    /// What that has said so far.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(self.path(SAID)).unwrap_or_default()
+    }
+
+    fn command(&self, account: &str, arguments: &[&str]) -> Command {
         let kubeconfig = self.cluster().kubeconfig_of_account("ml", account).expect("the account is there");
         let file = self.dir.path().join(account);
         std::fs::write(&file, kubeconfig.to_string()).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_harness"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+        command
             .args(arguments)
             .args(["--env", "environment.yaml"])
             .current_dir(self.dir.path())
             .env("KUBECONFIG", file)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        tokio::time::timeout(LIMIT, child).await.expect("it ends in time").unwrap()
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Where a file is in the folder that it is started in.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
     }
 
     /// `kubectl create job NAME --from=cronjob/CRON_JOB`: it runs now. (kubectl itself would send protobuf.)

@@ -7,4 +7,5 @@ mod apply;
 mod house;
 mod manifests;
 mod nightly;
+mod optional;
 mod restricted;

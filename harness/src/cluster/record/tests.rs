@@ -42,8 +42,8 @@ fn a_person_is_told_what_to_type_and_in_which_order() {
     record.intend(&scale("ollama", 1), &kubectl()).unwrap();
     record.note(0, State::Made);
     insta::assert_snapshot!(record.text(), @r"
-    What the run 20261123T004551Z-0a1b2c (environment home, on attic, since 2026-11-23T00:45:51.000Z) has changed in this cluster.
-    `harness restore --env ENVIRONMENT` undoes it. By hand, in this order:
+    # What the run 20261123T004551Z-0a1b2c (environment home, on attic, since 2026-11-23T00:45:51.000Z) has changed in this cluster.
+    # `harness restore --env ENVIRONMENT` undoes it. By hand, in this order:
 
     # scale Deployment ml/ollama from 1 pod to 0 (may have been done)
     kubectl --context home -n ml scale deployment/ollama --current-replicas=0 --replicas=1

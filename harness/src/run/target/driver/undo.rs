@@ -66,7 +66,10 @@ impl Driver {
             let left = deadline.saturating_duration_since(Instant::now()).max(self.patience.last_try);
             let (why, is_final) = match timeout(left, mutation.undo(self.access())).await {
                 Ok(Ok(undone)) => {
-                    self.alarm.end(mutation);
+                    if self.alarm.end(mutation) {
+                        let text = format!("the alarm about {} is over: it is undone", mutation.object());
+                        self.journal.append(Event::Found { text });
+                    }
                     return Ok(undone);
                 }
                 Ok(Err(error)) if error.is_lock_lost() => {
@@ -85,12 +88,19 @@ impl Driver {
                 command: mutation.undo_command(&self.kubectl),
             }];
             if is_final || Instant::now() >= deadline {
-                self.alarm.raise(self.access(), &stuck).await;
+                self.alarmed(self.alarm.raise(self.access(), &stuck).await);
                 return Err(why);
             }
             tracing::warn!("{} is not undone yet: {why}", mutation.object());
-            self.alarm.raise_if_due(self.access(), &stuck).await;
+            self.alarmed(self.alarm.raise_if_due(self.access(), &stuck).await);
             sleep(self.patience.again_after).await;
+        }
+    }
+
+    /// What alarms were about stays in the journal, and so in the report.
+    fn alarmed(&self, about: Vec<String>) {
+        for words in about {
+            self.journal.append(Event::Found { text: format!("alarm: {words}") });
         }
     }
 
