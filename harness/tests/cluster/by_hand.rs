@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mocks::gate::GateMode;
 use mocks::kubernetes::controllers::Opponent;
-use mocks::kubernetes::resources::{APPLICATIONS, CONFIG_MAPS, KUSTOMIZATIONS, SCALED_OBJECTS};
+use mocks::kubernetes::resources::{CONFIG_MAPS, KUSTOMIZATIONS, NETWORK_POLICIES, SCALED_OBJECTS};
 use mocks::kubernetes::store::ObjectKey;
 use rustix::process::Signal;
 
@@ -13,13 +13,13 @@ use crate::netns::passes;
 use crate::opponents::Switch;
 use crate::stack::{CLOUD_AND_GPU_DOWN, CLOUD_DOWN, Stack, Staging};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Faults are in force, and nobody is left to undo them.
-async fn killed(stack: &Stack, scenario: &str) {
+async fn killed(stack: &Stack, scenario: &str, in_force: impl Fn(&Stack) -> bool) {
     let file = stack.scenario("down", scenario);
-    let mut running = stack.harness("run", &[file]);
-    running.until_it_says("judging").await;
+    let running = stack.harness("run", &[file]);
+    stack.eventually("the faults in force", LIMIT, in_force).await;
     running.signal(Signal::KILL);
     assert_eq!(running.end().await.status.code(), None, "by a signal");
 }
@@ -53,14 +53,14 @@ async fn type_all(stack: &Stack, words: &[&str]) {
 async fn scaled_and_cut(opponent: Opponent, word: &str, switch: Switch, resumes: &str) {
     let stack = Stack::start(Staging { opponents: vec![opponent], ..Staging::default() }).await;
     stack.edit("components:\n", &format!("opponents: {{ pause: [{word}] }}\ncomponents:\n"));
-    killed(&stack, CLOUD_AND_GPU_DOWN).await;
+    killed(&stack, CLOUD_AND_GPU_DOWN, |stack| !passes(stack) && stack.replicas("vllm") == 0).await;
     let key = ObjectKey::new(switch.resource, "ml", switch.name);
     let waits = |stack: &Stack| {
         let object = stack.household.cluster().store().get(&key).unwrap();
         object.pointer(switch.pointer).is_some_and(|value| !value.is_null() && *value != false)
     };
-    assert!(waits(&stack) && !passes(&stack) && stack.replicas("vllm") == 0, "{word}: nothing is undone yet");
-    let typed = ["scale deployment/vllm", resumes, "delete networkpolicy drill-", "delete job drill-"];
+    assert!(waits(&stack), "{word} was told to wait");
+    let typed = ["delete networkpolicy drill-", "delete job drill-", "scale deployment/vllm", resumes];
     type_all(&stack, &typed).await;
     assert!(!waits(&stack), "{word} goes on");
     assert_eq!(stack.replicas("vllm"), 1, "{word}");
@@ -75,9 +75,11 @@ async fn isolated_and_filtered() {
     let stack = Stack::start(Staging::default()).await;
     stack.blackhole_by("netns-drop");
     stack.edit("deployment: ml/vllm, down: scale-to-zero", "deployment: ml/vllm, down: isolate");
-    killed(&stack, CLOUD_AND_GPU_DOWN).await;
-    assert!(!passes(&stack));
-    let typed = ["delete networkpolicy drill-", "delete job drill-", "debug litellm-"];
+    let isolates = |stack: &Stack| {
+        !stack.household.cluster().store().list(&NETWORK_POLICIES, Some("ml")).items.is_empty()
+    };
+    killed(&stack, CLOUD_AND_GPU_DOWN, |stack| isolates(stack) && !passes(stack)).await;
+    let typed = ["debug litellm-", "delete networkpolicy drill-", "delete job drill-"];
     type_all(&stack, &typed).await;
     stack.eventually("the cloud back", LIMIT, passes).await;
     stack.assert_clean();
@@ -89,12 +91,9 @@ async fn isolated_and_filtered() {
 async fn every_line_that_a_killed_run_leaves_is_typed_and_nothing_is_left() {
     let annotation = "/metadata/annotations/autoscaling.keda.sh~1paused";
     let keda = Switch { resource: &SCALED_OBJECTS, name: "vllm", pointer: annotation };
-    let annotation = "/metadata/annotations/argocd.argoproj.io~1skip-reconcile";
-    let argo = Switch { resource: &APPLICATIONS, name: "household", pointer: annotation };
     let flux = Switch { resource: &KUSTOMIZATIONS, name: "household", pointer: "/spec/suspend" };
     tokio::join!(
         scaled_and_cut(Opponent::Keda, "keda", keda, "annotate scaledobjects.keda.sh/vllm"),
-        scaled_and_cut(Opponent::Argo, "argo-cd", argo, "annotate applications.argoproj.io/household"),
         scaled_and_cut(Opponent::Flux, "flux", flux, "patch kustomizations.kustomize.toolkit.fluxcd.io/"),
         isolated_and_filtered(),
     );
@@ -103,7 +102,10 @@ async fn every_line_that_a_killed_run_leaves_is_typed_and_nothing_is_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_line_for_a_gate_makes_it_pass() {
     let (stack, gate, _) = egress::staged(Staging::default()).await;
-    killed(&stack, CLOUD_DOWN).await;
+    let file = stack.scenario("down", CLOUD_DOWN);
+    let mut running = stack.harness("run", &[file]);
+    running.until_it_says("judging").await;
+    running.kill().await;
     assert_eq!(gate.standing().await.now, GateMode::Blackhole);
     let lines = commands(&stack).await;
     let [line] = lines.as_slice() else { panic!("one line: {lines:#?}") };

@@ -66,7 +66,7 @@ pub(super) fn exec(kubelet: &Kubelet, request: PodRequest) -> Result<Response<Bo
         return Err(Refusal::Internal(told));
     };
     let (handshake, response) = if spdy::is_asked(&request) {
-        let (handshake, response) = spdy::accept(request)?;
+        let (handshake, response) = spdy::accept(request, spdy::EXEC)?;
         (Handshake::Spdy(handshake), response)
     } else {
         let (handshake, response) = accept(request)?;

@@ -1,9 +1,13 @@
-//! `portforward`: connections into a pod over a websocket, a channel for data and one for errors for each port.
+//! `portforward`: connections into a pod over a websocket, a channel for data and one for errors for each port; or over
+//! SPDY, as kubectl does it, with two streams for each connection.
+
+use std::sync::Arc;
 
 use std::net::SocketAddr;
 
 use futures::{SinkExt, StreamExt};
-use http::Response;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -12,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
 use super::websocket::{Handshake, accept, end, frame};
-use super::{Kubelet, Running};
+use super::{Kubelet, Running, spdy};
 use crate::kubernetes::controllers::objects::meta;
 use crate::kubernetes::pod_io::{Body, PodRequest};
 use crate::kubernetes::refusal::Refusal;
@@ -24,17 +28,16 @@ const PORTS_MAX: usize = 127;
 /// Checks a request, and answers it; the connections live on in a task of the kubelet's.
 pub(super) fn port_forward(kubelet: &Kubelet, request: PodRequest) -> Result<Response<Body>, Refusal> {
     let PodRequest { pod, query, request } = request;
+    if spdy::is_asked(&request) {
+        return over_spdy(kubelet, pod, request);
+    }
     let asked = query.iter().filter(|(key, _)| key == "ports").flat_map(|(_, ports)| ports.split(','));
     let ports: Result<Vec<u16>, _> = asked.map(|port| port.trim().parse::<u16>()).collect();
     let ports =
         ports.ok().filter(|ports| !ports.is_empty() && ports.len() <= PORTS_MAX && !ports.contains(&0));
     let ports =
         ports.ok_or_else(|| Refusal::BadRequest("you must specify ports from 1 to 65535".to_owned()))?;
-    let Some(running) = kubelet.running_pod(&pod) else {
-        let phase = pod["status"]["phase"].as_str().unwrap_or_default();
-        let told = format!("unable to forward port because pod is not running. Current status={phase}");
-        return Err(Refusal::BadRequest(told));
-    };
+    let running = running(kubelet, &pod)?;
     let (handshake, response) = accept(request)?;
     let ended = kubelet.inner.end.clone();
     let life = running.life.clone();
@@ -45,6 +48,42 @@ pub(super) fn port_forward(kubelet: &Kubelet, request: PodRequest) -> Result<Res
             () = ended.cancelled() => {}
             () = life.cancelled() => {}
             () = session(&kubelet_now, &pod, &uid, &ports, handshake) => {}
+        }
+    });
+    Ok(response)
+}
+
+fn running(kubelet: &Kubelet, pod: &Value) -> Result<Running, Refusal> {
+    kubelet.running_pod(pod).ok_or_else(|| {
+        let phase = pod["status"]["phase"].as_str().unwrap_or_default();
+        let told = format!("unable to forward port because pod is not running. Current status={phase}");
+        Refusal::BadRequest(told)
+    })
+}
+
+/// The ports are told later, with each connection.
+fn over_spdy(
+    kubelet: &Kubelet,
+    pod: Arc<Value>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let running = running(kubelet, &pod)?;
+    let (handshake, response) = spdy::accept(request, spdy::forward::PROTOCOL)?;
+    let ended = kubelet.inner.end.clone();
+    let life = running.life.clone();
+    let now = kubelet.clone();
+    let to: spdy::forward::Connect = Box::new(move |port| {
+        let (now, pod) = (now.clone(), Arc::clone(&pod));
+        Box::pin(async move {
+            let running = now.running().get(meta(&pod, "uid")).cloned();
+            connect(&now, running.as_ref(), port).await
+        })
+    });
+    kubelet.inner.tasks.spawn(async move {
+        tokio::select! {
+            () = ended.cancelled() => {}
+            () = life.cancelled() => {}
+            () = spdy::forward::serve(handshake, to) => {}
         }
     });
     Ok(response)

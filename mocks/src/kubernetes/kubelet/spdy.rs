@@ -1,7 +1,10 @@
-//! The channels of an exec over SPDY/3.1, which kubectl spoke before its version 1.30.
+//! The channels of an exec over SPDY/3.1, which kubectl spoke before its version 1.30, and port-forwards, for which it
+//! still does.
 //!
 //! Only what such a client uses: it makes a stream for each channel, and its header blocks are compressed with one
 //! dictionary and one state for the whole connection. There is no flow control.
+
+pub(super) mod forward;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,7 +32,8 @@ use crate::kubernetes::refusal::Refusal;
 
 /// What both sides of SPDY/3 prime their compression with; the protocol's definition lists it.
 const DICTIONARY: &[u8] = include_bytes!("spdy_dictionary.bin");
-const PROTOCOL: &str = "v4.channel.k8s.io";
+/// What is spoken for an exec.
+pub(super) const EXEC: &str = "v4.channel.k8s.io";
 const VERSION_HEADER: &str = "x-stream-protocol-version";
 /// The largest frame that is taken.
 const FRAME_MAX: usize = 1024 * 1024;
@@ -56,18 +60,21 @@ pub(super) fn is_asked(request: &Request<Incoming>) -> bool {
     has_word(request.headers(), UPGRADE.as_str(), "SPDY/3.1")
 }
 
-/// Answers a request for SPDY.
-pub(super) fn accept(mut request: Request<Incoming>) -> Result<(Handshake, Response<Body>), Refusal> {
+/// Answers a request for SPDY with this protocol on top.
+pub(super) fn accept(
+    mut request: Request<Incoming>,
+    protocol: &'static str,
+) -> Result<(Handshake, Response<Body>), Refusal> {
     let upgrade = hyper::upgrade::on(&mut request);
-    if !has_word(request.headers(), VERSION_HEADER, PROTOCOL) {
-        return Err(Refusal::BadRequest(format!("unable to upgrade: {PROTOCOL} is not offered")));
+    if !has_word(request.headers(), VERSION_HEADER, protocol) {
+        return Err(Refusal::BadRequest(format!("unable to upgrade: {protocol} is not offered")));
     }
     let mut response = Response::new(Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let answer = response.headers_mut();
     answer.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     answer.insert(UPGRADE, HeaderValue::from_static("SPDY/3.1"));
-    answer.insert(VERSION_HEADER, HeaderValue::from_static(PROTOCOL));
+    answer.insert(VERSION_HEADER, HeaderValue::from_static(protocol));
     Ok((Handshake { upgrade }, response))
 }
 
@@ -93,6 +100,19 @@ struct Reader {
 }
 
 impl Handshake {
+    /// The connection, once the response is out; none if the client is gone by then.
+    async fn reader(self) -> Option<Reader> {
+        let (from, to) = tokio::io::split(TokioIo::new(self.upgrade.await.ok()?));
+        Some(Reader {
+            from,
+            to: Arc::new(Mutex::new(to)),
+            headers: Headers::new(),
+            replied: false,
+            streams: BTreeMap::new(),
+            next: None,
+        })
+    }
+
     /// The channels, once the client has made a stream for each of these; none if it does not.
     pub(super) async fn finish(
         self,
@@ -101,16 +121,8 @@ impl Handshake {
         impl Sink<Message, Error = io::Error> + Send + use<>,
         impl Stream<Item = io::Result<Message>> + Send + use<>,
     )> {
-        let (from, to) = tokio::io::split(TokioIo::new(self.upgrade.await.ok()?));
-        let to = Arc::new(Mutex::new(to));
-        let mut reader = Reader {
-            from,
-            to: Arc::clone(&to),
-            headers: Headers::new(),
-            replied: false,
-            streams: BTreeMap::new(),
-            next: None,
-        };
+        let mut reader = self.reader().await?;
+        let to = Arc::clone(&reader.to);
         let make = async {
             while !channels.iter().all(|channel| reader.streams.contains_key(channel)) {
                 reader.take().await?;
@@ -210,14 +222,24 @@ impl Reader {
         Ok(Frame::Data { stream: first, is_last: head[4] & FIN != 0, payload })
     }
 
+    /// The number and the headers of a stream that the client makes.
+    fn opened(&mut self, payload: &[u8]) -> io::Result<(u32, Vec<(String, String)>)> {
+        let (head, block) = payload.split_at_checked(10).ok_or(io::ErrorKind::InvalidData)?;
+        let stream = u32::from_be_bytes([head[0] & 0x7f, head[1], head[2], head[3]]);
+        Ok((stream, self.headers.of(block)?))
+    }
+
+    async fn reply(&mut self, stream: u32) -> io::Result<()> {
+        let answer = reply(stream, !std::mem::replace(&mut self.replied, true));
+        write(&self.to, &answer).await
+    }
+
     /// Takes one frame; gives what it says about a channel.
     async fn take(&mut self) -> io::Result<Option<Message>> {
         match self.read().await? {
             Frame::Control { kind: SYN_STREAM, payload } => {
-                let (head, block) = payload.split_at_checked(10).ok_or(io::ErrorKind::InvalidData)?;
-                let stream = u32::from_be_bytes([head[0] & 0x7f, head[1], head[2], head[3]]);
-                let kind = self.headers.stream_type(block)?;
-                let channel = match kind.as_str() {
+                let (stream, headers) = self.opened(&payload)?;
+                let channel = match header(&headers, "streamtype") {
                     "stdin" => STDIN,
                     "stdout" => STDOUT,
                     "stderr" => STDERR,
@@ -226,8 +248,7 @@ impl Reader {
                     _ => CLOSE - 1,
                 };
                 self.streams.insert(channel, stream);
-                let answer = reply(stream, !std::mem::replace(&mut self.replied, true));
-                write(&self.to, &answer).await?;
+                self.reply(stream).await?;
                 Ok(None)
             }
             Frame::Control { kind: PING, payload } => {
@@ -276,8 +297,8 @@ impl Headers {
         Self { state: Box::default(), unpacked, filled: DICTIONARY.len(), begun: false }
     }
 
-    /// What a block says that its stream is for; empty where it does not.
-    fn stream_type(&mut self, block: &[u8]) -> io::Result<String> {
+    /// What a block says of its stream.
+    fn of(&mut self, block: &[u8]) -> io::Result<Vec<(String, String)>> {
         let begun = std::mem::replace(&mut self.begun, true);
         let skipped = if begun { 0 } else { ZLIB_HEADER };
         let block = block.get(skipped..).ok_or(io::ErrorKind::InvalidData)?;
@@ -289,9 +310,13 @@ impl Headers {
             return Err(io::ErrorKind::InvalidData.into());
         }
         self.filled += written;
-        let pairs = read_pairs(&self.unpacked[start..self.filled]).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(pairs.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("streamtype")).unwrap_or_default().1)
+        read_pairs(&self.unpacked[start..self.filled]).ok_or(io::ErrorKind::InvalidData.into())
     }
+}
+
+/// The value of a header; empty where there is none.
+fn header<'h>(headers: &'h [(String, String)], wanted: &str) -> &'h str {
+    headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map_or("", |(_, value)| value)
 }
 
 /// Names and values of an unpacked block.
@@ -313,7 +338,7 @@ mod tests {
     #[test]
     fn no_header_block_panics() {
         for block in [&b""[..], b"123456", b"123456\xff\xff\xff", &[0xff; 64], &[0; 64]] {
-            let _read = Headers::new().stream_type(block);
+            let _read = Headers::new().of(block);
             let _pairs = read_pairs(block);
         }
         assert_eq!(
@@ -328,7 +353,8 @@ mod tests {
         let length = u16::try_from(pairs.len()).unwrap();
         let stored = [&[0][..], &length.to_le_bytes(), &(!length).to_le_bytes(), pairs].concat();
         let mut headers = Headers::new();
-        assert_eq!(headers.stream_type(&[&[0; ZLIB_HEADER][..], &stored].concat()).unwrap(), "stdin");
-        assert_eq!(headers.stream_type(&stored).unwrap(), "stdin");
+        for block in [[&[0; ZLIB_HEADER][..], &stored].concat(), stored] {
+            assert_eq!(header(&headers.of(&block).unwrap(), "StreamType"), "stdin");
+        }
     }
 }
