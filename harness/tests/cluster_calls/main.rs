@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
 mod access;
+mod alarm;
 mod household;
 mod lock;
 mod mock;
