@@ -67,7 +67,7 @@ pub enum NoGateway {
         /// By which they are known.
         labels: String,
     },
-    /// The variable that holds its key is not set here.
+    /// The variable that holds its key is not set here, or empty.
     #[error("the gateway's key is taken from ${0}, which is not set")]
     NoKey(String),
     /// The cluster does not say what must be known of it.
@@ -105,7 +105,7 @@ impl Gateway {
         let key = match &gateway.key {
             None => own_key.clone(),
             Some(KeySource::Env(variable)) => {
-                std::env::var(variable).map(Secret::new).map_err(|_| NoGateway::NoKey(variable.clone()))?
+                Secret::of_variable(variable).ok_or_else(|| NoGateway::NoKey(variable.clone()))?
             }
             Some(KeySource::Secret { secret, field }) => access.secret(secret, field).await?,
         };

@@ -18,6 +18,11 @@ impl Secret {
         Self(key.into())
     }
 
+    /// The key in an environment variable of this program; `None` where that is not set, or empty.
+    pub fn of_variable(name: &str) -> Option<Self> {
+        std::env::var(name).ok().filter(|key| !key.is_empty()).map(Self)
+    }
+
     /// A fresh key for one run: `sk-` and 32 random letters and digits.
     pub fn random() -> Self {
         Self(format!("sk-{}", Alphanumeric.sample_string(&mut rand::rng(), RANDOM_LEN)))

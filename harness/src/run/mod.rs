@@ -106,7 +106,7 @@ pub enum RunError {
         /// Why.
         source: ConfigError,
     },
-    /// The environment names a key variable that is not set.
+    /// The environment names a key variable that is not set, or empty.
     #[error("the environment `{environment}` takes the gateway's key from ${variable}, which is not set")]
     NoKey {
         /// Which environment.

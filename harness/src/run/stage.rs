@@ -335,11 +335,11 @@ impl Keys {
             let key = Secret::random();
             return Ok(Self { master: key.clone(), probes: key });
         };
-        let probes = std::env::var(variable).map(Secret::new).map_err(|_| RunError::NoKey {
+        let probes = Secret::of_variable(variable).ok_or_else(|| RunError::NoKey {
             environment: environment.name.clone(),
             variable: variable.clone(),
         })?;
-        let master = std::env::var("LITELLM_MASTER_KEY").map_or_else(|_| Secret::random(), Secret::new);
+        let master = Secret::of_variable("LITELLM_MASTER_KEY").unwrap_or_else(Secret::random);
         Ok(Self { master, probes })
     }
 }

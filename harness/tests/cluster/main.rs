@@ -11,6 +11,7 @@ mod effect;
 mod egress;
 mod evidence;
 mod init;
+mod key;
 mod netns;
 mod opponents;
 mod parity;
