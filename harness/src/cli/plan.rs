@@ -71,8 +71,13 @@ fn describe(plan: &Plan, environment: &Environment) -> String {
         text,
         "\nleads and judged times: {demanded}; waiting for the last replies and for recovery comes on top"
     );
+    let run::Schedule { longest, deadline, active_deadline, grace } = run::schedule(plan, environment);
+    if !environment.is_local() {
+        let minutes = Duration::from_secs(longest.as_secs().div_ceil(60) * 60);
+        let _ =
+            writeln!(text, "at the longest, where every wait takes as long as it may: {}", Period(minutes));
+    }
     if environment.cluster().is_some_and(|cluster| matches!(cluster.reach, Reach::InCluster)) {
-        let run::Schedule { deadline, active_deadline, grace, .. } = run::schedule(plan, environment);
         let _ = writeln!(
             text,
             "as a Job: at least `--deadline {deadline}`, activeDeadlineSeconds: {}, terminationGracePeriodSeconds: {}",

@@ -15,6 +15,7 @@ mod key;
 mod netns;
 mod opponents;
 mod parity;
+mod plan;
 mod refused;
 mod secrets;
 mod stack;
