@@ -9,7 +9,7 @@ use super::enter::{BASELINE_WITHIN, DRAINED_WITHIN, FIRST_LOOK_WITHIN};
 use super::in_cluster::KNOWN_WITHIN;
 use super::leave::{COMPLETION_LIMIT, REACHED_WITHIN, steady_takes};
 use super::stop::{CLUSTER_RESTORE_RESERVE, RESTORE_RESERVE};
-use super::target::{FILTER_MADE_WITHIN, MADE_WITHIN, Patience};
+use super::target::{FILTER_MADE_WITHIN, MADE_WITHIN, Patience, SEEN_AGAIN_WITHIN};
 use crate::cluster::access::CALL_LIMIT;
 use crate::cluster::others;
 use crate::cluster::record::{CLOSED_WITHIN, INTENDED_WITHIN, NOTED_WITHIN};
@@ -100,8 +100,7 @@ fn of_step(plan: &Plan, step: &Step, environment: &Environment) -> Duration {
     let inject: Duration =
         injected.map(|(name, component)| made_within(component, pauses(environment, name))).sum();
     let hold = step.hold() + (step.timeout() + Duration::from_secs(5)).max(step.timeout() * CONTROL_PROBES);
-    // Each fault that is in effect is read back at the end.
-    let read = Patience::IN_CLUSTER.read_again_within * count(step.inject.len() + step.inherited.len());
+    let read = held_read_within(step.inject.len() + step.inherited.len());
     let healed: Vec<(&String, &Component)> = step.heal.iter().filter_map(component).collect();
     let served = healed
         .iter()
@@ -141,6 +140,12 @@ fn one_made_within(component: &Component) -> Duration {
         _ => MADE_WITHIN,
     };
     INTENDED_WITHIN + made
+}
+
+/// Seeing at the end of a mode that so many faults are still in effect, one after the other: first from the gateway's
+/// pods, then by all that was changed for it, which is read at once.
+fn held_read_within(faults: usize) -> Duration {
+    (SEEN_AGAIN_WITHIN + Patience::IN_CLUSTER.one_read_again()) * count(faults)
 }
 
 /// Undoing what was changed for these components, all at once, and reading it back.

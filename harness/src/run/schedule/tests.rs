@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use super::{
     CALL_LIMIT, CLOSED_WITHIN, COMPLETION_LIMIT, FILTER_MADE_WITHIN, INTENDED_WITHIN, LAST_LINES_WITHIN,
-    MADE_WITHIN, NOTED_WITHIN, PODS, Patience, REACHED_WITHIN, REPORTED_WITHIN, RESTORE_RESERVE, Schedule,
-    schedule,
+    MADE_WITHIN, NOTED_WITHIN, PODS, Patience, REACHED_WITHIN, REPORTED_WITHIN, RESTORE_RESERVE,
+    SEEN_AGAIN_WITHIN, Schedule, held_read_within, schedule,
 };
 use crate::input;
 
@@ -83,6 +83,15 @@ fn each_pod_of_a_gateway_takes_its_time_to_be_told() {
     let policy = made(BY_POLICY) - (INTENDED_WITHIN + MADE_WITHIN) * 2 - undone * 2;
     assert_eq!(made(BY_GATE), policy + per_pod(MADE_WITHIN));
     assert_eq!(made(BY_FILTER), policy + per_pod(FILTER_MADE_WITHIN));
+}
+
+#[test]
+fn what_is_read_at_the_end_of_a_mode_holds_its_slowest_read() {
+    let patience = Patience::IN_CLUSTER;
+    // A gate's read that begins just in time is three calls long, after probers that had to look once more.
+    let one = SEEN_AGAIN_WITHIN + patience.read_again_within + CALL_LIMIT * 3;
+    assert!(held_read_within(1) >= one, "{:?}", held_read_within(1));
+    assert!(held_read_within(2) >= one * 2, "components are read one after the other");
 }
 
 #[test]

@@ -40,7 +40,7 @@ const ENFORCED_WITHIN: Duration = Duration::from_secs(45);
 const FILTERED_WITHIN: Duration = Duration::from_secs(15);
 
 /// A prober that was kept from looking looks again by then.
-const SEEN_AGAIN_WITHIN: Duration = Duration::from_secs(3);
+pub(in crate::run) const SEEN_AGAIN_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why what was meant to be changed was not.
 const CUT: &str = "the run was cut short before that was changed";

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::ActiveFault;
@@ -35,7 +36,7 @@ pub(in crate::run) struct Patience {
     pub(in crate::run) lands_within: Duration,
     /// What was undone must read back so by then.
     pub(in crate::run) read_back_within: Duration,
-    /// A read that fails is tried again for so long while the traffic goes on.
+    /// A read that fails is tried again for so long while the traffic goes on; the last of them may begin at its end.
     pub(in crate::run) read_again_within: Duration,
     /// Between two tries.
     pub(super) again_after: Duration,
@@ -82,6 +83,12 @@ impl Patience {
     #[must_use]
     pub(in crate::run) const fn one_read_back(&self) -> Duration {
         self.read_back_within.saturating_add(CALL_LIMIT.saturating_mul(3))
+    }
+
+    /// The same while the traffic goes on, for all changes of a component: they are read at once.
+    #[must_use]
+    pub(in crate::run) const fn one_read_again(&self) -> Duration {
+        self.read_again_within.saturating_add(CALL_LIMIT.saturating_mul(3))
     }
 }
 
@@ -262,8 +269,11 @@ impl Driver {
     /// What is no longer as this component's faults left it, in words.
     pub(super) async fn what_has_changed(&self, component: &str) -> Vec<String> {
         let mut changed = Vec::new();
-        for mutation in self.of(component) {
-            match self.read_back_at_last(&mutation).await {
+        let mutations = self.of(component);
+        // At once: a mode waits for this while its traffic goes on.
+        let read = join_all(mutations.iter().map(|mutation| self.read_back_at_last(mutation))).await;
+        for (mutation, read) in mutations.iter().zip(read) {
+            match read {
                 Ok(ReadBack::Done) => {}
                 Ok(ReadBack::Undone) => {
                     changed.push(format!("{} is as before: somebody undid it", mutation.object()));

@@ -14,7 +14,7 @@ use crate::journal::{Journal, UpstreamCall};
 use crate::plan::{PlannedFault, PlannedKind};
 use crate::witness::Witness;
 
-pub(super) use cluster::{Cluster, ClusterParts};
+pub(super) use cluster::{Cluster, ClusterParts, SEEN_AGAIN_WITHIN};
 pub(super) use driver::{FILTER_MADE_WITHIN, MADE_WITHIN, Patience};
 pub(super) use embedded::{Embedded, EmbeddedComponent, EmbeddedParts};
 
