@@ -282,6 +282,16 @@ impl Mutation {
     }
 }
 
+impl Mutation {
+    /// Who has changed it after us, where that is told of such an object.
+    pub(crate) async fn changed_by(&self, access: Option<&Access>) -> Option<String> {
+        match (self, access) {
+            (Self::Scale(scale), Some(access)) => scale.changed_by(access).await,
+            _ => None,
+        }
+    }
+}
+
 /// Only what is on this machine can be changed without a cluster.
 fn reached(access: Option<&Access>) -> Result<&Access, CallError> {
     access.ok_or_else(|| CallError {

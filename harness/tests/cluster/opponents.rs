@@ -1,7 +1,12 @@
 //! Whoever would fight a run: told to wait where the environment says so, and noticed where only the deed shows them.
 
+use std::time::Duration;
+
+use mocks::kubernetes::api::{ChaosRule, Trouble};
 use mocks::kubernetes::controllers::Opponent;
-use mocks::kubernetes::resources::{APPLICATIONS, CrdGroup, KUSTOMIZATIONS, Resource, SCALED_OBJECTS};
+use mocks::kubernetes::resources::{
+    APPLICATIONS, CrdGroup, HORIZONTAL_POD_AUTOSCALERS, KUSTOMIZATIONS, Resource, SCALED_OBJECTS,
+};
 use mocks::kubernetes::stack::add_opponent;
 use mocks::kubernetes::store::ObjectKey;
 use serde_json::Value;
@@ -49,6 +54,45 @@ async fn an_opponent_that_may_be_paused_is_and_goes_on_afterwards() {
         paused(Opponent::Argo, "argo-cd", Some(argo)),
         paused(Opponent::Flux, "flux", Some(flux)),
     );
+}
+
+/// The autoscaler stood aside while the count was 0, and wants another one as soon as the run has scaled back: that is
+/// its own affair by then, everything else is as it was, and whoever came before the count was read back is named.
+async fn goes_on_to_another_count(before_it_is_read_back: bool) {
+    let stack = Stack::start(Staging { opponents: vec![Opponent::Hpa], ..Staging::default() }).await;
+    stack.edit("components:\n", "opponents: { pause: [hpa] }\ncomponents:\n");
+    let file = stack.scenario("cloud-gpu-down", CLOUD_AND_GPU_DOWN);
+    let mut running = stack.harness("run", &[file]);
+    running.until_it_says("judging").await;
+    stack
+        .change(&HORIZONTAL_POD_AUTOSCALERS, "ml", "vllm", |scaler| scaler["spec"]["minReplicas"] = 2.into());
+    if before_it_is_read_back {
+        // It acts within 300 ms.
+        stack.household.cluster().chaos().add(ChaosRule {
+            verb: "get".to_owned(),
+            resource: "deployments/scale".to_owned(),
+            times: None,
+            trouble: Trouble::Latency(Duration::from_secs(2)),
+        });
+    }
+    let ended = running.end().await.expect(0);
+    assert_eq!((&ended.result["verdict"], &ended.result["restored"]), (&"pass".into(), &true.into()));
+    assert_eq!(
+        stack.writers("deployments/scale", "vllm").len(),
+        2,
+        "one scale down and one up: nobody is fought"
+    );
+    assert_eq!(stack.replicas("vllm"), 2, "the autoscaler's own count is left to it");
+    let told =
+        "deployments/scale ml/vllm was undone, and has been changed by kube-controller-manager since: 2 pods";
+    assert_eq!(ended.report.contains(told), before_it_is_read_back, "{}", ended.report);
+    stack.assert_clean();
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_paused_opponent_does_once_it_goes_on_is_its_own_and_told() {
+    tokio::join!(goes_on_to_another_count(true), goes_on_to_another_count(false));
 }
 
 /// Nobody is in the way when the run begins; somebody is told to act while the fault is held.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::access::{Access, CallError, found};
 use crate::cluster::mutation::{ATTEMPTS, Applied, Kubectl, MutationError, ReadBack, Undone};
+use crate::cluster::opponents::owners;
 use crate::cluster::refusals::{self, Refusal};
 use crate::environment::ObjectName;
 
@@ -194,6 +195,14 @@ impl Scale {
             Step::Nothing => ReadBack::Undone,
             Step::Leave(saw) => ReadBack::Other { saw },
         })
+    }
+}
+
+impl Scale {
+    /// Who set the count that is there now, as far as the API knows.
+    pub(in crate::cluster) async fn changed_by(&self, access: &Access) -> Option<String> {
+        let object = access.get::<Deployment>(&self.deployment).await.ok()?;
+        owners::of(&object.metadata, &["spec", "replicas"]).pop().map(|owner| owner.manager)
     }
 }
 

@@ -31,6 +31,8 @@ struct World {
     silent: bool,
     /// What is asked of the count is not answered for long.
     hangs: bool,
+    /// Whoever asks for the count is refused for a while.
+    refuses: bool,
 }
 
 #[derive(Clone)]
@@ -80,6 +82,14 @@ impl World {
                 }
                 self.scale(replicas)
             }
+            "GET" if !request.url.path().ends_with("/scale") => json!({
+                "kind": "Deployment", "apiVersion": "apps/v1",
+                "metadata": { "name": "vllm", "namespace": "ml", "uid": "u1", "managedFields": [{
+                    "manager": "somebody", "operation": "Update", "fieldsType": "FieldsV1",
+                    "fieldsV1": { "f:spec": { "f:replicas": {} } },
+                }] },
+                "spec": { "selector": {}, "template": {} },
+            }),
             _ => self.scale(self.replicas),
         }
     }
@@ -91,6 +101,9 @@ impl Respond for Shared {
             let is_scale = request.url.path().ends_with("/scale");
             if is_scale && world.silent && request.method.as_str() == "PATCH" {
                 return ResponseTemplate::new(504);
+            }
+            if is_scale && world.refuses {
+                return ResponseTemplate::new(503);
             }
             let answer = ResponseTemplate::new(200).set_body_json(world.answer(request));
             if is_scale && world.hangs { answer.set_delay(Duration::from_secs(60)) } else { answer }
@@ -106,6 +119,7 @@ async fn start() -> (MockServer, Shared, Driver) {
         deaf: false,
         silent: false,
         hangs: false,
+        refuses: false,
     })));
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(world.clone()).mount(&server).await;
@@ -203,6 +217,43 @@ async fn no_try_of_an_undo_takes_longer_than_what_is_left_of_its_time() {
     let Err(why) = healed.expect("it ends") else { panic!("it is undone") };
     assert!(why.contains("it took more than"), "{why}");
     assert!(world.state().is_open());
+}
+
+/// A run's deadline is computed from this bound.
+#[tokio::test]
+async fn all_changes_of_a_component_are_read_again_at_once() {
+    let (_server, world, mut driver) = start().await;
+    driver.patience.read_again_within = Duration::from_secs(2);
+    for name in ["a", "b", "c", "d"] {
+        let scale = Scale { deployment: ObjectName::new("ml", name), uid: "u1".into(), replicas: 2 };
+        world.with(|world| world.replicas = 2);
+        driver.make(&fault(), &Mutation::Scale(scale)).await.unwrap();
+    }
+    assert_eq!(driver.what_has_changed("vllm").await, Vec::<String>::new());
+    world.with(|world| world.refuses = true);
+    let begun = tokio::time::Instant::now();
+    let changed = driver.what_has_changed("vllm").await;
+    let took = begun.elapsed();
+    assert_eq!(changed.iter().filter(|what| what.contains("cannot be read back")).count(), 4, "{changed:?}");
+    let within = driver.patience.read_again_within;
+    assert!(took >= within && took < within * 3, "{took:?}");
+}
+
+#[tokio::test]
+async fn what_somebody_changes_before_it_is_read_back_is_theirs_and_told() {
+    let (_server, world, mut driver) = start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("journal.jsonl");
+    driver.journal = Arc::new(Journal::create(&file, Clock::starting_now()).unwrap());
+    driver.make(&fault(), &to_zero()).await.unwrap();
+    assert!(matches!(driver.heal(&fault()).await, Ok(Healed::Undone)));
+    world.with(|world| world.replicas = 3);
+    assert_eq!(driver.is_healed("vllm").await, Ok(true));
+    assert_eq!((world.with(|world| world.replicas), world.state()), (3, State::Undone));
+    driver.journal.append_durably(crate::journal::Event::Found { text: "end".into() }).unwrap();
+    let journal = std::fs::read_to_string(file).unwrap();
+    let told = "deployments/scale ml/vllm was undone, and has been changed by somebody since: 3 pods";
+    assert!(journal.contains(told), "{journal}");
 }
 
 #[tokio::test]

@@ -204,30 +204,46 @@ impl Driver {
         let read = join_all(changes.iter().map(|change| self.reads_undone(&change.mutation, deadline))).await;
         for (change, read) in changes.iter().zip(read) {
             match read {
-                Ok(true) if self.may_still_land(change) => {}
-                Ok(true) => {
+                // The first that is not tells for all.
+                Ok(ReadBack::Done) if healed == Ok(true) => healed = Ok(false),
+                Err(error) if healed == Ok(true) => healed = Err(error),
+                Ok(ReadBack::Done) | Err(_) => {}
+                Ok(_) if self.may_still_land(change) => {}
+                Ok(read) => {
+                    if let ReadBack::Other { saw } = read {
+                        self.tell_of_another(&change.mutation, &saw).await;
+                    }
                     self.forget(change.seq);
                     known.push((change.seq, Recorded::Undone));
                 }
-                other if healed == Ok(true) => healed = other,
-                _ => {}
             }
         }
         self.record(&known).await;
         healed
     }
 
-    async fn reads_undone(&self, mutation: &Mutation, deadline: Instant) -> Result<bool, String> {
+    /// Somebody was faster than we read: it is theirs, and nobody is fought.
+    async fn tell_of_another(&self, mutation: &Mutation, saw: &str) {
+        let who = mutation.changed_by(self.access()).await;
+        let who = who.as_deref().unwrap_or("someone unknown");
+        let object = mutation.object();
+        let text = format!("{object} was undone, and has been changed by {who} since: {saw}");
+        self.journal.append(Event::Found { text });
+    }
+
+    /// `Done` where it is not undone by then, `Other` where it was and somebody else has changed it since.
+    async fn reads_undone(&self, mutation: &Mutation, deadline: Instant) -> Result<ReadBack, String> {
         loop {
             let read = mutation.read_back(self.access()).await;
-            match read {
-                Ok(ReadBack::Undone) => return Ok(true),
-                // Somebody is faster than we read: it is theirs.
-                Ok(ReadBack::Other { .. }) if matches!(mutation, Mutation::Scale(_)) => return Ok(true),
+            match &read {
+                Ok(ReadBack::Undone) => return Ok(ReadBack::Undone),
+                Ok(ReadBack::Other { .. }) if matches!(mutation, Mutation::Scale(_)) => {
+                    return read.map_err(|error| error.to_string());
+                }
                 _ => {}
             }
             if Instant::now() >= deadline {
-                return read.map(|_| false).map_err(|error| error.to_string());
+                return read.map(|_| ReadBack::Done).map_err(|error| error.to_string());
             }
             // On its way out, not yet taken back by whoever was told to wait, or the API has a bad moment.
             sleep(self.patience.again_after).await;
