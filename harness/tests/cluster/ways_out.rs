@@ -60,30 +60,51 @@ async fn signalled(signal: Signal) {
     stack.strike().await;
 }
 
-/// A signal while the first of two changes is under way: it comes through, the second is not begun.
-async fn signalled_in_between() {
-    let stack = Stack::start(Staging::default()).await;
-    let file = stack.scenario("cloud-down", CLOUD_DOWN);
-    let slow = ChaosRule {
-        verb: "create".to_owned(),
-        resource: "jobs".to_owned(),
+/// What the API is slow at, so that a signal falls into it.
+fn slow(verb: &str, resource: &str) -> ChaosRule {
+    ChaosRule {
+        verb: verb.to_owned(),
+        resource: resource.to_owned(),
         times: None,
         trouble: Trouble::Latency(Duration::from_secs(3)),
-    };
-    stack.household.cluster().chaos().add(slow);
+    }
+}
+
+/// A signal while the first of two changes is under way: it comes through, the second is not begun.
+async fn signalled_in_between(signal: Signal) {
+    let stack = Stack::start(Staging::default()).await;
+    let file = stack.scenario("cloud-down", CLOUD_DOWN);
+    stack.household.cluster().chaos().add(slow("create", "jobs"));
     let running = stack.harness("run", &[file]);
-    let is_begun = |stack: &Stack| {
-        let journal = stack.path("out/latest/journal.jsonl");
-        std::fs::read_to_string(journal).is_ok_and(|journal| journal.contains("mutation-intended"))
-    };
+    let is_begun = |stack: &Stack| stack.journal().contains("mutation-intended");
     stack.eventually("the first change is intended", crate::child::LIMIT, is_begun).await;
-    running.signal(Signal::TERM);
+    running.signal(signal);
     let ended = running.end().await.expect(3);
-    assert_eq!((&ended.result["ended"], &ended.result["restored"]), (&"interrupted".into(), &true.into()));
+    assert_eq!(ended.result["ended"], "interrupted", "{signal:?}");
+    assert_restored(&stack, &ended);
     let made = stack.mutations();
     assert!(made.iter().any(|one| one.starts_with("create jobs")), "{made:?}");
     assert!(!made.iter().any(|one| one.starts_with("create networkpolicies")), "{made:?}");
-    assert!(is_restored(&stack));
+    stack.strike().await;
+}
+
+/// A signal while the undo of the mode itself is under way: it is not begun again, and nothing is left out.
+async fn signalled_while_it_heals(signal: Signal) {
+    let stack = Stack::start(Staging::default()).await;
+    let file = stack.scenario("cloud-gpu-down", &CLOUD_AND_GPU_DOWN.replace("for: 6s", "for: 3s"));
+    let mut running = stack.harness("run", &[file]);
+    until_held(&stack, &mut running).await;
+    stack.household.cluster().chaos().add(slow("patch", "deployments/scale"));
+    let heals = |stack: &Stack| stack.journal().contains("heal-intended");
+    stack.eventually("it heals", crate::child::LIMIT, heals).await;
+    assert_eq!(stack.replicas("vllm"), 0, "{signal:?}: its undo is under way");
+    running.signal(signal);
+    let ended = running.end().await.expect(3);
+    assert_eq!(ended.result["ended"], "interrupted", "{signal:?}");
+    assert_restored(&stack, &ended);
+    assert_eq!(stack.writers("deployments/scale", "vllm").len(), 2, "{signal:?}: down once, and up once");
+    let deleted = stack.mutations().iter().filter(|one| one.starts_with("delete networkpolicies")).count();
+    assert_eq!(deleted, 1, "{signal:?}: {:?}", stack.mutations());
     stack.strike().await;
 }
 
@@ -239,5 +260,23 @@ async fn killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_the_run_restored_within_seconds_and_a_kill_leaves_what_a_person_can_undo() {
-    tokio::join!(signalled(Signal::INT), signalled(Signal::TERM), signalled_in_between(), killed());
+    tokio::join!(signalled(Signal::INT), signalled(Signal::TERM), signalled(Signal::HUP), killed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_while_something_is_changed_ends_the_run_restored() {
+    tokio::join!(
+        signalled_in_between(Signal::INT),
+        signalled_in_between(Signal::TERM),
+        signalled_in_between(Signal::HUP),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_while_something_is_undone_ends_the_run_restored() {
+    tokio::join!(
+        signalled_while_it_heals(Signal::INT),
+        signalled_while_it_heals(Signal::TERM),
+        signalled_while_it_heals(Signal::HUP),
+    );
 }
