@@ -7,7 +7,7 @@ use super::exit::ExitStatus;
 use super::printer;
 use crate::cluster::access::Access;
 use crate::environment::{Cluster, Environment, Reach};
-use crate::restore::{Restored, Wish, restore as undo_all};
+use crate::restore::{RestoreError, Restored, Wish, restore as undo_all};
 
 pub(super) fn restore(arguments: &RestoreArguments, quiet: bool) -> ExitStatus {
     let environment = match crate::input::environment(&arguments.env) {
@@ -32,7 +32,7 @@ pub(super) fn restore(arguments: &RestoreArguments, quiet: bool) -> ExitStatus {
             if restored.is_complete() { printed } else { ExitStatus::NotRestored }
         }
         Ok(Err(error)) => {
-            printer::tell(&format!("error: whether something is left to restore cannot be told: {error}"));
+            printer::tell(&format!("error: {error}"));
             ExitStatus::NotRestored
         }
         Err(error) => {
@@ -48,13 +48,17 @@ async fn undo(
     wish: Wish,
     quiet: bool,
 ) -> Result<Restored, String> {
-    let access = Access::open(cluster, None).await.map_err(|error| error.to_string())?;
+    let unknown = |error: String| format!("whether something is left to restore cannot be told: {error}");
+    let access = Access::open(cluster, None).await.map_err(|error| unknown(error.to_string()))?;
     let progress = |line: &str| {
         if !quiet {
             printer::tell(line);
         }
     };
-    undo_all(&access, environment, cluster, wish, &progress).await.map_err(|error| error.to_string())
+    undo_all(&access, environment, cluster, wish, &progress).await.map_err(|error| match error {
+        RestoreError::Call(error) => unknown(error.to_string()),
+        error @ RestoreError::NoLock { .. } => error.to_string(),
+    })
 }
 
 /// All of it in words.

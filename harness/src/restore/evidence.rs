@@ -39,6 +39,7 @@ impl Undoing<'_> {
         if wait.is_zero() {
             return Seen::Yes;
         }
+        let wait = self.at_most(wait);
         let deadline = Instant::now() + wait;
         let mut told = false;
         loop {

@@ -4,6 +4,7 @@
 //! The newest run first, its last change first, each whatever becomes of the others; what somebody has changed since is
 //! left alone and named. Nothing is undone of a run that lives, unless its lock is taken from it.
 
+mod earlier;
 mod evidence;
 mod orphans;
 mod undo;
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 use rand::RngExt as _;
 use tokio::time::Instant;
 
+pub use self::earlier::{CUT_WITHIN, earlier_within};
 pub use self::undo::Undoing;
 use crate::cluster::access::{Access, CallError};
 use crate::cluster::lease::{self, Claim, Holder, Lock, LockError, LockOptions, SystemTimes, Terms};
@@ -101,9 +103,29 @@ pub enum RestoreError {
     /// The API does not answer.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The lock cannot be read or written.
-    #[error(transparent)]
-    Lock(#[from] LockError),
+    /// Something is left, and nothing was undone: without the lock that is not safe.
+    #[error("nothing was undone of what {} has left: {why}{}", runs.join(", "), hint(why, by_hand))]
+    NoLock {
+        /// Runs whose records are open.
+        runs: Vec<String>,
+        /// Why there is no lock.
+        why: LockError,
+        /// What shows a person what to type instead.
+        by_hand: Vec<String>,
+    },
+}
+
+fn hint(why: &LockError, by_hand: &[String]) -> String {
+    let rights = match why {
+        LockError::Call(error) if error.is_unauthenticated() => {
+            "; the cluster does not know this user any more"
+        }
+        LockError::Call(error) if error.is_forbidden() => {
+            "; this needs the right to get, create and update leases, which `harness plan` prints"
+        }
+        _ => "",
+    };
+    format!("{rights}; what to do by hand: {}", by_hand.join("; "))
 }
 
 /// A unique name for somebody who restores.
@@ -131,7 +153,16 @@ pub async fn restore(
     let patience = if wish.abandoned { SWEEP_CALL_LIMIT } else { ANSWERS_WITHIN };
     let open = patiently(patience, async || open_records(&access, namespace).await).await?;
     let lease = lease::name(namespace);
-    let mut claim = patiently(patience, async || lease::look(&access, &lease).await).await?;
+    let kubectl = Kubectl::of(cluster);
+    let no_lock = |why: LockError| RestoreError::NoLock {
+        runs: open.iter().map(|found| found.run.clone()).collect(),
+        by_hand: open.iter().map(|found| read_by_hand(&kubectl, found)).collect(),
+        why,
+    };
+    let mut claim = match patiently(patience, async || lease::look(&access, &lease).await).await {
+        Err(error) if !open.is_empty() => return Err(no_lock(error.into())),
+        looked => looked?,
+    };
     let mut lock = None;
     if !open.is_empty() {
         match take_lock(&access, namespace, &open, wish, claim.as_ref(), progress).await {
@@ -140,17 +171,22 @@ pub async fn restore(
                 lock = Some(taken);
             }
             Err(LockError::Held { claim: held, .. }) => claim = Some(*held),
-            Err(LockError::Call(error)) if error.is_forbidden() && claim.is_none() => {
-                restored.notes.push(format!("restored without the lock: {error}"));
+            Err(LockError::Call(error)) if goes_on_without(&error, wish, claim.as_ref()) => {
+                claim = None;
+                let words = format!(
+                    "restored without the lock, so that nothing keeps somebody else from writing meanwhile: {error}"
+                );
+                progress(&words);
+                restored.notes.push(words);
             }
-            Err(error) => return Err(error.into()),
+            Err(why) => return Err(no_lock(why)),
         }
     }
     let writing = lock.as_ref().map_or_else(|| access.clone(), |lock| access.clone().guarded(lock.guard()));
     let by = lock
         .as_ref()
         .map_or_else(|| Holder::here(&new_id(), lease::TO_RESTORE), |lock| lock.holder().clone());
-    let mut undoing = Undoing::new(&writing, environment, Kubectl::of(cluster), &by, progress);
+    let mut undoing = Undoing::new(&writing, environment, kubectl.clone(), &by, progress);
     undoing.wait = if wish.abandoned { Some(Duration::ZERO) } else { wish.wait };
     for found in &open {
         match &claim {
@@ -181,6 +217,20 @@ pub async fn restore(
         }
     }
     Ok(restored)
+}
+
+/// Whether somebody who may not write the Lease restores all the same: a person, and only where nobody who lives holds
+/// it. A sweep acts on its own, so it never does, and whoever does not know who asks says nothing of the lock either.
+fn goes_on_without(error: &CallError, wish: Wish, claim: Option<&Claim>) -> bool {
+    let may_not_write = error.is_forbidden() && !error.is_unauthenticated() && error.verb.changes();
+    // By force it was not looked at whether the holder lives.
+    may_not_write && !wish.abandoned && !(wish.take_over && claim.is_some())
+}
+
+/// What shows what a record says to a person.
+fn read_by_hand(kubectl: &Kubectl, found: &Found) -> String {
+    let (namespace, name) = (&found.name.namespace, &found.name.name);
+    kubectl.line(namespace, format_args!(r"get configmap {name} -o jsonpath='{{.data.restore\.txt}}'"))
 }
 
 /// What keeps a sweep from undoing what a run would leave: a right that it was not given is not missed before it is

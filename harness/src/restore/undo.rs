@@ -18,7 +18,7 @@ use crate::environment::Environment;
 /// Between two tries of an undo.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// What was undone must read back so by then.
-const READ_BACK_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const READ_BACK_WITHIN: Duration = Duration::from_secs(30);
 /// One that is stuck leaves time for the others.
 const ONE_AT_MOST: Duration = Duration::from_secs(65);
 
@@ -48,6 +48,8 @@ pub struct Undoing<'a> {
     pub wait: Option<Duration>,
     /// Ends waiting for what was scaled back; what is undone is undone all the same.
     pub cut: CancellationToken,
+    /// Nothing is waited for after that, whatever else is said here: what is left is tried once.
+    pub until: Option<Instant>,
 }
 
 impl<'a> Undoing<'a> {
@@ -71,7 +73,13 @@ impl<'a> Undoing<'a> {
             settles: super::SETTLED_WITHIN,
             wait: None,
             cut: CancellationToken::new(),
+            until: None,
         }
+    }
+
+    /// So long, or as much of it as there is.
+    pub(super) fn at_most(&self, time: Duration) -> Duration {
+        self.until.map_or(time, |until| time.min(until.saturating_duration_since(Instant::now())))
     }
 
     /// Everything of a record that may be left, and says so in it.
@@ -111,11 +119,9 @@ impl<'a> Undoing<'a> {
     }
 
     /// What to do about a record that nobody here understands.
-    fn unreadable(&self, found: &Found, why: &str) -> String {
+    pub(super) fn unreadable(&self, found: &Found, why: &str) -> String {
         let (namespace, name) = (&found.name.namespace, &found.name.name);
-        let read = self
-            .kubectl
-            .line(namespace, format_args!(r"get configmap {name} -o jsonpath='{{.data.restore\.txt}}'"));
+        let read = super::read_by_hand(&self.kubectl, found);
         let delete = self.kubectl.line(namespace, format_args!("delete configmap {name}"));
         format!(
             "what the run {} has changed is not known, since its record {} cannot be read: {why}; restore with the harness \
@@ -153,7 +159,8 @@ impl<'a> Undoing<'a> {
         after: &mut Record,
         restored: &mut Restored,
     ) -> (Vec<Change>, Vec<Stuck>) {
-        let (deadline, settled_by) = (Instant::now() + self.tries, Instant::now() + self.settles);
+        let begun = Instant::now();
+        let (deadline, settled_by) = (begun + self.at_most(self.tries), begun + self.at_most(self.settles));
         let mut pending: Vec<&Change> = changes.iter().collect();
         let (mut done, mut told) = (Vec::new(), false);
         loop {
@@ -229,8 +236,7 @@ impl<'a> Undoing<'a> {
 
     /// Reads each back, and waits until it shows; what does not, in words.
     async fn confirm(&self, done: &[Change], after: &mut Record, restored: &mut Restored) -> Vec<String> {
-        let within = self.tries.min(READ_BACK_WITHIN);
-        let deadline = Instant::now() + within;
+        let deadline = Instant::now() + self.at_most(self.tries.min(READ_BACK_WITHIN));
         let mut unseen = Vec::new();
         for change in done {
             let seen = match self.reads_back(&change.mutation, deadline).await {

@@ -128,9 +128,9 @@ impl Conductor {
 
     /// Undo everything that is not undone, whatever happened before; true when all of it is seen undone.
     pub(super) async fn restore(&mut self) -> (bool, Vec<String>) {
-        // What has failed as long as it may a moment ago is left to whoever comes next.
-        let is_tried = |active: &&ActiveFault| self.is_cut && self.failed.contains_key(&active.id);
-        let untried = self.active.iter().filter(|active| !is_tried(active));
+        // What was tried as long as it may be a moment ago is only read back now: a third round would not fit into the
+        // grace of a Job, and whoever comes next undoes it.
+        let untried = self.active.iter().filter(|_| !self.is_cut);
         let components = untried.map(|active| active.fault.component.clone()).collect::<Vec<_>>();
         self.heal(&components).await;
         for (_, witness) in std::mem::take(&mut self.witnesses) {

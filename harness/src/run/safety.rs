@@ -14,7 +14,7 @@ use crate::cluster::mutation::Kubectl;
 use crate::cluster::record::{self, Found, Keeper, Record};
 use crate::environment::Cluster;
 use crate::journal::{Entry, Event};
-use crate::restore::{Restored, Undoing};
+use crate::restore::Undoing;
 use crate::units::Period;
 use crate::verdict::result::Ended;
 
@@ -95,11 +95,8 @@ impl Stage<'_> {
         let environment = &self.options.environment;
         let mut undoing = Undoing::new(access, environment, Kubectl::of(cluster), &by, &progress);
         undoing.cut = self.options.stop.token().clone();
-        let mut restored = Restored::default();
-        for found in all.iter().filter(|found| found.is_open()) {
-            restored.add(undoing.undo(found).await);
-        }
-        restored.add(undoing.orphans(namespace).await);
+        let open: Vec<&Found> = all.iter().filter(|found| found.is_open()).collect();
+        let restored = undoing.undo_earlier(&open, namespace).await;
         for note in &restored.notes {
             self.found(note.clone());
         }

@@ -15,12 +15,13 @@ use crate::cluster::others;
 use crate::cluster::record::{CLOSED_WITHIN, INTENDED_WITHIN, NOTED_WITHIN};
 use crate::environment::{Component, Environment, FaultKind, Mechanism};
 use crate::plan::{Plan, Step};
+use crate::restore::earlier_within;
 use crate::units::Period;
 
 /// From the Job's first second to that of the program: a node that has to pull the image first.
 const STARTED_WITHIN: Duration = Duration::from_secs(120);
-/// Watching whether somebody else holds the lock who does not live any more.
-const LOCKED_WITHIN: Duration = Duration::from_secs(60);
+/// Waiting for a sweep that holds the lock, and watching whether somebody else does who does not live any more.
+const LOCKED_WITHIN: Duration = Duration::from_secs(120);
 /// Finding the gateway and asking about permissions, owners and pods: calls that take milliseconds each.
 const LOOKED_WITHIN: Duration = Duration::from_secs(120);
 /// Judging and writing the reports, once all is restored.
@@ -32,6 +33,10 @@ const EFFECTIVE_WITHIN: Duration = Duration::from_secs(120);
 /// known before the cluster is looked at. A run with more may meet its deadline, and ends restored: they are undone all
 /// at once.
 const PODS: u32 = 4;
+/// In a run that is cut short: whether a component serves is looked at for a moment, with one look under way before and
+/// one at the end, and whether new connections reach it.
+const SERVED_WITHIN: Duration =
+    RESTORE_RESERVE.saturating_add(COMPLETION_LIMIT.saturating_mul(2)).saturating_add(REACHED_WITHIN);
 /// Between the baseline and the first fault.
 const PHASE_MAX: Duration = Duration::from_secs(2);
 
@@ -44,9 +49,9 @@ pub struct Schedule {
     pub deadline: Period,
     /// `activeDeadlineSeconds` of the Job: the run's own deadline always comes first.
     pub active_deadline: Duration,
-    /// `terminationGracePeriodSeconds` of the pod: undoing everything after SIGTERM, where the change that is under way,
-    /// each undo and each write to the record takes as long as it may, and a write that was not answered may come
-    /// through late.
+    /// `terminationGracePeriodSeconds` of the pod: undoing everything after SIGTERM, where what is under way (a change, or
+    /// a heal that fails), each undo and each write to the record takes as long as it may, and a write that was not
+    /// answered may come through late.
     pub grace: Duration,
 }
 
@@ -57,17 +62,15 @@ pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
     let all_undone = undone_within(environment.components.iter(), environment);
     let before = postponed.map_or(Duration::ZERO, |postponed| postponed.0)
         + LOCKED_WITHIN
-        // What an earlier run has left.
-        + all_undone
+        // What earlier runs have left.
+        + earlier_within(environment)
         + LOOKED_WITHIN
         + others::SEEN_IN
         + KNOWN_WITHIN;
     let steps: Duration = plan.steps.iter().map(|step| of_step(plan, step, environment)).sum();
     let longest = before + steps + REPORTED_WITHIN;
     let deadline = in_minutes(longest + CLUSTER_RESTORE_RESERVE);
-    let components = environment.components.values();
-    let under_way = components.clone().map(one_made_within).max().unwrap_or_default();
-    let grace = under_way
+    let grace = under_way_within(environment)
         + all_undone
         + settled_within(environment.components.len())
         // Everything is read back once more at the end.
@@ -76,10 +79,7 @@ pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
         + LAST_LINES_WITHIN
         // The lock is released.
         + CALL_LIMIT
-        // Whether it serves is looked at for a moment, and whether new connections reach it.
-        + RESTORE_RESERVE
-        + COMPLETION_LIMIT
-        + REACHED_WITHIN
+        + SERVED_WITHIN
         + REPORTED_WITHIN;
     Schedule {
         longest,
@@ -87,6 +87,14 @@ pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
         active_deadline: in_minutes(STARTED_WITHIN + deadline + grace),
         grace,
     }
+}
+
+/// What a run ends first that is cut short, before it undoes everything: a change that it makes; a heal, which has failed
+/// as long as it may and is tried once more then; or the wait for what may still come through.
+fn under_way_within(environment: &Environment) -> Duration {
+    let made = environment.components.values().map(one_made_within).max().unwrap_or_default();
+    let healed = undone_within(environment.components.iter(), environment) + SERVED_WITHIN;
+    made.max(healed).max(settled_within(environment.components.len()))
 }
 
 /// One mode, from its baseline to its recovery.

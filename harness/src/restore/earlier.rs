@@ -1,0 +1,97 @@
+//! What earlier runs have left, undone before a run begins: all of it in a time that is known before, however many runs
+//! there were.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::undo::{READ_BACK_WITHIN, Undoing};
+use super::{Restored, SETTLED_WITHIN, UNDO_WITHIN};
+use crate::cluster::record::Found;
+use crate::environment::Environment;
+
+/// What is left when the time for waiting is over is still tried, and written down, for so long.
+const LAST_TRIES: Duration = Duration::from_secs(60);
+/// A run that is cut short goes on with it for so long.
+pub const CUT_WITHIN: Duration = UNDO_WITHIN.saturating_add(READ_BACK_WITHIN);
+
+/// What there is for all of them.
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    /// Nothing is waited for after that.
+    waits: Duration,
+    /// What is under way then ends by then, or is given up.
+    last_tries: Duration,
+    /// The same, from when the run is cut short.
+    after_cut: Duration,
+}
+
+/// The longest that [`Undoing::undo_earlier`] takes.
+#[must_use]
+pub fn earlier_within(environment: &Environment) -> Duration {
+    waits_within(environment) + LAST_TRIES
+}
+
+/// One run alone may wait so long: until nothing that it sent can still come through, until all reads back, and until
+/// its slowest component is there again.
+fn waits_within(environment: &Environment) -> Duration {
+    let scaled = environment.components.values().filter(|component| component.deployment.is_some());
+    let slowest = scaled.map(|component| component.ready_within.0).max().unwrap_or_default();
+    SETTLED_WITHIN.max(UNDO_WITHIN) + READ_BACK_WITHIN + slowest
+}
+
+impl Undoing<'_> {
+    /// Undoes all of these, and removes what carries the label of a run that nothing is known of. One budget for all:
+    /// see [`earlier_within`]; after the cut [`CUT_WITHIN`].
+    pub async fn undo_earlier(&mut self, open: &[&Found], namespace: &str) -> Restored {
+        let waits = waits_within(self.environment);
+        self.undo_in(Budget { waits, last_tries: LAST_TRIES, after_cut: CUT_WITHIN }, open, namespace).await
+    }
+
+    async fn undo_in(&mut self, budget: Budget, open: &[&Found], namespace: &str) -> Restored {
+        let waits_until = Instant::now() + budget.waits;
+        self.until = Some(waits_until);
+        let cut = self.cut.clone();
+        let is_over = async {
+            tokio::select! {
+                () = sleep_until(waits_until + budget.last_tries) => {}
+                () = async { cut.cancelled().await; sleep(budget.after_cut).await } => {}
+            }
+        };
+        tokio::pin!(is_over);
+        let mut restored = Restored::default();
+        for (at, found) in open.iter().enumerate() {
+            tokio::select! {
+                undone = self.undo(found) => restored.add(undone),
+                () = &mut is_over => {
+                    restored.left.extend(open[at..].iter().map(|found| self.out_of_time(found)));
+                    return restored;
+                }
+            }
+        }
+        tokio::select! {
+            removed = self.orphans(namespace) => restored.add(removed),
+            () = &mut is_over => {
+                restored.notes.push("whether objects of earlier runs are left is not known: its time was over".into());
+            }
+        }
+        restored
+    }
+
+    /// Its record stays open, for whoever comes next.
+    fn out_of_time(&self, found: &Found) -> String {
+        let record = match &found.record {
+            Ok(record) => record,
+            Err(why) => return self.unreadable(found, why),
+        };
+        let commands: Vec<&str> = record.to_undo().map(|change| change.undo.as_str()).collect();
+        format!(
+            "what the run {} has left was not undone in the time that there is for it; to undo it: {}",
+            record.run,
+            commands.join("; ")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

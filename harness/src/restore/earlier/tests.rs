@@ -1,0 +1,105 @@
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use super::{Budget, CUT_WITHIN, LAST_TRIES, READ_BACK_WITHIN, SETTLED_WITHIN, earlier_within};
+use crate::cluster::access::Access;
+use crate::cluster::faults::scale::Scale;
+use crate::cluster::lease::Holder;
+use crate::cluster::mutation::{Kubectl, Mutation};
+use crate::cluster::record::{Found, Record};
+use crate::environment::ObjectName;
+use crate::restore::{Restored, Undoing};
+
+/// Much longer than any test waits.
+const LONG: Duration = Duration::from_secs(300);
+const RUNS: usize = 5;
+
+/// What so many runs have left.
+fn records() -> Vec<Found> {
+    let of = |at: usize| {
+        let (run, now) = (format!("run-{at}"), Timestamp::now());
+        let mut record = Record::new(&run, "home", "attic", None, now, now);
+        let deployment = ObjectName::new("ml", format!("vllm-{at}"));
+        let scale = Mutation::Scale(Scale { deployment, uid: "u1".into(), replicas: 2 });
+        record.intend(&scale, &Kubectl::new(None)).unwrap();
+        let name = Record::name("ml", &run);
+        Found { name, uid: "u1".into(), version: "7".into(), run, record: Ok(record) }
+    };
+    (0..RUNS).map(of).collect()
+}
+
+/// What becomes of them where the API accepts every call and answers none, and how long that took.
+async fn undone(budget: Budget, cut: CancellationToken) -> (Restored, Duration) {
+    let server = MockServer::start().await;
+    Mock::given(any()).respond_with(ResponseTemplate::new(200).set_delay(LONG)).mount(&server).await;
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "mock",
+        "clusters": [{ "name": "c", "cluster": { "server": server.uri() } }],
+        "users": [{ "name": "u", "user": {} }],
+        "contexts": [{ "name": "mock", "context": { "cluster": "c", "user": "u" } }],
+    });
+    let access = Access::with_kubeconfig(&kubeconfig, "mock", &["ml".to_owned()]).await.unwrap();
+    let environment = crate::input::environment("local").unwrap();
+    let by = Holder::here("run-9", "run");
+    let mut undoing = Undoing::new(&access, &environment, Kubectl::new(None), &by, &|_| {});
+    undoing.cut = cut;
+    let (all, begun) = (records(), Instant::now());
+    let open: Vec<&Found> = all.iter().collect();
+    let restored = timeout(LONG, undoing.undo_in(budget, &open, "ml")).await.expect("it ends");
+    (restored, begun.elapsed())
+}
+
+#[tokio::test]
+async fn what_earlier_runs_have_left_takes_one_budget_however_many_they_were() {
+    let budget = Budget {
+        waits: Duration::from_millis(500),
+        last_tries: Duration::from_millis(1500),
+        after_cut: LONG,
+    };
+    let (restored, took) = undone(budget, CancellationToken::new()).await;
+    assert!(took >= budget.waits + budget.last_tries, "nothing is given up before: {took:?}");
+    // One call alone takes 10 s.
+    assert!(took < Duration::from_secs(9), "{took:?}");
+    assert_eq!(restored.left.len(), RUNS, "{restored:?}");
+    for (at, words) in restored.left.iter().enumerate() {
+        let command = format!("kubectl -n ml scale deployment/vllm-{at} --current-replicas=0 --replicas=2");
+        assert!(words.contains(&format!("run-{at} ")) && words.contains(&command), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_cut_short_leaves_the_others_to_whoever_comes_next() {
+    let cut = CancellationToken::new();
+    cut.cancel();
+    let budget = Budget { waits: LONG, last_tries: LONG, after_cut: Duration::from_millis(1500) };
+    let (restored, took) = undone(budget, cut).await;
+    assert!((budget.after_cut..Duration::from_secs(9)).contains(&took), "{took:?}");
+    assert_eq!(restored.left.len(), RUNS, "{restored:?}");
+}
+
+#[test]
+fn one_run_alone_has_the_time_for_all_that_it_waits_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cluster.yaml");
+    let text = "environment: test-cluster\n\
+         kubernetes: { in_cluster: true, namespaces: [ml] }\n\
+         gateway:\n  service: ml/litellm\n  port: 4000\n  pods: \"app=litellm\"\n  \
+         key: { secret: ml/key, field: KEY }\n\
+         components:\n  \
+         cloud: { aliases: [cloud-kimi], endpoint: \"https://ollama.com\", down: { blackhole: network-policy }, ready_within: 30m }\n  \
+         vllm: { aliases: [vllm-qwen], deployment: ml/vllm, down: scale-to-zero, ready_within: 7m }\n  \
+         ollama: { aliases: [ollama-qwen], deployment: ml/ollama, down: scale-to-zero, ready_within: 2m }\n\
+         routes:\n  agent: { model: cloud-kimi, fallbacks: [vllm-qwen, ollama-qwen] }\n";
+    std::fs::write(&file, text).unwrap();
+    let environment = crate::input::environment(file.to_str().unwrap()).unwrap();
+    // Only what is scaled is waited for.
+    let waits = SETTLED_WITHIN + READ_BACK_WITHIN + Duration::from_secs(7 * 60);
+    assert_eq!(earlier_within(&environment), waits + LAST_TRIES);
+    assert!(CUT_WITHIN < waits, "{CUT_WITHIN:?}");
+}
