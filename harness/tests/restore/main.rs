@@ -6,7 +6,9 @@
 #[path = "../cluster/child.rs"]
 mod child;
 mod ended;
+mod hangs;
 mod killed;
+mod order;
 mod paused;
 mod records;
 mod refused;
@@ -14,4 +16,5 @@ mod rights;
 #[expect(dead_code, reason = "it is shared with tests that do more with it")]
 #[path = "../cluster/stack.rs"]
 mod stack;
+mod unlocked;
 mod unreadable;
