@@ -8,7 +8,7 @@ use mocks::kubernetes::resources::{CONFIG_MAPS, KUSTOMIZATIONS, NETWORK_POLICIES
 use mocks::kubernetes::store::ObjectKey;
 use rustix::process::Signal;
 
-use crate::egress;
+use crate::gate;
 use crate::netns::passes;
 use crate::opponents::Switch;
 use crate::stack::{CLOUD_AND_GPU_DOWN, CLOUD_DOWN, Stack, Staging};
@@ -101,7 +101,7 @@ async fn every_line_that_a_killed_run_leaves_is_typed_and_nothing_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_line_for_a_gate_makes_it_pass() {
-    let (stack, gate, _) = egress::staged(Staging::default()).await;
+    let (stack, gate, _) = gate::staged(Staging::default()).await;
     let file = stack.scenario("down", CLOUD_DOWN);
     let mut running = stack.harness("run", &[file]);
     running.until_it_says("judging").await;

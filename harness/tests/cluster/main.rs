@@ -10,6 +10,7 @@ mod drift;
 mod effect;
 mod egress;
 mod evidence;
+mod gate;
 mod init;
 mod key;
 mod netns;

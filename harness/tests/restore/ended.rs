@@ -199,3 +199,31 @@ async fn everything_is_restored_where_all_probes_fail_in_the_middle_of_a_fault()
     assert!(route["requests"].as_u64() > Some(10), "the measurements are kept: {route:#}");
     stack.strike().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_while_a_heal_fails_is_followed_by_one_more_round_and_no_third() {
+    let stack = two_pods().await;
+    let file = stack.scenario("gaming", GPU_DOWN);
+    let mut running = stack.harness("run", &[file]);
+    running.until_it_says("judging").await;
+    // By then it is the last word that something is forbidden.
+    stack.household.cluster().chaos().add(ChaosRule {
+        verb: "patch".to_owned(),
+        resource: "deployments/scale".to_owned(),
+        times: None,
+        trouble: Trouble::Refused { code: 403, retry_after: None },
+    });
+    let heals = |stack: &Stack, what: &str| stack.journal().matches(what).count();
+    let is_healing = |stack: &Stack| heals(stack, "heal-intended") == 1;
+    stack.eventually("a heal begins", Duration::from_secs(60), is_healing).await;
+    running.signal(Signal::TERM);
+    let ended = running.end().await.expect(4);
+    let rounds = (heals(&stack, "heal-intended"), heals(&stack, "heal-failed"));
+    assert_eq!(rounds, (2, 2), "{}", ended.stderr);
+    assert_eq!(records(&stack)[0]["phase"], "restoring");
+    stack.household.cluster().chaos().clear();
+    stack.command(&["restore", "--env", "cluster.yaml", "--abandoned"]).end().await.expect(0);
+    assert_eq!((replicas(&stack, "vllm"), &records(&stack)[0]["phase"]), (2, &"restored".into()));
+    stack.assert_clean();
+    stack.strike().await;
+}

@@ -44,8 +44,8 @@ async fn the_newest_run_is_undone_first_and_of_each_its_last_change() {
             resource => resource.to_owned(),
         })
         .collect();
-    // The killed run has made the Job, then the policy that goes with it, and then has stopped vLLM.
-    assert_eq!(undone, ["litellm", "vllm", "networkpolicies", "jobs", "ollama"], "{}", restored.stdout);
+    // The killed run has stopped vLLM, then made the Job, and then the policy that goes with it.
+    assert_eq!(undone, ["litellm", "networkpolicies", "jobs", "vllm", "ollama"], "{}", restored.stdout);
     assert_eq!(
         (replicas(&stack, "vllm"), replicas(&stack, "ollama"), replicas(&stack, "litellm")),
         (2, 1, 1)

@@ -173,12 +173,12 @@ async fn nothing_is_left_of_runs_that_are_killed() {
                     Err(complaint) => {
                         complaints.push(format!("{words}: {complaint}"));
                         // What is left would disturb the next.
-                        lane.stack.strike().await;
+                        lane.strike().await;
                         lane = Lane::start().await;
                     }
                 }
             }
-            lane.stack.strike().await;
+            lane.strike().await;
             (played, complaints)
         });
     }

@@ -171,7 +171,9 @@ async fn trouble_comes_as_ordered_and_ends() {
     let cluster = mock().await;
     let client = client_of_mock(&cluster).await;
     let configs: Api<ConfigMap> = Api::namespaced(client.clone(), "ml");
-    for (status, retry_after) in [(429, Some(7)), (503, None), (500, None), (504, None)] {
+    for (status, retry_after) in
+        [(401, None), (403, None), (409, None), (429, Some(7)), (503, None), (500, None), (504, None)]
+    {
         cluster.chaos().add(trouble(
             "list",
             "configmaps",

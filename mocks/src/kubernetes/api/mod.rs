@@ -197,7 +197,9 @@ impl Api {
                 self.audit.push(entry);
                 return Err(Cut);
             }
-            Some(Trouble::Refused { code, retry_after }) => Some(respond::troubled(*code, *retry_after)),
+            Some(Trouble::Refused { code, retry_after }) => {
+                Some(respond::troubled(&target, *code, *retry_after))
+            }
             Some(Trouble::CutMidLine { after }) => {
                 events_max = Some(*after);
                 None

@@ -6,6 +6,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
+use super::request::Target;
 use crate::kubernetes::pod_io::Body;
 use crate::kubernetes::refusal::Refusal;
 
@@ -43,10 +44,22 @@ pub(super) fn refused(refusal: &Refusal) -> Response<Body> {
     response
 }
 
-/// A refusal that is no more than trouble on purpose.
-pub(super) fn troubled(code: u16, retry_after: Option<u32>) -> Response<Body> {
+/// A refusal that is no more than trouble on purpose; the status in it says the same as the head.
+pub(super) fn troubled(target: &Target, code: u16, retry_after: Option<u32>) -> Response<Body> {
+    let (resource, name) = (target.resource, target.name.clone());
     let message = "the server is currently unable to handle the request".to_owned();
     let refusal = match code {
+        401 => Refusal::Unauthorized,
+        403 => {
+            Refusal::Forbidden { resource: Some(resource), name, message: "trouble on purpose".to_owned() }
+        }
+        409 => Refusal::Conflict {
+            resource,
+            name,
+            message:
+                "the object has been modified; please apply your changes to the latest version and try again"
+                    .to_owned(),
+        },
         429 => Refusal::TooManyRequests {
             message: "the server has received too many requests and has asked us to try again later"
                 .to_owned(),
