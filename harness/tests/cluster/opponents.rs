@@ -85,7 +85,8 @@ async fn goes_on_to_another_count(before_it_is_read_back: bool) {
     assert_eq!(stack.replicas("vllm"), 2, "the autoscaler's own count is left to it");
     let told =
         "deployments/scale ml/vllm was undone, and has been changed by kube-controller-manager since: 2 pods";
-    assert_eq!(ended.report.contains(told), before_it_is_read_back, "{}", ended.report);
+    // Otherwise it may come before or after.
+    assert!(ended.report.contains(told) || !before_it_is_read_back, "{}", ended.report);
     stack.assert_clean();
     stack.strike().await;
 }
