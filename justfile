@@ -40,7 +40,7 @@ kill-bench KILLS='300' SEED='11':
         cargo test --release --locked -p harness --test survival nothing_is_left_of_runs_that_are_killed
     cat target/kill-bench.txt
 
-# Fails each kind of API call of a run, and of a restore after a kill, in each way, 20 at a time (0: all of them, an hour).
+# Fails each kind of API call of a run, and of a restore after a kill, in each way, 20 at a time (0: all of them).
 trouble-matrix CASES='0' SEED='7':
     rm -f target/trouble-matrix.txt
     FAILOVER_TEST_TROUBLES={{CASES}} HARNESS_TEST_SEED={{SEED}} FAILOVER_TEST_LANES=20 \

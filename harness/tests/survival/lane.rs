@@ -243,6 +243,19 @@ impl Lane {
         Ok(())
     }
 
+    /// Waits until a run holds its faults; false when it ended before.
+    pub(crate) async fn until_it_holds(&self, running: &mut Running) -> bool {
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        while running.child.try_wait().unwrap().is_none() {
+            // The newest run is this one once it has its own record.
+            if !self.open_records().is_empty() && self.stack.journal().contains("\"hold-started\"") {
+                return true;
+            }
+            looks.tick().await;
+        }
+        false
+    }
+
     /// Records that are not closed.
     pub(crate) fn open_records(&self) -> Vec<Value> {
         let maps = self.stack.household.cluster().store().list(&CONFIG_MAPS, Some("ml")).items;
