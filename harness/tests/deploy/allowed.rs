@@ -6,13 +6,15 @@ use std::fmt;
 use mocks::kubernetes::api::AuditEntry;
 use mocks::kubernetes::cluster::Cluster;
 use mocks::kubernetes::resources::{
-    CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, CONFIG_MAPS, CRON_JOBS, NETWORK_POLICIES, ROLE_BINDINGS, ROLES,
+    CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, CRON_JOBS, NETWORK_POLICIES, ROLE_BINDINGS, ROLES,
 };
 use mocks::kubernetes::store::ObjectKey;
 use serde_json::Value;
 
 use crate::apply::{DRILL, SWEEPER};
-use crate::house::{ALL_DOWN, CLOUD_AND_GPU_DOWN, House, SWEEP_EVERY, lines, replicas_of, result};
+use crate::house::{
+    ALL_DOWN, CLOUD_AND_GPU_DOWN, House, SWEEP_EVERY, all_restored, lines, replicas_of, result,
+};
 
 /// One verb on one resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -201,13 +203,4 @@ async fn the_sweeper_undoes_what_a_run_has_left_whose_job_is_gone() {
     assert!(swept["status"]["lastSuccessfulTime"].is_string());
     assert_all_used(&house, SWEEPER, SPARED_OF_THE_SWEEPER);
     house.strike().await;
-}
-
-/// Whether there are records of runs, and each says that all is restored.
-pub(crate) fn all_restored(cluster: &Cluster) -> bool {
-    let maps = cluster.store().list(&CONFIG_MAPS, Some("ml")).items;
-    let records = maps.iter().filter_map(|map| map["data"]["record.json"].as_str());
-    let phases: Vec<Value> =
-        records.map(|record| serde_json::from_str::<Value>(record).unwrap()["phase"].clone()).collect();
-    !phases.is_empty() && phases.iter().all(|phase| phase == "restored")
 }

@@ -412,3 +412,12 @@ pub(crate) fn runs_in(reports: &Path) -> Vec<PathBuf> {
 pub(crate) fn result(dir: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(dir.join("result.json")).unwrap()).unwrap()
 }
+
+/// Whether there are records of runs, and each says that all is restored.
+pub(crate) fn all_restored(cluster: &Cluster) -> bool {
+    let maps = cluster.store().list(&CONFIG_MAPS, Some("ml")).items;
+    let records = maps.iter().filter_map(|map| map["data"]["record.json"].as_str());
+    let phases: Vec<Value> =
+        records.map(|record| serde_json::from_str::<Value>(record).unwrap()["phase"].clone()).collect();
+    !phases.is_empty() && phases.iter().all(|phase| phase == "restored")
+}

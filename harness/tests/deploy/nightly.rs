@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::allowed::all_restored;
 use crate::apply::DRILL;
-use crate::house::{CLOUD_AND_GPU_DOWN, House, SWEEP_EVERY, result};
+use crate::house::{CLOUD_AND_GPU_DOWN, House, SWEEP_EVERY, all_restored, result};
 
 /// Runs that made a fault.
 fn faulted(runs: &[PathBuf]) -> usize {

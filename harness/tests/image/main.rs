@@ -5,8 +5,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
-#[path = "../deploy/allowed.rs"]
-mod allowed;
 #[expect(dead_code, reason = "it is shared with tests that do more with it")]
 #[path = "../deploy/apply.rs"]
 mod apply;
@@ -31,9 +29,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio_rustls::TlsAcceptor;
 
-use crate::allowed::all_restored;
 use crate::apply::{DRILL, SWEEPER};
-use crate::house::{CLOUD_AND_GPU_DOWN, House, SWEEP_EVERY, environment, result, runs_in};
+use crate::house::{CLOUD_AND_GPU_DOWN, House, SWEEP_EVERY, all_restored, environment, result, runs_in};
 
 /// Nothing that Docker is asked for takes longer.
 const LIMIT: Duration = Duration::from_secs(240);
