@@ -40,6 +40,10 @@ struct Store {
     made: u64,
     /// Answers to the making of objects that get lost.
     lost: usize,
+    /// Deletions that meet a conflict.
+    conflicts: usize,
+    /// After which somebody else's object has the name.
+    is_taken: bool,
 }
 
 impl Store {
@@ -63,7 +67,16 @@ impl Store {
                 answer(201, &object)
             }
             "DELETE" => {
-                let Some(object) = self.objects.get(&path) else { return refusal(404, "NotFound", "none") };
+                let Some(object) = self.objects.get_mut(&path) else {
+                    return refusal(404, "NotFound", "none");
+                };
+                if self.conflicts > 0 {
+                    self.conflicts -= 1;
+                    if self.is_taken {
+                        object["metadata"]["labels"]["failover-harness/run"] = json!("another");
+                    }
+                    return refusal(409, "Conflict", "the object has been modified");
+                }
                 let options: Value = serde_json::from_slice(&request.body).unwrap();
                 if options["preconditions"]["uid"] != object["metadata"]["uid"] {
                     return refusal(409, "Conflict", "the uid differs");
@@ -154,6 +167,22 @@ async fn what_is_not_of_this_run_is_neither_taken_nor_deleted() {
     assert!(matches!(anchor.read_back(&access).await.unwrap(), ReadBack::Other { .. }));
     assert_eq!(store.lock().unwrap().objects.len(), 1);
     assert!(api.asked_with("DELETE").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_conflict_leaves_nothing_that_is_still_of_this_run() {
+    for is_taken in [false, true] {
+        let store = shared(Store { conflicts: 1, is_taken, ..Store::default() });
+        let api = serve(&store).await;
+        let access = api.access().await;
+        let [anchor, _] = fault();
+        anchor.apply(&access).await.unwrap();
+        let error = anchor.undo(&access).await.unwrap_err();
+        assert!(error.is_conflict(), "{error}");
+        let again = anchor.undo(&access).await.unwrap();
+        assert_eq!(matches!(again, Undone::LeftAlone { .. }), is_taken, "{again:?}");
+        assert_eq!(store.lock().unwrap().objects.is_empty(), !is_taken);
+    }
 }
 
 #[tokio::test]

@@ -190,8 +190,13 @@ impl Gate {
         match answer.and_then(|answer| self.read::<Ended>(&answer)) {
             Ok(Ended::Now) => Ok(Undone::Now),
             Ok(Ended::Before) => Ok(Undone::Before),
-            Err(CallError { failure: Failure::Status { status: 409, message, .. }, .. }) => {
-                Ok(Undone::LeftAlone { saw: message })
+            // The API between may have said so as well.
+            Err(error) if error.is_conflict() => {
+                let standing = self.standing(access).await?;
+                if self.is_ours(&standing) {
+                    return Err(error);
+                }
+                Ok(Undone::LeftAlone { saw: words(&standing) })
             }
             Err(error) => Err(error),
         }

@@ -156,13 +156,10 @@ where
     if !is_of(&there, run) {
         return Ok(Undone::LeftAlone { saw: "it does not carry the label of this run".to_owned() });
     }
-    match access.delete::<K>(name, there.meta().uid.as_deref().unwrap_or_default()).await {
-        Ok(true) => Ok(Undone::Now),
-        Ok(false) => Ok(Undone::Before),
-        Err(error) if error.is_conflict() => {
-            Ok(Undone::LeftAlone { saw: "another one has taken its name".to_owned() })
-        }
-        Err(error) => Err(error),
+    // A conflict (409) does not say that it is another one now: whoever tries again reads it anew.
+    match access.delete::<K>(name, there.meta().uid.as_deref().unwrap_or_default()).await? {
+        true => Ok(Undone::Now),
+        false => Ok(Undone::Before),
     }
 }
 
