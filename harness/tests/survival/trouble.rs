@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::lane::{FULL_OUTAGE, Lane};
 use crate::matrix::{Case, Program, calm, play_all};
 
-/// No trouble makes a run with a hold of a second take longer: it tries an undo for a minute, reads back for half of one,
-/// and waits another until what was not answered can no longer come through.
-const ENDS_WITHIN: Duration = Duration::from_secs(240);
+/// No trouble makes a run with a hold of a second take longer: it waits a minute until the gateway has done what the run
+/// before asked for, tries an undo for another, reads back for half of one, and waits a minute until what was not answered
+/// can no longer come through. Each of several undos may wait for one.
+const ENDS_WITHIN: Duration = Duration::from_secs(330);
 /// So many runs without trouble are tried.
 const COMPLETE_AT_LAST: usize = 4;
 
