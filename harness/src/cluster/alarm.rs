@@ -11,10 +11,10 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::FIELD_MANAGER;
-use super::access::Access;
+use super::access::{Access, CALL_LIMIT};
 use super::mutation::Mutation;
 use crate::environment::ObjectName;
 
@@ -57,8 +57,8 @@ struct State {
     last: Instant,
     /// What is stuck, by object.
     stuck: BTreeMap<String, Stuck>,
-    /// Objects that an alarm was about.
-    told: BTreeSet<String>,
+    /// Objects that an alarm was about, with the words of the last one.
+    told: BTreeMap<String, String>,
     /// Objects that have their event.
     evented: BTreeSet<String>,
 }
@@ -68,7 +68,7 @@ impl Default for Alarm {
         let state = State {
             last: Instant::now(),
             stuck: BTreeMap::new(),
-            told: BTreeSet::new(),
+            told: BTreeMap::new(),
             evented: BTreeSet::new(),
         };
         let named = std::env::var_os(TERMINATION_LOG_VARIABLE).filter(|name| !name.is_empty());
@@ -78,7 +78,8 @@ impl Default for Alarm {
 }
 
 impl Alarm {
-    /// Raises it if something has been stuck for [`AGAIN_AFTER`] since it was raised last; what it was about, in words.
+    /// Raises it about all that is stuck, if something has been for [`AGAIN_AFTER`] since it was raised last. What was not
+    /// told in the same words before, for those who keep it.
     pub async fn raise_if_due(&self, access: Option<&Access>, stuck: &[Stuck]) -> Vec<String> {
         let is_due = {
             let mut state = self.state();
@@ -88,14 +89,15 @@ impl Alarm {
             state.add(stuck);
             !state.stuck.is_empty() && state.last.elapsed() >= AGAIN_AFTER
         };
-        if is_due { self.tell(access).await } else { Vec::new() }
+        if is_due { self.tell(access, |_| true).await } else { Vec::new() }
     }
 
-    /// Raises it now, with an event where there is a cluster. What cannot be told in one way is told in the others.
-    /// What it was about, in words.
+    /// Raises it now about these, with an event where there is a cluster. What cannot be told in one way is told in the
+    /// others. What was not told in the same words before, for those who keep it.
     pub async fn raise(&self, access: Option<&Access>, stuck: &[Stuck]) -> Vec<String> {
         self.state().add(stuck);
-        self.tell(access).await
+        let keys: BTreeSet<String> = stuck.iter().map(|one| one.mutation.key()).collect();
+        self.tell(access, |key| keys.contains(key)).await
     }
 
     /// It is undone after all: the pod says no more of it. Whether an alarm was about it.
@@ -104,34 +106,40 @@ impl Alarm {
         if state.stuck.remove(&mutation.key()).is_some() {
             self.leave(&state);
         }
-        state.told.remove(&mutation.key())
+        state.told.remove(&mutation.key()).is_some()
     }
 
-    async fn tell(&self, access: Option<&Access>) -> Vec<String> {
-        let (words, new): (Vec<String>, Vec<(String, Stuck)>) = {
+    /// Tells of those of which it is time to.
+    async fn tell(&self, access: Option<&Access>, is_time: impl Fn(&String) -> bool) -> Vec<String> {
+        let (new, without): (Vec<String>, Vec<(String, Stuck)>) = {
             let mut state = self.state();
             state.last = Instant::now();
-            let words: Vec<String> = state.stuck.values().map(Stuck::words).collect();
-            for words in &words {
-                tracing::error!("{words}");
-            }
             self.leave(&state);
             let State { stuck, told, evented, .. } = &mut *state;
-            told.extend(stuck.keys().cloned());
-            let new = stuck.iter().filter(|(key, _)| evented.insert((*key).clone()));
-            (words, new.map(|(key, one)| (key.clone(), one.clone())).collect())
+            let mut new = Vec::new();
+            for (key, one) in stuck.iter().filter(|(key, _)| is_time(key)) {
+                let words = one.words();
+                tracing::error!("{words}");
+                if told.insert(key.clone(), words.clone()).as_ref() != Some(&words) {
+                    new.push(words);
+                }
+            }
+            let without = stuck.iter().filter(|(key, _)| evented.insert((*key).clone()));
+            (new, without.map(|(key, one)| (key.clone(), one.clone())).collect())
         };
-        let Some(access) = access else { return words };
-        let events = new.into_iter().map(async |(key, one)| {
+        let Some(access) = access else { return new };
+        let events = without.into_iter().map(async |(key, one)| {
             let Some((name, event)) = event(&one, Timestamp::now()) else { return };
-            if let Err(error) = access.create(&name, &event).await {
-                tracing::debug!("no event: {error}");
-                // Where the API answers to nobody the next alarm tries it again.
-                self.state().evented.remove(&key);
+            let unmade = Unmade { alarm: self, key: Some(key) };
+            // Bounded, however often the API has to be asked for it: undos wait for this.
+            match timeout(CALL_LIMIT, access.create(&name, &event)).await {
+                Ok(Ok(_)) => unmade.made(),
+                Ok(Err(error)) => tracing::debug!("no event: {error}"),
+                Err(_) => tracing::debug!("no event: it took more than {} s", CALL_LIMIT.as_secs()),
             }
         });
         join_all(events).await;
-        words
+        new
     }
 
     fn leave(&self, state: &State) {
@@ -144,6 +152,27 @@ impl Alarm {
     fn state(&self) -> MutexGuard<'_, State> {
         // Whole after each step, also after one that panicked.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An event that is being made: where the API answers to nobody, or nobody waits for it any more, the next alarm tries it
+/// again.
+struct Unmade<'a> {
+    alarm: &'a Alarm,
+    key: Option<String>,
+}
+
+impl Unmade<'_> {
+    fn made(mut self) {
+        self.key = None;
+    }
+}
+
+impl Drop for Unmade<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = &self.key {
+            self.alarm.state().evented.remove(key);
+        }
     }
 }
 

@@ -68,7 +68,7 @@ pub enum NoGateway {
         labels: String,
     },
     /// The variable that holds its key is not set here, or empty.
-    #[error("the gateway's key is taken from ${0}, which is not set")]
+    #[error("the gateway's key is taken from ${0}, which is not set or empty")]
     NoKey(String),
     /// The cluster does not say what must be known of it.
     #[error(transparent)]

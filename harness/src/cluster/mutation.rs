@@ -283,6 +283,25 @@ impl Mutation {
 }
 
 impl Mutation {
+    /// That somebody else has made something else of it, once it was undone or before it could be.
+    pub(crate) fn taken_over_words(&self, was_undone: bool, who: Option<&str>, saw: &str) -> String {
+        let object = self.object();
+        match (was_undone, who) {
+            (true, Some(who)) => format!("{object} was undone, and has been changed by {who} since: {saw}"),
+            (true, None) => {
+                format!(
+                    "{object} was undone, and is not as it was before any more: {saw}; by whom is not known"
+                )
+            }
+            (false, Some(who)) => {
+                format!("{object} was not undone here, and is left as {who} has changed it: {saw}")
+            }
+            (false, None) => {
+                format!("{object} was not undone here, and is left as it is now: {saw}; by whom is not known")
+            }
+        }
+    }
+
     /// Who has changed it after us, where that is told of such an object.
     pub(crate) async fn changed_by(&self, access: Option<&Access>) -> Option<String> {
         match (self, access) {

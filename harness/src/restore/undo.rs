@@ -98,7 +98,7 @@ impl<'a> Undoing<'a> {
         let changes: Vec<Change> = record.to_undo().cloned().collect();
         let mut after = record.clone();
         let (done, stuck) = self.undo_changes(&changes, &record.run, &mut after, &mut restored).await;
-        let unseen = self.confirm(&done, &mut after, &mut restored).await;
+        let unseen = self.confirm(&done, &record.run, &mut after, &mut restored).await;
         if !stuck.is_empty() {
             self.alarm.raise(Some(self.access), &stuck).await;
         }
@@ -235,12 +235,23 @@ impl<'a> Undoing<'a> {
     }
 
     /// Reads each back, and waits until it shows; what does not, in words.
-    async fn confirm(&self, done: &[Change], after: &mut Record, restored: &mut Restored) -> Vec<String> {
+    async fn confirm(
+        &self,
+        done: &[Change],
+        run: &str,
+        after: &mut Record,
+        restored: &mut Restored,
+    ) -> Vec<String> {
         let deadline = Instant::now() + self.at_most(self.tries.min(READ_BACK_WITHIN));
         let mut unseen = Vec::new();
         for change in done {
             let seen = match self.reads_back(&change.mutation, deadline).await {
-                Ok(()) => self.shows(&change.mutation).await,
+                Ok(None) => self.shows(&change.mutation).await,
+                // Theirs, whatever becomes of its pods.
+                Ok(Some(taken_over)) => {
+                    restored.notes.push(format!("{taken_over} (run {run})"));
+                    Seen::Yes
+                }
                 Err(why) => Seen::No(format!(
                     "{} was undone, and does not read back so: {why}; to undo it: {}",
                     change.object, change.undo
@@ -256,12 +267,16 @@ impl<'a> Undoing<'a> {
         unseen
     }
 
-    async fn reads_back(&self, mutation: &Mutation, deadline: Instant) -> Result<(), String> {
+    /// Where somebody else has made something else of it since, that in words.
+    async fn reads_back(&self, mutation: &Mutation, deadline: Instant) -> Result<Option<String>, String> {
         loop {
             let why = match mutation.read_back(self.access).await {
-                Ok(ReadBack::Undone) => return Ok(()),
+                Ok(ReadBack::Undone) => return Ok(None),
                 // Somebody is faster than we read: it is theirs.
-                Ok(ReadBack::Other { .. }) if matches!(mutation, Mutation::Scale(_)) => return Ok(()),
+                Ok(ReadBack::Other { saw }) if matches!(mutation, Mutation::Scale(_)) => {
+                    let who = mutation.changed_by(Some(self.access)).await;
+                    return Ok(Some(mutation.taken_over_words(true, who.as_deref(), &saw)));
+                }
                 Ok(ReadBack::Done) => "it is as the run left it".to_owned(),
                 Ok(ReadBack::Other { saw }) => saw,
                 Err(error) => error.to_string(),
@@ -273,3 +288,6 @@ impl<'a> Undoing<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -180,7 +180,11 @@ impl Conductor {
         self.go_on()?;
         let scenario = step.scenario.name.clone();
         self.journal.append(Event::ScenarioStarted { scenario: scenario.clone() });
-        self.target.mode_begins(&scenario).await;
+        // Faults of the mode before may be held: whoever cuts the run short has them undone first.
+        let cut = self.stop.token().clone();
+        if cut.run_until_cancelled(self.target.mode_begins(&scenario)).await.is_none() {
+            return Err(Cut::Stopped);
+        }
         for component in &step.inherited {
             if let Some(active) = self.active.iter().find(|active| active.fault.component == *component) {
                 self.journal.append(Event::FaultInherited { scenario: scenario.clone(), fault: active.id });
@@ -208,8 +212,9 @@ impl Conductor {
         self.target.mode_ends().await;
         outcome?;
         // Without traffic, so that nobody pays for it; the next mode begins with what is known.
-        if let Err(text) = self.settle().await {
-            // It is undone once more at the end.
+        if let Ok(Err(text)) = self.unless_stopped(self.settle()).await {
+            // It is undone once more at the end, and a run that is cut short waits for the rest there: what is still
+            // held comes first.
             self.journal.append(Event::Found { text });
         }
         self.journal.append(Event::ScenarioEnded { scenario });
@@ -253,9 +258,10 @@ impl Conductor {
         let ended = tokio::time::timeout(step.timeout() + Duration::from_secs(5), ended);
         let ((), _) = tokio::join!(self.control(step), self.unless_stopped(async { ended.await.is_ok() }));
         self.go_on()?;
-        // Each fault is read back once more: what watches can break, and what went on unseen voids the mode.
+        // Each fault is read back once more: what watches can break, and what went on unseen voids the mode. A run that is
+        // cut short does not wait for that: the mode is not measured to its end then.
         for component in step.inherited.iter().chain(step.inject.iter().map(|fault| &fault.component)) {
-            for what in self.target.what_has_changed(component).await {
+            for what in self.unless_stopped(self.target.what_has_changed(component)).await? {
                 let seen_us = self.journal.clock().now_us();
                 self.journal.append(Event::Drifted { seen_us, what });
             }

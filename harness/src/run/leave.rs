@@ -56,8 +56,9 @@ impl Conductor {
         let is_meant = |active: &&ActiveFault| components.contains(&active.fault.component);
         let healing: Vec<ActiveFault> = self.active.iter().rev().filter(is_meant).cloned().collect();
         let this = &*self;
+        let others_held = self.active.len() > healing.len();
         // One that is stuck keeps no other from being undone, nor from being seen to serve.
-        let ends = join_all(healing.iter().map(|active| this.heal_one(active))).await;
+        let ends = join_all(healing.iter().map(|active| this.heal_one(active, others_held))).await;
         let mut latest_us = 0;
         for (active, end) in healing.iter().zip(ends) {
             latest_us = latest_us.max(end.at_us);
@@ -81,8 +82,9 @@ impl Conductor {
         if healing.is_empty() { self.journal.clock().now_us() } else { latest_us }
     }
 
-    /// Undo one fault, read it back, and wait until its component serves again.
-    async fn heal_one(&self, active: &ActiveFault) -> Healing {
+    /// Undo one fault, read it back, and wait until its component serves again: both in a run that is cut short not
+    /// while others are held, which are to be undone then.
+    async fn heal_one(&self, active: &ActiveFault, others_held: bool) -> Healing {
         let component = &active.fault.component;
         self.journal.append(Event::HealIntended { fault: active.id });
         let called_us = self.journal.clock().now_us();
@@ -91,21 +93,21 @@ impl Conductor {
             Err(error) => {
                 let failed = Some(format!("{component} could not be healed: {error}"));
                 self.journal.append(Event::HealFailed { fault: active.id, error });
-                return Healing {
-                    failed,
-                    read_back: false,
-                    unserved: None,
-                    at_us: self.journal.clock().now_us(),
-                };
+                return self.not_healed(failed);
             }
         };
         if let Healed::LeftAlone(why) = healed {
             self.journal.append(Event::HealLeftAlone { fault: active.id, why });
         }
         let accepted_us = self.journal.clock().now_us();
-        let read_back = self.target.is_healed(component).await.unwrap_or(false);
+        let read = self.unless_others_wait(others_held, self.target.is_healed(component)).await;
+        // With the others it is undone once more, and read back then.
+        let Some(read) = read else { return self.not_healed(None) };
+        let read_back = read.unwrap_or(false);
         self.journal.append(Event::FaultHealed { fault: active.id, called_us, accepted_us, read_back });
-        let (served_us, unserved) = match self.confirm(active, called_us).await {
+        let confirmed = self.unless_others_wait(others_held, self.confirm(active, called_us)).await;
+        let confirmed = confirmed.unwrap_or(Err(NotSeen::Cut));
+        let (served_us, unserved) = match confirmed {
             Ok(served_us) => (Some(served_us), None),
             Err(NotSeen::Cut) => {
                 let text = format!(
@@ -118,6 +120,16 @@ impl Conductor {
         };
         let at_us = served_us.unwrap_or_else(|| self.journal.clock().now_us());
         Healing { failed: None, read_back, unserved, at_us }
+    }
+
+    /// What is healed once more.
+    fn not_healed(&self, failed: Option<String>) -> Healing {
+        Healing { failed, read_back: false, unserved: None, at_us: self.journal.clock().now_us() }
+    }
+
+    /// Waits for it, but in a run that is cut short not while others are held.
+    async fn unless_others_wait<T>(&self, others_held: bool, wait: impl Future<Output = T>) -> Option<T> {
+        if others_held { self.unless_stopped(wait).await.ok() } else { Some(wait.await) }
     }
 
     /// Waits until nothing that was undone can still come through; what does and cannot be undone, in words.

@@ -107,7 +107,9 @@ pub enum RunError {
         source: ConfigError,
     },
     /// The environment names a key variable that is not set, or empty.
-    #[error("the environment `{environment}` takes the gateway's key from ${variable}, which is not set")]
+    #[error(
+        "the environment `{environment}` takes the gateway's key from ${variable}, which is not set or empty"
+    )]
     NoKey {
         /// Which environment.
         environment: String,

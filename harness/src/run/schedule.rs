@@ -89,12 +89,12 @@ pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
     }
 }
 
-/// What a run ends first that is cut short, before it undoes everything: a change that it makes; a heal, which has failed
-/// as long as it may and is tried once more then; or the wait for what may still come through.
+/// What a run ends first that is cut short, before it undoes everything: a change that it makes; or a heal, which has failed
+/// as long as it may and is tried once more then. What it only reads or waits for ends at once.
 fn under_way_within(environment: &Environment) -> Duration {
     let made = environment.components.values().map(one_made_within).max().unwrap_or_default();
     let healed = undone_within(environment.components.iter(), environment) + SERVED_WITHIN;
-    made.max(healed).max(settled_within(environment.components.len()))
+    made.max(healed)
 }
 
 /// One mode, from its baseline to its recovery.

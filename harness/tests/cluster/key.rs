@@ -69,7 +69,7 @@ async fn a_variable_that_is_not_set_is_told_before_anything_is_asked() {
     for set in [&[][..], &[(VARIABLE, "")]] {
         let ended = stack.command_with(&run, set).end().await.expect(2);
         let told = format!(
-            "error: the environment `test-cluster` takes the gateway's key from ${VARIABLE}, which is not set\n"
+            "error: the environment `test-cluster` takes the gateway's key from ${VARIABLE}, which is not set or empty\n"
         );
         assert_eq!((ended.stdout.as_str(), ended.stderr), ("", told), "{set:?}");
         assert!(!stack.path("out").exists(), "there is no run: {set:?}");
@@ -77,7 +77,7 @@ async fn a_variable_that_is_not_set_is_told_before_anything_is_asked() {
     assert_eq!(stack.household.cluster().audit().entries().len(), asked, "nothing was asked of the cluster");
     for set in [&[][..], &[(VARIABLE, "")]] {
         let ended = stack.command_with(&["doctor", "--env", "cluster.yaml"], set).end().await.expect(3);
-        let told = format!("the gateway's key is taken from ${VARIABLE}, which is not set");
+        let told = format!("the gateway's key is taken from ${VARIABLE}, which is not set or empty");
         let problem =
             ended.stdout.lines().find(|line| line.starts_with("problem ") && line.contains("key: "));
         assert!(problem.is_some_and(|line| line.contains(&told)), "{set:?}: {}", ended.stdout);

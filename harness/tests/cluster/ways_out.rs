@@ -280,3 +280,189 @@ async fn a_signal_while_something_is_undone_ends_the_run_restored() {
         signalled_while_it_heals(Signal::HUP),
     );
 }
+
+/// Says when a run is where it is to be cut short, having made trouble there.
+struct Until {
+    is_there: Box<dyn Fn(&Event) -> bool + Send + Sync>,
+    is_told: fn(&str) -> bool,
+    there: tokio::sync::Notify,
+}
+
+impl Watcher for Until {
+    fn entry(&self, entry: &Entry) {
+        if (self.is_there)(&entry.event) {
+            self.there.notify_one();
+        }
+    }
+
+    fn progress(&self, line: &str) {
+        if (self.is_told)(line) {
+            self.there.notify_one();
+        }
+    }
+}
+
+/// Cuts a run short once it is there and `then` is over: what is held is undone within the grace, whatever else there is
+/// to wait for.
+async fn cut_short(stack: &Stack, files: Vec<PathBuf>, until: Until, then: impl AsyncFn(&Stack)) {
+    stack.edit("kubeconfig: kubeconfig", &format!("kubeconfig: {}", stack.path("kubeconfig").display()));
+    let loaded = harness::input::load(&files, stack.path("cluster.yaml").to_str()).unwrap();
+    let (until, stop) = (Arc::new(until), Stop::default());
+    let options = RunOptions {
+        environment: loaded.environment,
+        scenarios: loaded.scenarios,
+        gateway: Choice::Mock,
+        config: ConfigSource::tuned().unwrap(),
+        out: stack.path("out"),
+        deadline: None,
+        no_dead_man: false,
+        stop: stop.clone(),
+    };
+    let watcher: Arc<dyn Watcher> = until.clone();
+    let running = Box::pin(harness::run::run(options, watcher));
+    let cut = async {
+        until.there.notified().await;
+        then(stack).await;
+        assert!(!is_restored(stack), "something is held");
+        stop.fire("the test");
+        stack.eventually("all restored within the grace", GRACE, is_restored).await;
+    };
+    // What the run looks at and writes when all is restored is not waited for here.
+    tokio::select! {
+        ended = running => panic!("it has ended before: {:?}", ended.map(|ended| ended.result.reasons)),
+        () = cut => {}
+    }
+}
+
+/// Longer than the grace, and less than what a call may take.
+fn late(verb: &str, resource: &str) -> ChaosRule {
+    ChaosRule {
+        times: Some(1),
+        trouble: Trouble::Latency(GRACE + Duration::from_secs(4)),
+        ..slow(verb, resource)
+    }
+}
+
+/// The API is slow at the end of a mode, when all that was changed is read once more.
+async fn cut_while_it_reads() {
+    let stack = Stack::start(Staging::default()).await;
+    let file = stack.scenario("cloud-down", &CLOUD_DOWN.replace("for: 6s", "for: 3s"));
+    let chaos = stack.household.cluster().chaos().clone();
+    let is_there = move |event: &Event| {
+        let is_held = matches!(event, Event::HoldStarted { .. });
+        if is_held {
+            chaos.add(late("get", "networkpolicies"));
+        }
+        is_held
+    };
+    let until = Until { is_there: Box::new(is_there), is_told: |_| false, there: Default::default() };
+    // While it is held the Job is read with it, and at no other time.
+    let reads = |stack: &Stack| {
+        let entries = stack.household.cluster().audit().entries();
+        entries.iter().filter(|entry| entry.verb == "get" && entry.resource == "jobs").count()
+    };
+    let then = async |stack: &Stack| {
+        let before = reads(stack);
+        stack.eventually("it reads", crate::child::LIMIT, |stack| reads(stack) > before).await;
+    };
+    cut_short(&stack, vec![file], until, then).await;
+    assert!(!stack.journal().contains("hold-ended"), "{}", stack.journal());
+    stack.strike().await;
+}
+
+/// A mode begins with a fault of the one before.
+async fn cut_while_a_mode_begins() {
+    let stack = Stack::start(Staging::default()).await;
+    let gpu_down = gpu_down();
+    let files =
+        vec![stack.scenario("gpu-down", &gpu_down), stack.scenario("cloud-gpu-down", CLOUD_AND_GPU_DOWN)];
+    let chaos = stack.household.cluster().chaos().clone();
+    let begun = AtomicBool::new(false);
+    let is_there = move |event: &Event| {
+        let is_second = matches!(event, Event::ScenarioStarted { .. }) && begun.swap(true, Ordering::SeqCst);
+        if is_second {
+            chaos.add(late("list", "pods"));
+        }
+        is_second
+    };
+    let until = Until { is_there: Box::new(is_there), is_told: |_| false, there: Default::default() };
+    cut_short(&stack, files, until, async |_| {}).await;
+    stack.strike().await;
+}
+
+/// A mode has undone its own fault and reads it back, and the one of the mode before is held for the next.
+async fn cut_while_it_reads_back() {
+    let stack = Stack::start(Staging::default()).await;
+    let files = vec![
+        stack.scenario("gpu-down", &gpu_down()),
+        stack.scenario("cloud-gpu-down", &CLOUD_AND_GPU_DOWN.replace("for: 6s", "for: 2s")),
+        stack.scenario("local-down", &local_down()),
+    ];
+    let chaos = stack.household.cluster().chaos().clone();
+    let is_there = move |event: &Event| {
+        let heals = matches!(event, Event::HealIntended { .. });
+        if heals {
+            chaos.add(slow("delete", "jobs"));
+        }
+        heals
+    };
+    let until = Until { is_there: Box::new(is_there), is_told: |_| false, there: Default::default() };
+    let is_none = |stack: &Stack, kind| stack.household.cluster().store().list(kind, None).items.is_empty();
+    let then = async |stack: &Stack| {
+        let is_gone = |stack: &Stack| is_none(stack, &NETWORK_POLICIES);
+        stack.eventually("the policy gone", crate::child::LIMIT, is_gone).await;
+        stack.household.cluster().chaos().add(late("get", "networkpolicies"));
+        stack.eventually("the Job gone", crate::child::LIMIT, |stack| is_none(stack, &JOBS)).await;
+    };
+    cut_short(&stack, files, until, then).await;
+    stack.strike().await;
+}
+
+/// Between two modes, while a write that was not answered may still come through.
+async fn cut_while_it_settles() {
+    let stack = Stack::start(Staging::default()).await;
+    let files = vec![
+        stack.scenario("gpu-down", &gpu_down()),
+        stack.scenario("cloud-gpu-down", CLOUD_AND_GPU_DOWN),
+        stack.scenario("local-down", &local_down()),
+    ];
+    let chaos = stack.household.cluster().chaos().clone();
+    let begun = AtomicBool::new(false);
+    let is_there = move |event: &Event| {
+        if matches!(event, Event::ScenarioStarted { .. }) && begun.swap(true, Ordering::SeqCst) {
+            for (verb, resource) in [("create", "jobs"), ("patch", "deployments/scale")] {
+                let trouble = Trouble::Refused { code: 504, retry_after: None };
+                chaos.add(ChaosRule { trouble, ..slow(verb, resource) });
+            }
+        }
+        false
+    };
+    let until = Until {
+        is_there: Box::new(is_there),
+        is_told: |line| line.starts_with("waiting until nothing that was sent"),
+        there: Default::default(),
+    };
+    let then = async |stack: &Stack| stack.household.cluster().chaos().clear();
+    cut_short(&stack, files, until, then).await;
+    stack.strike().await;
+}
+
+fn gpu_down() -> String {
+    let body =
+        CLOUD_DOWN.replace("cloud: down", "vllm: down").replace("vllm-qwen, within", "cloud-kimi, within");
+    body.replace("for: 6s", "for: 2s")
+}
+
+fn local_down() -> String {
+    CLOUD_AND_GPU_DOWN.replace("cloud: down", "ollama: down").replace("ollama-qwen", "cloud-kimi")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_cuts_a_run_short_waits_for_nothing_that_only_reads_or_waits() {
+    tokio::join!(
+        cut_while_it_reads(),
+        cut_while_it_reads_back(),
+        cut_while_a_mode_begins(),
+        cut_while_it_settles(),
+    );
+}

@@ -1,6 +1,6 @@
 //! The alarm about what is not undone, while the API has a bad time: then it is needed most.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use harness::cluster::access::Access;
 use harness::cluster::alarm::{Alarm, Stuck};
@@ -11,6 +11,7 @@ use mocks::kubernetes::api::{ChaosRule, Trouble};
 use mocks::kubernetes::cluster::{Cluster, ClusterOptions};
 use mocks::kubernetes::resources::EVENTS;
 use mocks::time::Epoch;
+use tokio::time::timeout;
 
 fn stuck(name: &str) -> Stuck {
     let deployment = ObjectName::new("ml", name);
@@ -33,21 +34,30 @@ async fn an_event_that_could_not_be_made_is_made_by_the_next_alarm_and_no_event_
         of.sort();
         of
     };
-    let away = ChaosRule {
+    let troubled = |trouble| ChaosRule {
         verb: "create".to_owned(),
         resource: "events".to_owned(),
         times: Some(1),
-        trouble: Trouble::Refused { code: 503, retry_after: None },
+        trouble,
     };
-    cluster.chaos().add(away);
     let alarm = Alarm::default();
+    // Whoever waits for an alarm may be cut short.
+    cluster.chaos().add(troubled(Trouble::Hang));
+    let given_up = timeout(Duration::from_millis(500), alarm.raise(Some(&access), &[stuck("vllm")])).await;
+    assert!(given_up.is_err(), "it hangs");
+    assert!(alarm.end(&stuck("vllm").mutation), "it was told");
+    cluster.chaos().add(troubled(Trouble::Refused { code: 503, retry_after: None }));
     let told = alarm.raise(Some(&access), &[stuck("vllm")]).await;
     assert_eq!(told, [stuck("vllm").words()], "it is told all the same");
     assert_eq!(of(), Vec::<String>::new());
     let told = alarm.raise(Some(&access), &[stuck("ollama")]).await;
-    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told, [stuck("ollama").words()], "of the other one nothing is new");
     assert_eq!(of(), ["ollama", "vllm"]);
-    alarm.raise(Some(&access), &[stuck("vllm")]).await;
+    let told = alarm.raise(Some(&access), &[stuck("vllm")]).await;
+    assert_eq!(told, Vec::<String>::new(), "it is kept once");
+    let other = Stuck { why: "not allowed".to_owned(), ..stuck("vllm") };
+    let told = alarm.raise(Some(&access), std::slice::from_ref(&other)).await;
+    assert_eq!(told, [other.words()], "and again when its words change");
     assert_eq!(of(), ["ollama", "vllm"]);
     assert!(alarm.end(&stuck("vllm").mutation), "it was told");
     assert!(!alarm.end(&stuck("vllm").mutation), "that is over");

@@ -163,6 +163,31 @@ async fn what_was_written_unheard_before_the_api_went_away_is_no_change_of_someb
     cluster.shutdown().await;
 }
 
+/// Whoever waits for it may be cut short.
+#[tokio::test]
+async fn what_was_written_while_nobody_waited_any_more_is_no_change_of_somebody_else() {
+    let (cluster, access) = start().await;
+    let keeper = keeper(&access, "run-1").await.unwrap();
+    keeper.intend(&scale("vllm", 2)).await.unwrap();
+    trouble(&cluster, "update", Some(1), Trouble::LostAnswer);
+    trouble(&cluster, "get", Some(1), Trouble::Hang);
+    let is_written = async {
+        while only(&access).await.changes[0].state != State::Undone {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        noted = keeper.note(&[(0, State::Undone)]) => panic!("it hangs: {noted:?}"),
+        () = is_written => {}
+    }
+    cluster.chaos().clear();
+    keeper.close(true, 0).await.unwrap();
+    let written = only(&access).await;
+    assert!(!written.is_open() && written.exit_code == Some(0), "{written:?}");
+    cluster.shutdown().await;
+}
+
 #[tokio::test]
 async fn only_the_last_closed_records_are_kept() {
     let (cluster, access) = start().await;

@@ -199,10 +199,12 @@ impl Scale {
 }
 
 impl Scale {
-    /// Who set the count that is there now, as far as the API knows.
+    /// Who set the count that is there now, as far as the API knows; nobody did where the Deployment is another one.
     pub(in crate::cluster) async fn changed_by(&self, access: &Access) -> Option<String> {
         let object = access.get::<Deployment>(&self.deployment).await.ok()?;
-        owners::of(&object.metadata, &["spec", "replicas"]).pop().map(|owner| owner.manager)
+        let is_same = object.metadata.uid.as_deref() == Some(&self.uid);
+        let last = is_same.then(|| owners::last_of(&object.metadata, &["spec", "replicas"])).flatten();
+        last.map(|owner| owner.manager).filter(|name| !name.is_empty())
     }
 }
 

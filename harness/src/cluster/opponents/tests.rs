@@ -289,5 +289,20 @@ fn the_writer_of_a_field_is_named() {
     );
     let last = owners::last(&metadata).unwrap();
     assert_eq!((last.manager.as_str(), last.subresource.as_str()), ("kubectl", "scale"));
+    assert_eq!(owners::last_of(&metadata, &["spec", "replicas"]), Some(last));
     assert_eq!(owners::of(&metadata, &["spec", "paused"]), []);
+    assert_eq!(owners::last_of(&metadata, &["spec", "paused"]), None);
+}
+
+/// The API sorts them by what they do first, and by time only then.
+#[test]
+fn who_applied_later_is_the_last_writer_wherever_the_entry_stands() {
+    let owns = json!({ "f:spec": { "f:replicas": {} } });
+    let metadata = serde_json::from_value(json!({ "managedFields": [
+        { "manager": "argocd-controller", "operation": "Apply", "time": "2026-01-05T00:00:00Z", "fieldsV1": owns },
+        { "manager": "kubectl", "operation": "Update", "time": "2026-01-02T00:00:00Z", "fieldsV1": owns },
+    ] }))
+    .unwrap();
+    let last = owners::last_of(&metadata, &["spec", "replicas"]).unwrap();
+    assert_eq!(last.manager, "argocd-controller");
 }

@@ -291,19 +291,13 @@ impl Keeper {
             return Ok(());
         }
         let Kept { record, there, version } = kept;
-        match replace_any(&self.access, &self.name, version, there, record, within).await {
-            Ok(written) => {
-                *version = written;
-                *there = vec![record.clone()];
-                Ok(())
-            }
-            Err(error) => {
-                // It may have been done all the same, or be done yet: then it is no change of somebody else's.
-                if matches!(error, RecordError::Call(_)) && !there.contains(record) {
-                    there.push(record.clone());
-                }
-                Err(error)
-            }
+        // From here on it may be done, also where nobody hears of it or waits for it any more: then it is no change of
+        // somebody else's.
+        if !there.contains(record) {
+            there.push(record.clone());
         }
+        *version = replace_any(&self.access, &self.name, version, there, record, within).await?;
+        *there = vec![record.clone()];
+        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::core::Selector;
 
+use crate::cluster::opponents::owners;
 use crate::environment::ObjectName;
 
 /// Longer texts of others are cut.
@@ -90,11 +91,7 @@ impl fmt::Display for Actor {
 /// Who set `spec.replicas` last. A scale to 0 erases every owner and one back up records none: then nobody is named,
 /// since whoever changed the object last has changed something else.
 fn scaler(meta: &ObjectMeta) -> Option<Actor> {
-    let owns = |entry: &&ManagedFieldsEntry| {
-        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
-        fields.and_then(|fields| fields.pointer("/f:spec/f:replicas")).is_some()
-    };
-    newest(meta.managed_fields.iter().flatten().filter(owns))
+    newest(owners::entries_of(meta, &["spec", "replicas"]))
 }
 
 /// Who changed the object last; what controllers write into its status is no change of theirs to it.
@@ -105,7 +102,7 @@ fn changer(meta: &ObjectMeta) -> Option<Actor> {
 }
 
 fn newest<'a>(entries: impl Iterator<Item = &'a ManagedFieldsEntry>) -> Option<Actor> {
-    let entry = entries.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?;
+    let entry = owners::newest(entries)?;
     Some(Actor {
         manager: cut(entry.manager.as_deref().unwrap_or("somebody without a name")),
         operation: cut(entry.operation.as_deref().unwrap_or("Update")),

@@ -67,7 +67,14 @@ fn the_grace_holds_whatever_has_to_be_tried_until_its_bound() {
     assert!(needed > undone + undone + settled + last, "{needed:?}");
     // SIGTERM while what earlier runs have left is undone.
     assert!(needed > crate::restore::CUT_WITHIN + CLOSED_WITHIN + CALL_LIMIT * 2, "{needed:?}");
-    assert!(patience.one_undo() >= patience.undo_within + CALL_LIMIT, "a try begins at the end of its time");
+}
+
+#[test]
+fn an_undo_has_the_time_for_an_alarm_that_is_due_just_before_its_last_try() {
+    let patience = Patience::IN_CLUSTER;
+    // The event of that alarm, a moment, the last try, and the event of its alarm.
+    let last = CALL_LIMIT + patience.again_after + patience.last_try + CALL_LIMIT;
+    assert!(patience.one_undo() >= patience.undo_within + last, "{:?}", patience.one_undo());
 }
 
 #[test]

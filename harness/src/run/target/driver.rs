@@ -39,7 +39,7 @@ pub(in crate::run) struct Patience {
     /// A read that fails is tried again for so long while the traffic goes on; the last of them may begin at its end.
     pub(in crate::run) read_again_within: Duration,
     /// Between two tries.
-    pub(super) again_after: Duration,
+    pub(in crate::run) again_after: Duration,
 }
 
 impl Patience {
@@ -73,10 +73,12 @@ impl Patience {
         mutation.sent_within()
     }
 
-    /// The longest that one undo takes, with an alarm before and one after its last try.
+    /// The longest that one undo takes: an alarm that is due at the end of its time has its events made, one more try
+    /// follows, and one more alarm.
     #[must_use]
     pub(in crate::run) const fn one_undo(&self) -> Duration {
-        self.undo_within.saturating_add(self.last_try).saturating_add(CALL_LIMIT.saturating_mul(2))
+        let alarms = CALL_LIMIT.saturating_mul(2);
+        self.undo_within.saturating_add(alarms).saturating_add(self.again_after).saturating_add(self.last_try)
     }
 
     /// The longest that reading back takes: a gate's last look is at its pod, for the way to it, and at what it says.
@@ -129,6 +131,8 @@ struct Change {
     seq: u32,
     /// Nothing was sent for it after that.
     sent: Instant,
+    /// An undo of it has come through here, or has found it as before.
+    is_undone: bool,
 }
 
 /// What is known of a mutation.
@@ -185,22 +189,22 @@ impl Driver {
         let seq = self.intend(active, mutation).await?;
         // Whoever reads the intent counts from it: nothing is sent later than that.
         let Ok(made) = timeout_at(begun + limit, mutation.apply(self.access())).await else {
-            self.sent(active.id, seq);
+            self.sent(seq);
             let object = mutation.object();
             return Err(format!("{object} was not changed within {} s, and may be yet", limit.as_secs()));
         };
         match made {
             Ok(applied) => {
-                self.note(active.id, seq, State::Made);
+                self.note(seq, State::Made);
                 self.record(&[(seq, Recorded::Made)]).await;
                 Ok(applied)
             }
             Err(error) => {
                 if error.is_outcome_unknown() {
-                    self.sent(active.id, seq);
+                    self.sent(seq);
                 } else {
                     // A definite no: whatever is found there later is somebody else's.
-                    self.note(active.id, seq, State::NotMade);
+                    self.note(seq, State::NotMade);
                     self.record(&[(seq, Recorded::NotMade)]).await;
                 }
                 Err(error.to_string())
@@ -240,17 +244,14 @@ impl Driver {
             state: State::Intended,
             seq,
             sent: Instant::now(),
+            is_undone: false,
         });
         Ok(seq)
     }
 
     /// Its last write was given up just now.
-    fn sent(&self, fault: u32, seq: u32) {
-        let mut made = self.made();
-        let own = made.get_mut(&fault).map(|own| own.mutations.iter_mut()).into_iter().flatten();
-        for known in own.filter(|known| known.seq == seq) {
-            known.sent = Instant::now();
-        }
+    fn sent(&self, seq: u32) {
+        self.change(seq, |known| known.sent = Instant::now());
     }
 
     /// How commands for a person begin.
@@ -276,6 +277,7 @@ impl Driver {
             match read {
                 Ok(ReadBack::Done) => {}
                 Ok(ReadBack::Undone) => {
+                    self.end_alarm(mutation, true);
                     changed.push(format!("{} is as before: somebody undid it", mutation.object()));
                 }
                 Ok(ReadBack::Other { saw }) => changed.push(format!("{}: {saw}", mutation.object())),
@@ -333,19 +335,26 @@ impl Driver {
             .collect()
     }
 
-    /// It was read back, and nothing of it can still come through.
-    fn forget(&self, seq: u32) {
-        let mut made = self.made();
-        for known in made.values_mut().flat_map(|own| &mut own.mutations).filter(|known| known.seq == seq) {
-            known.state = State::Undone;
-        }
+    /// An undo came through, or found it as before.
+    fn undone(&self, seq: u32) {
+        self.change(seq, |known| known.is_undone = true);
     }
 
-    fn note(&self, fault: u32, seq: u32, state: State) {
+    fn note(&self, seq: u32, state: State) {
+        self.change(seq, |known| known.state = state);
+    }
+
+    fn change(&self, seq: u32, how: impl Fn(&mut Change)) {
         let mut made = self.made();
-        let own = made.get_mut(&fault).map(|own| own.mutations.iter_mut()).into_iter().flatten();
-        for known in own.filter(|known| known.seq == seq) {
-            known.state = state;
+        made.values_mut().flat_map(|own| &mut own.mutations).filter(|known| known.seq == seq).for_each(how);
+    }
+
+    /// It is seen undone, or left to somebody else, whoever has done that: nobody need be alarmed any more.
+    fn end_alarm(&self, mutation: &Mutation, is_undone: bool) {
+        if self.alarm.end(mutation) {
+            let why = if is_undone { "it is undone" } else { "somebody else has changed it" };
+            let text = format!("the alarm about {} is over: {why}", mutation.object());
+            self.journal.append(Event::Found { text });
         }
     }
 

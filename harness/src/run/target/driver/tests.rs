@@ -1,6 +1,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
@@ -8,7 +10,7 @@ use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 use super::{ActiveFault, Driver, Patience};
-use crate::cluster::access::Access;
+use crate::cluster::access::{Access, MayWrite, NoWrite};
 use crate::cluster::faults::scale::Scale;
 use crate::cluster::mutation::{Kubectl, Mutation};
 use crate::cluster::record::{Keeper, Record, State};
@@ -33,6 +35,8 @@ struct World {
     hangs: bool,
     /// Whoever asks for the count is refused for a while.
     refuses: bool,
+    /// Nobody has such a Deployment any more.
+    gone: bool,
 }
 
 #[derive(Clone)]
@@ -84,10 +88,13 @@ impl World {
             }
             "GET" if !request.url.path().ends_with("/scale") => json!({
                 "kind": "Deployment", "apiVersion": "apps/v1",
-                "metadata": { "name": "vllm", "namespace": "ml", "uid": "u1", "managedFields": [{
-                    "manager": "somebody", "operation": "Update", "fieldsType": "FieldsV1",
-                    "fieldsV1": { "f:spec": { "f:replicas": {} } },
-                }] },
+                // The one who applied came last.
+                "metadata": { "name": "vllm", "namespace": "ml", "uid": "u1", "managedFields": [
+                    { "manager": "somebody", "operation": "Apply", "fieldsType": "FieldsV1",
+                      "time": "2026-01-02T00:00:00Z", "fieldsV1": { "f:spec": { "f:replicas": {} } } },
+                    { "manager": "helm", "operation": "Update", "fieldsType": "FieldsV1",
+                      "time": "2026-01-01T00:00:00Z", "fieldsV1": { "f:spec": { "f:replicas": {} } } },
+                ] },
                 "spec": { "selector": {}, "template": {} },
             }),
             _ => self.scale(self.replicas),
@@ -105,6 +112,12 @@ impl Respond for Shared {
             if is_scale && world.refuses {
                 return ResponseTemplate::new(503);
             }
+            if world.gone && request.url.path().contains("deployments") {
+                return ResponseTemplate::new(404).set_body_json(json!({
+                    "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404,
+                    "message": "not found",
+                }));
+            }
             let answer = ResponseTemplate::new(200).set_body_json(world.answer(request));
             if is_scale && world.hangs { answer.set_delay(Duration::from_secs(60)) } else { answer }
         })
@@ -120,6 +133,7 @@ async fn start() -> (MockServer, Shared, Driver) {
         silent: false,
         hangs: false,
         refuses: false,
+        gone: false,
     })));
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(world.clone()).mount(&server).await;
@@ -239,21 +253,156 @@ async fn all_changes_of_a_component_are_read_again_at_once() {
     assert!(took >= within && took < within * 3, "{took:?}");
 }
 
+/// What the driver writes down from now on.
+struct Kept {
+    dir: tempfile::TempDir,
+    journal: Arc<Journal>,
+}
+
+impl Kept {
+    fn of(driver: &mut Driver) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("journal.jsonl");
+        let journal = Arc::new(Journal::create(&file, Clock::starting_now()).unwrap());
+        driver.journal = Arc::clone(&journal);
+        Self { dir, journal }
+    }
+
+    fn read(&self) -> String {
+        let text = crate::journal::Event::Found { text: "so far".into() };
+        self.journal.append_durably(text).unwrap();
+        std::fs::read_to_string(self.dir.path().join("journal.jsonl")).unwrap()
+    }
+}
+
 #[tokio::test]
 async fn what_somebody_changes_before_it_is_read_back_is_theirs_and_told() {
     let (_server, world, mut driver) = start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("journal.jsonl");
-    driver.journal = Arc::new(Journal::create(&file, Clock::starting_now()).unwrap());
+    let kept = Kept::of(&mut driver);
     driver.make(&fault(), &to_zero()).await.unwrap();
     assert!(matches!(driver.heal(&fault()).await, Ok(Healed::Undone)));
     world.with(|world| world.replicas = 3);
     assert_eq!(driver.is_healed("vllm").await, Ok(true));
     assert_eq!((world.with(|world| world.replicas), world.state()), (3, State::Undone));
-    driver.journal.append_durably(crate::journal::Event::Found { text: "end".into() }).unwrap();
-    let journal = std::fs::read_to_string(file).unwrap();
     let told = "deployments/scale ml/vllm was undone, and has been changed by somebody since: 3 pods";
+    let journal = kept.read();
     assert!(journal.contains(told), "{journal}");
+}
+
+/// An undo that fails for as long as it is tried.
+async fn healed_in_vain(driver: &mut Driver, world: &Shared) {
+    driver.patience.undo_within = Duration::from_millis(50);
+    world.with(|world| world.refuses = true);
+    let Err(why) = driver.heal(&fault()).await else { panic!("it is undone") };
+    assert!(why.contains("to undo it: kubectl -n ml scale deployment/vllm"), "{why}");
+    world.with(|world| world.refuses = false);
+}
+
+#[tokio::test]
+async fn what_somebody_changes_that_could_not_be_undone_is_left_to_them_and_not_called_undone() {
+    let (_server, world, mut driver) = start().await;
+    let kept = Kept::of(&mut driver);
+    driver.make(&fault(), &to_zero()).await.unwrap();
+    healed_in_vain(&mut driver, &world).await;
+    world.with(|world| world.replicas = 3);
+    assert_eq!(driver.is_healed("vllm").await, Ok(true));
+    assert_eq!((world.with(|world| world.replicas), world.state()), (3, State::LeftAlone));
+    let journal = kept.read();
+    let told =
+        "deployments/scale ml/vllm was not undone here, and is left as somebody has changed it: 3 pods";
+    assert!(journal.contains(told) && !journal.contains("was undone"), "{journal}");
+    assert!(journal.contains("ml/vllm is over: somebody else has changed it"), "{journal}");
+}
+
+#[tokio::test]
+async fn nobody_is_named_who_changed_what_is_gone() {
+    for was_undone in [true, false] {
+        let (_server, world, mut driver) = start().await;
+        let kept = Kept::of(&mut driver);
+        driver.make(&fault(), &to_zero()).await.unwrap();
+        if was_undone {
+            assert!(matches!(driver.heal(&fault()).await, Ok(Healed::Undone)));
+        } else {
+            healed_in_vain(&mut driver, &world).await;
+        }
+        world.with(|world| world.gone = true);
+        assert_eq!(driver.is_healed("vllm").await, Ok(true));
+        let (words, state) = if was_undone {
+            ("was undone, and is not as it was before any more", State::Undone)
+        } else {
+            ("was not undone here, and is left as it is now", State::LeftAlone)
+        };
+        let told = format!("deployments/scale ml/vllm {words}: the Deployment is gone; by whom is not known");
+        let journal = kept.read();
+        assert!(journal.contains(&told), "{journal}");
+        assert_eq!(world.state(), state);
+    }
+}
+
+#[tokio::test]
+async fn an_alarm_is_over_once_what_it_was_about_is_seen_undone_by_somebody_else() {
+    let (_server, world, mut driver) = start().await;
+    let kept = Kept::of(&mut driver);
+    driver.make(&fault(), &to_zero()).await.unwrap();
+    healed_in_vain(&mut driver, &world).await;
+    assert!(kept.read().contains("alarm: deployments/scale ml/vllm is not undone: "), "it was told");
+    // A person types the line; here it is only read.
+    world.with(|world| world.replicas = 2);
+    assert_eq!(driver.is_healed("vllm").await, Ok(true));
+    let journal = kept.read();
+    assert!(journal.contains("the alarm about deployments/scale ml/vllm is over: it is undone"), "{journal}");
+    assert!(!driver.alarm.end(&to_zero()), "nothing is stuck any more");
+}
+
+/// Nobody may write any more.
+struct Lost;
+
+impl MayWrite for Lost {
+    fn may_write(&self) -> BoxFuture<'_, Result<Duration, NoWrite>> {
+        async { Err(NoWrite { why: "the lock is lost".into(), is_lost: true }) }.boxed()
+    }
+}
+
+#[tokio::test]
+async fn an_alarm_is_over_where_whoever_took_the_lock_has_undone_what_it_was_about() {
+    let (_server, world, mut driver) = start().await;
+    let kept = Kept::of(&mut driver);
+    driver.patience.read_back_within = Duration::from_secs(4);
+    driver.make(&fault(), &to_zero()).await.unwrap();
+    healed_in_vain(&mut driver, &world).await;
+    let cluster = driver.cluster.as_mut().unwrap();
+    cluster.access = cluster.access.clone().guarded(Arc::new(Lost));
+    let fault = fault();
+    let others = async {
+        let asked = || kept.read().contains("alarm: ");
+        assert!(asked());
+        world.with(|world| world.replicas = 2);
+    };
+    let (healed, ()) = tokio::join!(driver.heal(&fault), others);
+    assert!(matches!(healed, Ok(Healed::Undone)));
+    let journal = kept.read();
+    assert!(journal.contains("the alarm about deployments/scale ml/vllm is over: it is undone"), "{journal}");
+}
+
+#[tokio::test]
+async fn what_is_stuck_is_in_the_journal_once_however_much_else_is_and_however_often_it_is_tried() {
+    let (_server, world, mut driver) = start().await;
+    let kept = Kept::of(&mut driver);
+    for name in ["a", "b", "c", "d"] {
+        let scale = Scale { deployment: ObjectName::new("ml", name), uid: "u1".into(), replicas: 2 };
+        world.with(|world| world.replicas = 2);
+        driver.make(&fault(), &Mutation::Scale(scale)).await.unwrap();
+    }
+    driver.patience.undo_within = Duration::from_millis(50);
+    world.with(|world| world.refuses = true);
+    for _ in 0..2 {
+        assert!(driver.heal(&fault()).await.is_err());
+    }
+    let journal = kept.read();
+    for name in ["a", "b", "c", "d"] {
+        let about = format!("alarm: deployments/scale ml/{name} is not undone: ");
+        assert_eq!(journal.matches(&about).count(), 1, "{journal}");
+    }
 }
 
 #[tokio::test]

@@ -36,10 +36,13 @@ impl Driver {
                 match undone {
                     // The record says so once it reads back so: whatever becomes of this run until then, it stays
                     // open.
-                    Ok(Undone::Now) => self.note(active.id, *seq, State::Made),
-                    Ok(Undone::Before) => {}
+                    Ok(Undone::Now) => {
+                        self.note(*seq, State::Made);
+                        self.undone(*seq);
+                    }
+                    Ok(Undone::Before) => self.undone(*seq),
                     Ok(Undone::LeftAlone { saw }) => {
-                        self.note(active.id, *seq, State::LeftAlone);
+                        self.note(*seq, State::LeftAlone);
                         known.push((*seq, Recorded::LeftAlone));
                         left_alone.push(format!("{}: {saw}", mutation.object()));
                     }
@@ -66,10 +69,7 @@ impl Driver {
             let left = deadline.saturating_duration_since(Instant::now()).max(self.patience.last_try);
             let (why, is_final) = match timeout(left, mutation.undo(self.access())).await {
                 Ok(Ok(undone)) => {
-                    if self.alarm.end(mutation) {
-                        let text = format!("the alarm about {} is over: it is undone", mutation.object());
-                        self.journal.append(Event::Found { text });
-                    }
+                    self.end_alarm(mutation, !matches!(undone, Undone::LeftAlone { .. }));
                     return Ok(undone);
                 }
                 Ok(Err(error)) if error.is_lock_lost() => {
@@ -97,7 +97,7 @@ impl Driver {
         }
     }
 
-    /// What alarms were about stays in the journal, and so in the report.
+    /// What alarms were about stays in the journal, and so in the report: each once, and again when its words change.
     fn alarmed(&self, about: Vec<String>) {
         for words in about {
             self.journal.append(Event::Found { text: format!("alarm: {words}") });
@@ -110,6 +110,7 @@ impl Driver {
         loop {
             let read = mutation.read_back(self.access()).await;
             if read == Ok(ReadBack::Undone) {
+                self.end_alarm(mutation, true);
                 let words = mutation.undo_words();
                 self.journal
                     .append(Event::Found { text: format!("done by somebody else: {words} ({lost})") });
@@ -151,18 +152,18 @@ impl Driver {
             }
             sleep(self.patience.again_after).await;
             let undone = join_all(unsettled.iter().map(|(.., change)| self.undo(&change.mutation))).await;
-            for ((fault, component, change), undone) in unsettled.into_iter().zip(undone) {
+            for ((component, change), undone) in unsettled.into_iter().zip(undone) {
                 components.insert(component);
                 let object = change.mutation.object();
                 match undone {
                     Ok(Undone::Before) => {}
                     Ok(Undone::Now) => {
-                        self.note(fault, change.seq, State::Made);
+                        self.note(change.seq, State::Made);
                         let text = format!("what was sent to {object} came through late, and was undone");
                         self.journal.append(Event::Found { text });
                     }
                     Ok(Undone::LeftAlone { saw }) => {
-                        self.note(fault, change.seq, State::LeftAlone);
+                        self.note(change.seq, State::LeftAlone);
                         self.record(&[(change.seq, Recorded::LeftAlone)]).await;
                         let text = format!("{object} was left as it is: {saw}");
                         self.journal.append(Event::Found { text });
@@ -179,13 +180,12 @@ impl Driver {
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
 
-    /// What reads as undone, and may still come through: its fault, its component, and the change.
-    fn unsettled(&self) -> Vec<(u32, String, Change)> {
+    /// What reads as undone, and may still come through: its component, and the change.
+    fn unsettled(&self) -> Vec<(String, Change)> {
         let made = self.made();
-        let over = made.iter().filter(|(_, made)| made.is_over);
-        let changes = over.flat_map(|(fault, made)| {
-            made.mutations.iter().map(|change| (*fault, made.component.clone(), change.clone()))
-        });
+        let over = made.values().filter(|made| made.is_over);
+        let changes = over
+            .flat_map(|made| made.mutations.iter().map(|change| (made.component.clone(), change.clone())));
         changes.filter(|(.., change)| self.may_still_land(change)).collect()
     }
 
@@ -208,13 +208,17 @@ impl Driver {
                 Ok(ReadBack::Done) if healed == Ok(true) => healed = Ok(false),
                 Err(error) if healed == Ok(true) => healed = Err(error),
                 Ok(ReadBack::Done) | Err(_) => {}
-                Ok(_) if self.may_still_land(change) => {}
                 Ok(read) => {
-                    if let ReadBack::Other { saw } = read {
-                        self.tell_of_another(&change.mutation, &saw).await;
+                    self.end_alarm(&change.mutation, read == ReadBack::Undone);
+                    if self.may_still_land(change) {
+                        continue;
                     }
-                    self.forget(change.seq);
-                    known.push((change.seq, Recorded::Undone));
+                    let (state, recorded) = match read {
+                        ReadBack::Other { saw } => self.left_to_another(change, &saw).await,
+                        ReadBack::Done | ReadBack::Undone => (State::Undone, Recorded::Undone),
+                    };
+                    self.note(change.seq, state);
+                    known.push((change.seq, recorded));
                 }
             }
         }
@@ -222,16 +226,19 @@ impl Driver {
         healed
     }
 
-    /// Somebody was faster than we read: it is theirs, and nobody is fought.
-    async fn tell_of_another(&self, mutation: &Mutation, saw: &str) {
-        let who = mutation.changed_by(self.access()).await;
-        let who = who.as_deref().unwrap_or("someone unknown");
-        let object = mutation.object();
-        let text = format!("{object} was undone, and has been changed by {who} since: {saw}");
+    /// Somebody was faster than we read, or than we could undo it: it is theirs, and nobody is fought. What became of it.
+    async fn left_to_another(&self, change: &Change, saw: &str) -> (State, Recorded) {
+        let who = change.mutation.changed_by(self.access()).await;
+        let text = change.mutation.taken_over_words(change.is_undone, who.as_deref(), saw);
         self.journal.append(Event::Found { text });
+        if change.is_undone {
+            (State::Undone, Recorded::Undone)
+        } else {
+            (State::LeftAlone, Recorded::LeftAlone)
+        }
     }
 
-    /// `Done` where it is not undone by then, `Other` where it was and somebody else has changed it since.
+    /// `Done` where it is not undone by then, `Other` where somebody else has made something else of it.
     async fn reads_undone(&self, mutation: &Mutation, deadline: Instant) -> Result<ReadBack, String> {
         loop {
             let read = mutation.read_back(self.access()).await;

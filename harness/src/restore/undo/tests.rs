@@ -1,0 +1,112 @@
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
+
+use super::Undoing;
+use crate::cluster::access::Access;
+use crate::cluster::faults::scale::Scale;
+use crate::cluster::lease::Holder;
+use crate::cluster::mutation::{Kubectl, Mutation};
+use crate::cluster::record::{Found, Record};
+use crate::environment::ObjectName;
+use crate::restore::Restored;
+
+const RUN: &str = "20261123T004551Z-0a1b2c";
+
+/// What becomes of a count once it was scaled back.
+#[derive(Clone, Copy, PartialEq)]
+enum Then {
+    /// Somebody makes it 3.
+    Changed,
+    /// Somebody deletes the Deployment.
+    Gone,
+}
+
+fn answer(request: &Request, replicas: &mut Option<i64>, then: Then) -> ResponseTemplate {
+    let path = request.url.path();
+    let body = || serde_json::from_slice::<Value>(&request.body).unwrap();
+    let none = json!({ "kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": "none" });
+    if path.contains("configmaps") && request.method.as_str() == "PUT" {
+        return ResponseTemplate::new(200).set_body_json(body());
+    }
+    let metadata = json!({ "name": "vllm", "namespace": "ml", "uid": "u1", "resourceVersion": "7", "managedFields": [
+        { "manager": "argocd-controller", "operation": "Apply", "time": "2026-01-02T00:00:00Z",
+          "fieldsType": "FieldsV1", "fieldsV1": { "f:spec": { "f:replicas": {} } } },
+        { "manager": "helm", "operation": "Update", "time": "2026-01-01T00:00:00Z",
+          "fieldsType": "FieldsV1", "fieldsV1": { "f:spec": { "f:replicas": {} } } },
+    ] });
+    let Some(count) = *replicas else { return ResponseTemplate::new(404).set_body_json(none) };
+    if path.ends_with("/scale") {
+        let scale = |count| {
+            json!({
+                "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+                "spec": { "replicas": count }, "status": { "replicas": count },
+            })
+        };
+        if request.method.as_str() == "PATCH" {
+            *replicas = (then == Then::Changed).then_some(3);
+            return ResponseTemplate::new(200).set_body_json(scale(2));
+        }
+        return ResponseTemplate::new(200).set_body_json(scale(count));
+    }
+    if path.contains("deployments") {
+        return ResponseTemplate::new(200).set_body_json(json!({
+            "kind": "Deployment", "apiVersion": "apps/v1", "metadata": metadata,
+            "spec": { "replicas": count, "selector": {}, "template": {} }, "status": {},
+        }));
+    }
+    // The record is as it was listed.
+    ResponseTemplate::new(503)
+}
+
+async fn restored(then: Then) -> Restored {
+    let server = MockServer::start().await;
+    let replicas = Arc::new(Mutex::new(Some(0)));
+    let answered = move |request: &Request| answer(request, &mut replicas.lock().unwrap(), then);
+    Mock::given(any()).respond_with(answered).mount(&server).await;
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "mock",
+        "clusters": [{ "name": "c", "cluster": { "server": server.uri() } }],
+        "users": [{ "name": "u", "user": {} }],
+        "contexts": [{ "name": "mock", "context": { "cluster": "c", "user": "u" } }],
+    });
+    let access = Access::with_kubeconfig(&kubeconfig, "mock", &["ml".to_owned()]).await.unwrap();
+    let environment = crate::input::environment("local").unwrap();
+    let now = Timestamp::now();
+    let mut record = Record::new(RUN, "home", "attic", None, now, now);
+    let deployment = ObjectName::new("ml", "vllm");
+    let scale = Mutation::Scale(Scale { deployment, uid: "u1".into(), replicas: 2 });
+    record.intend(&scale, &Kubectl::new(None)).unwrap();
+    let name = Record::name("ml", RUN);
+    let found = Found { name, uid: "u1".into(), version: "7".into(), run: RUN.into(), record: Ok(record) };
+    let by = Holder::here("run-9", "run");
+    let mut undoing = Undoing::new(&access, &environment, Kubectl::new(None), &by, &|_| {});
+    undoing.tries = Duration::from_secs(4);
+    undoing.wait = Some(Duration::from_secs(2));
+    undoing.undo(&found).await
+}
+
+#[tokio::test]
+async fn whoever_changes_what_was_just_scaled_back_is_named_and_it_is_theirs() {
+    let restored = restored(Then::Changed).await;
+    assert!(restored.is_complete(), "its pods are theirs, too: {restored:?}");
+    let told = format!(
+        "deployments/scale ml/vllm was undone, and has been changed by argocd-controller since: 3 pods (run {RUN})"
+    );
+    assert!(restored.notes.contains(&told), "{restored:?}");
+}
+
+#[tokio::test]
+async fn a_deployment_that_is_gone_once_it_was_scaled_back_is_not_waited_for() {
+    let restored = restored(Then::Gone).await;
+    assert!(restored.is_complete(), "{restored:?}");
+    let told = format!(
+        "deployments/scale ml/vllm was undone, and is not as it was before any more: the Deployment is gone; by whom is \
+         not known (run {RUN})"
+    );
+    assert!(restored.notes.contains(&told), "{restored:?}");
+}
