@@ -57,7 +57,12 @@ impl Conductor {
         let healing: Vec<ActiveFault> = self.active.iter().rev().filter(is_meant).cloned().collect();
         let this = &*self;
         // One that is stuck keeps no other from being undone, nor from being seen to serve.
-        let ends = join_all(healing.iter().map(|active| this.heal_one(active))).await;
+        let ends = join_all(healing.iter().map(|active| this.heal_one(active)));
+        // One that loads for minutes does not keep what comes through late from being undone.
+        let ends = tokio::select! {
+            ends = ends => ends,
+            never = self.target.look_again() => match never {},
+        };
         let mut latest_us = 0;
         for (active, end) in healing.iter().zip(ends) {
             latest_us = latest_us.max(end.at_us);

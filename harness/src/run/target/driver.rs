@@ -116,7 +116,7 @@ struct Cluster {
 struct Made {
     component: String,
     mutations: Vec<Change>,
-    /// It was undone: whatever comes through from now on is undone, too.
+    /// It was to be undone: whatever comes through from now on is undone, too.
     is_over: bool,
 }
 
@@ -333,11 +333,11 @@ impl Driver {
             .collect()
     }
 
-    /// It was read back, and nothing of it can still come through.
-    fn forget(&self, seq: u32) {
+    /// For good: nothing of it can still come through.
+    fn know(&self, seq: u32, state: State) {
         let mut made = self.made();
         for known in made.values_mut().flat_map(|own| &mut own.mutations).filter(|known| known.seq == seq) {
-            known.state = State::Undone;
+            known.state = state;
         }
     }
 

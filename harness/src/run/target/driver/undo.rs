@@ -1,9 +1,12 @@
-//! Undoing: each change within a bound of its own and whatever becomes of the others, and once more where a write comes
-//! through late that nobody has answered.
+//! Undoing: each change within a bound of its own and whatever becomes of the others, once more where a write comes
+//! through late that nobody has answered, and once more at the end of a run where it still reads as changed.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Change, Driver, State};
@@ -51,27 +54,26 @@ impl Driver {
         }
         // Only then: what is slow to be written must not keep anything from being undone.
         self.record(&known).await;
-        if !failed.is_empty() {
-            return Err(failed.join("; "));
-        }
         if let Some(made) = self.made().get_mut(&active.id) {
             made.is_over = true;
+        }
+        if !failed.is_empty() {
+            return Err(failed.join("; "));
         }
         Ok(if left_alone.is_empty() { Healed::Undone } else { Healed::LeftAlone(left_alone.join("; ")) })
     }
 
     async fn undo(&self, mutation: &Mutation) -> Result<Undone, String> {
-        let (begun, deadline) = (Instant::now(), Instant::now() + self.patience.undo_within);
+        self.undo_until(Instant::now() + self.patience.undo_within, mutation).await
+    }
+
+    /// The last try of it begins by then.
+    async fn undo_until(&self, deadline: Instant, mutation: &Mutation) -> Result<Undone, String> {
+        let begun = Instant::now();
         loop {
             let left = deadline.saturating_duration_since(Instant::now()).max(self.patience.last_try);
-            let (why, is_final) = match timeout(left, mutation.undo(self.access())).await {
-                Ok(Ok(undone)) => {
-                    if self.alarm.end(mutation) {
-                        let text = format!("the alarm about {} is over: it is undone", mutation.object());
-                        self.journal.append(Event::Found { text });
-                    }
-                    return Ok(undone);
-                }
+            let (why, is_final) = match self.try_to_undo(left, mutation).await {
+                Ok(Ok(undone)) => return Ok(undone),
                 Ok(Err(error)) if error.is_lock_lost() => {
                     return self.undone_by_others(mutation, &error).await;
                 }
@@ -95,6 +97,26 @@ impl Driver {
             self.alarmed(self.alarm.raise_if_due(self.access(), &stuck).await);
             sleep(self.patience.again_after).await;
         }
+    }
+
+    async fn try_to_undo(
+        &self,
+        within: Duration,
+        mutation: &Mutation,
+    ) -> Result<Result<Undone, CallError>, Elapsed> {
+        let undone = timeout(within, mutation.undo(self.access())).await;
+        if let Ok(Ok(end)) = &undone
+            && self.alarm.end(mutation)
+        {
+            let why = if matches!(end, Undone::LeftAlone { .. }) {
+                "somebody has changed it since"
+            } else {
+                "it is undone"
+            };
+            let text = format!("the alarm about {} is over: {why}", mutation.object());
+            self.journal.append(Event::Found { text });
+        }
+        undone
     }
 
     /// What alarms were about stays in the journal, and so in the report.
@@ -127,66 +149,105 @@ impl Driver {
     }
 
     /// Looks again at what was undone but may still come through, since nobody has answered it, until it can no longer,
-    /// and undoes what does. Tells first what is waited for. The record stays open until then: whoever ends this
-    /// program meanwhile leaves it to whoever comes next.
+    /// and once after that, however late this is called; undoes what does. Tells first what is waited for. The record
+    /// stays open until then: whoever ends this program meanwhile leaves it to whoever comes next.
     ///
     /// # Errors
     /// In words, what could not be undone, and what a person types instead.
     pub(in crate::run::target) async fn settle(&self, tell: &(dyn Fn(&str) + Sync)) -> Result<(), String> {
-        let (mut components, mut failed) = (BTreeSet::new(), Vec::new());
-        // Whoever has taken the lock does the same.
-        while self.others_until.get().is_none() && failed.is_empty() {
-            let unsettled = self.unsettled();
-            if unsettled.is_empty() {
-                break;
-            }
-            if components.is_empty() {
-                let objects: Vec<String> =
-                    unsettled.iter().map(|(.., change)| change.mutation.object()).collect();
-                tell(&format!(
-                    "waiting until nothing that was sent to {} can still come through, {} s at most",
-                    objects.join(", "),
-                    self.patience.lands_within.as_secs()
-                ));
-            }
-            sleep(self.patience.again_after).await;
-            let undone = join_all(unsettled.iter().map(|(.., change)| self.undo(&change.mutation))).await;
-            for ((fault, component, change), undone) in unsettled.into_iter().zip(undone) {
-                components.insert(component);
-                let object = change.mutation.object();
-                match undone {
-                    Ok(Undone::Before) => {}
-                    Ok(Undone::Now) => {
-                        self.note(fault, change.seq, State::Made);
-                        let text = format!("what was sent to {object} came through late, and was undone");
-                        self.journal.append(Event::Found { text });
-                    }
-                    Ok(Undone::LeftAlone { saw }) => {
-                        self.note(fault, change.seq, State::LeftAlone);
-                        self.record(&[(change.seq, Recorded::LeftAlone)]).await;
-                        let text = format!("{object} was left as it is: {saw}");
-                        self.journal.append(Event::Found { text });
-                    }
-                    Err(error) => failed.push(format!(
-                        "what was sent to {object} may still come through: {error}; to undo it: {}",
-                        change.mutation.undo_command(&self.kubectl)
-                    )),
-                }
-            }
+        let unsettled = self.unsettled();
+        let objects: Vec<String> = unsettled
+            .iter()
+            .filter(|(_, change)| self.may_still_land(change))
+            .map(|(_, change)| change.mutation.object())
+            .collect();
+        if !objects.is_empty() && self.others_until.get().is_none() {
+            tell(&format!(
+                "waiting until nothing that was sent to {} can still come through, {} s at most",
+                objects.join(", "),
+                self.patience.lands_within.as_secs()
+            ));
         }
+        // One that cannot be undone keeps nobody from looking at the others.
+        let settling = unsettled.iter().map(|(_, change)| self.settle_one(change));
+        let failed: Vec<String> = join_all(settling).await.into_iter().filter_map(Result::err).collect();
         // What that finds to be wrong, the end of the run finds, too.
+        let components: BTreeSet<String> = unsettled.into_iter().map(|(component, _)| component).collect();
         join_all(components.iter().map(|component| self.is_healed(component))).await;
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
 
-    /// What reads as undone, and may still come through: its fault, its component, and the change.
-    fn unsettled(&self) -> Vec<(u32, String, Change)> {
+    async fn settle_one(&self, change: &Change) -> Result<(), String> {
+        let (mutation, object) = (&change.mutation, change.mutation.object());
+        let lands_by = change.sent + self.patience.lands_within;
+        let deadline = lands_by.max(Instant::now()) + self.patience.undo_within;
+        loop {
+            sleep(self.patience.again_after).await;
+            // Whoever has taken the lock does the same.
+            if self.others_until.get().is_some() {
+                return Ok(());
+            }
+            let looked_at = Instant::now();
+            match self.undo_until(deadline, mutation).await {
+                Ok(Undone::Before) => {}
+                Ok(Undone::Now) => self.came_late(&object),
+                Ok(Undone::LeftAlone { saw }) => {
+                    self.leave_alone(change, &saw).await;
+                    return Ok(());
+                }
+                Err(error) => {
+                    let command = mutation.undo_command(&self.kubectl);
+                    return Err(format!(
+                        "what was sent to {object} may still come through: {error}; to undo it: {command}"
+                    ));
+                }
+            }
+            if looked_at >= lands_by || Instant::now() >= deadline {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn leave_alone(&self, change: &Change, saw: &str) {
+        self.know(change.seq, State::LeftAlone);
+        self.record(&[(change.seq, Recorded::LeftAlone)]).await;
+        let text = format!("{} was left as it is: {saw}", change.mutation.object());
+        self.journal.append(Event::Found { text });
+    }
+
+    fn came_late(&self, object: &str) {
+        let text = format!("what was sent to {object} came through late, and was undone");
+        self.journal.append(Event::Found { text });
+    }
+
+    /// Undoes what comes through late, for as long as somebody is waited for anyhow; never ends, and can be dropped at
+    /// any time: what is for good only [`Self::settle`] says.
+    pub(in crate::run::target) async fn look_again(&self) -> Infallible {
+        loop {
+            sleep(self.patience.again_after).await;
+            if self.others_until.get().is_some() {
+                return std::future::pending().await;
+            }
+            let unsettled = self.unsettled();
+            let looked = unsettled.iter().filter(|(_, change)| self.may_still_land(change));
+            join_all(looked.map(async |(_, change)| {
+                let undone = self.try_to_undo(self.patience.last_try, &change.mutation).await;
+                if let Ok(Ok(Undone::Now)) = undone {
+                    self.came_late(&change.mutation.object());
+                }
+            }))
+            .await;
+        }
+    }
+
+    /// What is to be undone and was never answered, so that it may have come through since it was looked at: its
+    /// component, and the change.
+    fn unsettled(&self) -> Vec<(String, Change)> {
         let made = self.made();
-        let over = made.iter().filter(|(_, made)| made.is_over);
-        let changes = over.flat_map(|(fault, made)| {
-            made.mutations.iter().map(|change| (*fault, made.component.clone(), change.clone()))
-        });
-        changes.filter(|(.., change)| self.may_still_land(change)).collect()
+        let over = made.values().filter(|made| made.is_over);
+        let changes = over
+            .flat_map(|made| made.mutations.iter().map(|change| (made.component.clone(), change.clone())));
+        changes.filter(|(_, change)| change.state == State::Intended).collect()
     }
 
     fn may_still_land(&self, change: &Change) -> bool {
@@ -201,25 +262,55 @@ impl Driver {
         let deadline = Instant::now() + self.patience.read_back_within;
         let (mut healed, mut known) = (Ok(true), Vec::new());
         let changes = self.changes_of(component);
+        // Before it is read: what comes through after that is not seen.
+        let may_still_land: Vec<bool> = changes.iter().map(|change| self.may_still_land(change)).collect();
         let read = join_all(changes.iter().map(|change| self.reads_undone(&change.mutation, deadline))).await;
-        for (change, read) in changes.iter().zip(read) {
+        for ((change, may_still_land), read) in changes.iter().zip(may_still_land).zip(read) {
             match read {
                 // The first that is not tells for all.
                 Ok(ReadBack::Done) if healed == Ok(true) => healed = Ok(false),
                 Err(error) if healed == Ok(true) => healed = Err(error),
                 Ok(ReadBack::Done) | Err(_) => {}
-                Ok(_) if self.may_still_land(change) => {}
+                Ok(_) if may_still_land => {}
                 Ok(read) => {
                     if let ReadBack::Other { saw } = read {
                         self.tell_of_another(&change.mutation, &saw).await;
                     }
-                    self.forget(change.seq);
+                    self.know(change.seq, State::Undone);
                     known.push((change.seq, Recorded::Undone));
                 }
             }
         }
         self.record(&known).await;
         healed
+    }
+
+    /// The same at the end of a run. What still reads as changed, or cannot be read, is undone once more, one try each:
+    /// an API that was away for longer than an undo is tried may be back.
+    ///
+    /// # Errors
+    /// In words, when it cannot be told.
+    pub(in crate::run::target) async fn is_restored(&self, component: &str) -> Result<bool, String> {
+        let healed = self.is_healed(component).await;
+        // Whoever has taken the lock undoes it.
+        if healed == Ok(true) || self.others_until.get().is_some() {
+            return healed;
+        }
+        let mut changes = self.changes_of(component);
+        changes.reverse();
+        for at_once in changes.chunk_by(are_apart) {
+            let tries =
+                at_once.iter().map(|change| self.try_to_undo(self.patience.last_try, &change.mutation));
+            for (change, undone) in at_once.iter().zip(join_all(tries).await) {
+                match undone {
+                    Ok(Ok(Undone::LeftAlone { saw })) => self.leave_alone(change, &saw).await,
+                    Ok(Ok(Undone::Now | Undone::Before)) => {}
+                    Ok(Err(error)) => tracing::warn!("{} is not undone: {error}", change.mutation.object()),
+                    Err(_) => tracing::warn!("{} is not undone in time", change.mutation.object()),
+                }
+            }
+        }
+        self.is_healed(component).await
     }
 
     /// Somebody was faster than we read: it is theirs, and nobody is fought.
