@@ -90,6 +90,18 @@ pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
     }
 }
 
+/// What to say of a deadline that is shorter than a run may take.
+pub(super) fn too_short(deadline: Duration, plan: &Plan, environment: &Environment) -> Option<String> {
+    let needed = schedule(plan, environment).deadline;
+    (!environment.is_local() && deadline < needed.0).then(|| {
+        format!(
+            "--deadline {} is shorter than the {needed} that these modes take where every wait takes as long as it may: a \
+             run that is slow is cut short then, and not judged to its end",
+            Period(deadline)
+        )
+    })
+}
+
 /// What a run ends first that is cut short, before it undoes everything: a change that it makes; a heal, which has failed
 /// as long as it may and is tried once more then; or the wait for what may still come through.
 fn under_way_within(environment: &Environment) -> Duration {

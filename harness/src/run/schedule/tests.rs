@@ -3,9 +3,11 @@ use std::time::Duration;
 use super::{
     CALL_LIMIT, CLOSED_WITHIN, COMPLETION_LIMIT, FILTER_MADE_WITHIN, INTENDED_WITHIN, LAST_LINES_WITHIN,
     MADE_WITHIN, NOTED_WITHIN, PODS, Patience, REACHED_WITHIN, REPORTED_WITHIN, RESTORE_RESERVE,
-    SEEN_AGAIN_WITHIN, Schedule, held_read_within, schedule,
+    SEEN_AGAIN_WITHIN, Schedule, held_read_within, schedule, too_short,
 };
+use crate::environment::Environment;
 use crate::input;
+use crate::plan::Plan;
 
 const SCENARIO: &str = "\
 scenario: one-down
@@ -20,6 +22,11 @@ expect:
 
 /// What a Job needs whose cloud is taken down like this.
 fn with(cloud: &str, more: &str) -> Schedule {
+    let (plan, environment) = resolved(cloud, more);
+    schedule(&plan, &environment)
+}
+
+fn resolved(cloud: &str, more: &str) -> (Plan, Environment) {
     let dir = tempfile::tempdir().unwrap();
     let (scenario, file) = (dir.path().join("one-down.yaml"), dir.path().join("cluster.yaml"));
     std::fs::write(&scenario, SCENARIO).unwrap();
@@ -42,7 +49,7 @@ fn with(cloud: &str, more: &str) -> Schedule {
         crate::run::lead(&loaded.environment),
         0,
     );
-    schedule(&plan, &loaded.environment)
+    (plan, loaded.environment)
 }
 
 const BY_POLICY: &str = "down: { blackhole: network-policy }";
@@ -119,4 +126,15 @@ fn a_job_outlives_the_deadline_of_its_run_and_the_grace() {
     let needed = with(BY_FILTER, "");
     assert!(needed.active_deadline >= needed.deadline.0 + needed.grace);
     assert!(needed.deadline.0 > needed.longest);
+}
+
+#[test]
+fn a_deadline_that_is_shorter_than_a_run_may_take_is_named() {
+    let (plan, environment) = resolved(BY_POLICY, "");
+    let needed = schedule(&plan, &environment).deadline.0;
+    assert_eq!(too_short(needed, &plan, &environment), None);
+    let words = too_short(Duration::from_secs(300), &plan, &environment).unwrap();
+    assert!(words.starts_with("--deadline 5m is shorter than the "), "{words}");
+    let local = input::environment("local").unwrap();
+    assert_eq!(too_short(Duration::from_secs(1), &plan, &local), None, "nobody waits for a cluster");
 }
