@@ -22,6 +22,8 @@ pub struct RunFacts {
     pub gateway: Option<GatewayStarted>,
     /// One entry a planned mode, in order.
     pub modes: Vec<Mode>,
+    /// Whether something that an earlier run had left was undone.
+    pub earlier_undone: bool,
     /// Why it was refused before anything was touched.
     pub refused: Option<String>,
     /// The signal or deadline that cut it short.
@@ -252,6 +254,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
             start: (**start).clone(),
             gateway: None,
             modes: modes.collect(),
+            earlier_undone: false,
             refused: None,
             interrupted: None,
             aborted: None,
@@ -325,6 +328,7 @@ impl Gatherer {
             }
             Event::LockTroubled { why, .. } => self.run.found.push(why.clone()),
             Event::EarlierRestored { undone, left_alone, .. } => {
+                self.run.earlier_undone |= !undone.is_empty();
                 let undone = undone.iter().map(|words| format!("undone for an earlier run: {words}"));
                 let left = left_alone.iter().map(|words| {
                     format!("of an earlier run, left alone, since somebody has changed it: {words}")

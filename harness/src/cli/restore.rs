@@ -70,6 +70,7 @@ fn describe(restored: &Restored, environment: &str) -> String {
         ("note", &restored.notes),
         ("not restored", &restored.live),
         ("not restored", &restored.left),
+        ("not known", &restored.unknown),
         ("unable to restore", &restored.unable),
     ] {
         for line in lines {
@@ -81,13 +82,15 @@ fn describe(restored: &Restored, environment: &str) -> String {
         let _ = writeln!(text, "the environment {environment}: no run has left anything");
     } else if restored.is_complete() {
         let _ = writeln!(text, "the environment {environment} is restored");
-    } else if restored.left.is_empty() && restored.live.is_empty() {
+    } else if !restored.left.is_empty() || !restored.live.is_empty() {
+        let _ = writeln!(text, "the environment {environment} is not restored");
+    } else if !restored.unknown.is_empty() {
+        let _ = writeln!(text, "the environment {environment}: whether all is restored is not known");
+    } else {
         let _ = writeln!(
             text,
             "the environment {environment}: nothing is left, but what a run would leave could not be undone"
         );
-    } else {
-        let _ = writeln!(text, "the environment {environment} is not restored");
     }
     text
 }
@@ -104,7 +107,13 @@ mod tests {
         let words = describe(&restored, "home");
         assert!(words.contains("unable to restore: this user may not patch"), "{words}");
         assert!(words.ends_with("what a run would leave could not be undone\n"), "{words}");
+        restored.unknown.push("whether a job of an earlier run is left: 503".into());
+        let words = describe(&restored, "home");
+        assert!(words.contains("not known: whether a job of an earlier run is left: 503"), "{words}");
+        assert!(words.ends_with("whether all is restored is not known\n"), "{words}");
         restored.unable.clear();
+        assert!(!restored.is_complete() && !restored.is_nothing());
+        restored.unknown.clear();
         restored.left_alone.push("vllm: 3 pods".into());
         assert!(describe(&restored, "home").ends_with("the environment home is restored\n"));
         restored.left.push("ollama: kubectl scale".into());

@@ -33,6 +33,8 @@ use crate::gateway::secret::Secret;
 pub const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// No answer that is read whole is longer.
 const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How often it is asked whether a change may be made, where this program is stopped before it can send it.
+const ASKED_AT_MOST: usize = 3;
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
 /// No list has more pages: a home cluster is far below, and memory is bounded.
@@ -145,7 +147,7 @@ impl Access {
         }
         let mut limit = self.limit;
         if let (true, Some(guard)) = (verb.changes(), &self.guard) {
-            match guard.may_write().await {
+            match allowed(guard.as_ref()).await {
                 Ok(within) => limit = limit.min(within),
                 Err(no) => return Err(CallError { verb, target, failure: Failure::NoLock(no) }),
             }
@@ -512,6 +514,19 @@ impl Access {
             failure: Failure::Unreadable(format!("there is no text in its field {field}")),
         })
     }
+}
+
+/// By when a change must have been answered that is sent now. Nothing is waited for between the last look at the clocks
+/// and the sending: whoever was stopped since it was allowed asks again.
+async fn allowed(guard: &dyn MayWrite) -> Result<Duration, NoWrite> {
+    for _ in 0..ASKED_AT_MOST {
+        guard.may_write().await?;
+        if let Some(left) = guard.left() {
+            return Ok(left);
+        }
+    }
+    let why = "each time it was allowed, this program was stopped before it could write".to_owned();
+    Err(NoWrite { why, is_lost: false })
 }
 
 fn requests<K: Resource>(kind: &K::DynamicType, namespace: Option<&str>) -> Request {

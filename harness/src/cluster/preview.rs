@@ -145,7 +145,7 @@ pub async fn look(
         preview.lock = unless_forbidden(lease::look(access, &lease::name(namespace)).await)?.flatten();
         let records = unless_forbidden(record::list(access, namespace).await)?.unwrap_or_default();
         preview.open = records.into_iter().filter(record::Found::is_open).map(|found| found.run).collect();
-        preview.dead_man = relied(access, cluster, waived).await?;
+        preview.dead_man = relied(access, environment, cluster, waived).await?;
     }
     Ok(preview)
 }
@@ -162,12 +162,17 @@ fn unless_forbidden<T>(answer: Result<T, CallError>) -> Result<Option<T>, CallEr
 ///
 /// # Errors
 /// Where the API does not answer.
-pub async fn relied(access: &Access, cluster: &Cluster, waived: bool) -> Result<Relied, CallError> {
+pub async fn relied(
+    access: &Access,
+    environment: &Environment,
+    cluster: &Cluster,
+    waived: bool,
+) -> Result<Relied, CallError> {
     if matches!(cluster.reach, Reach::Embedded { .. }) {
         return Ok(Relied::NotNeeded);
     }
     let namespace = &cluster.gateway.deployment.namespace;
-    let found = unless_forbidden(dead_man::look(access, namespace, Timestamp::now()).await)?;
+    let found = unless_forbidden(dead_man::look(access, environment, namespace, Timestamp::now()).await)?;
     let found = found.unwrap_or_else(|| DeadMan::Missing("CronJobs may not be listed".to_owned()));
     Ok(if waived { Relied::Waived(found) } else { Relied::On(found) })
 }

@@ -36,6 +36,14 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// What a text says that is not in a file of this machine, under the name that it has elsewhere.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub(crate) fn of_text(name: &str, text: String) -> Result<Self, crate::input::Problems> {
+        crate::input::environment_of(name, text)
+    }
+
     /// The cluster that it is about, if it is about one.
     #[must_use]
     pub fn cluster(&self) -> Option<&Cluster> {

@@ -164,6 +164,14 @@ pub(super) fn environment(root: &Path, wanted: Option<&str>) -> Result<Document,
     ))
 }
 
+/// A text that somebody else has read.
+pub(super) fn given(name: &str, text: String) -> Result<Document, Problem> {
+    if text.len() > MAX_BYTES {
+        return Err(Problem::of_file(name, "too large", "no honest file has more than 1 MiB"));
+    }
+    Ok(document(name, text))
+}
+
 /// A file's text, UTF-8 and at most [`MAX_BYTES`] long, without byte order mark.
 pub(crate) fn read(path: &Path) -> Result<Document, Problem> {
     let shown = path.display().to_string();

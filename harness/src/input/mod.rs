@@ -107,6 +107,16 @@ pub fn environment(wanted: &str) -> Result<Environment, Problems> {
     read.ok_or_else(|| findings.all())
 }
 
+/// One environment from a text that was read elsewhere, under this name.
+///
+/// # Errors
+/// All that is wrong with it.
+pub(crate) fn environment_of(name: &str, text: String) -> Result<Environment, Problems> {
+    let mut findings = Findings::default();
+    let read = environment_in(&mut findings, files::given(name, text), &mut Names::default());
+    read.ok_or_else(|| findings.all())
+}
+
 /// The values of a YAML text of another program; `None` where it is not YAML, or longer than anybody writes.
 pub(crate) fn foreign(text: &str) -> Option<serde_json::Value> {
     if text.len() > files::MAX_BYTES {
@@ -123,7 +133,15 @@ fn read_environment(
     wanted: Option<&str>,
     names: &mut Names,
 ) -> Option<Environment> {
-    findings.of(files::environment(root, wanted), |check, document| {
+    environment_in(findings, files::environment(root, wanted), names)
+}
+
+fn environment_in(
+    findings: &mut Findings,
+    document: Result<Document, Problem>,
+    names: &mut Names,
+) -> Option<Environment> {
+    findings.of(document, |check, document| {
         let file = EnvironmentFile::read(&compose::parse(check, EMPTY)?, check)?;
         *names = Names::of_file(&file);
         environment::check::environment(check, &file, document.source.clone())

@@ -1,17 +1,21 @@
 //! What earlier runs have left, undone before a run begins: all of it in a time that is known before, however many runs
 //! there were.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::undo::{READ_BACK_WITHIN, Undoing};
 use super::{Restored, SETTLED_WITHIN, UNDO_WITHIN};
-use crate::cluster::record::Found;
+use crate::cluster::record::{Change, Found};
 use crate::environment::Environment;
 
 /// What is left when the time for waiting is over is still tried, and written down, for so long.
 const LAST_TRIES: Duration = Duration::from_secs(60);
+/// Where several runs have left something, each change of all of them is first tried once for so long.
+const ONCE_WITHIN: Duration = Duration::from_secs(5);
 /// A run that is cut short goes on with it for so long.
 pub const CUT_WITHIN: Duration = UNDO_WITHIN.saturating_add(READ_BACK_WITHIN);
 
@@ -60,11 +64,26 @@ impl Undoing<'_> {
         };
         tokio::pin!(is_over);
         let mut restored = Restored::default();
+        // One that is stuck for as long as it may be keeps nobody waiting whose undo is a matter of milliseconds. No two
+        // of these records are about the same object.
+        if open.len() > 1 {
+            let undone = Mutex::new(Vec::new());
+            let once = join_all(open.iter().map(|found| self.undo_once(found, ONCE_WITHIN, &undone)));
+            let is_over = tokio::select! {
+                _ = once => false,
+                () = &mut is_over => true,
+            };
+            self.undone.extend(undone.into_inner().unwrap_or_else(PoisonError::into_inner));
+            if is_over {
+                self.out_of_time(open, &mut restored);
+                return restored;
+            }
+        }
         for (at, found) in open.iter().enumerate() {
             tokio::select! {
-                undone = self.undo(found) => restored.add(undone),
+                () = self.undo_into(&mut restored, found) => {}
                 () = &mut is_over => {
-                    restored.left.extend(open[at..].iter().map(|found| self.out_of_time(found)));
+                    self.out_of_time(&open[at..], &mut restored);
                     return restored;
                 }
             }
@@ -72,24 +91,51 @@ impl Undoing<'_> {
         tokio::select! {
             removed = self.orphans(namespace) => restored.add(removed),
             () = &mut is_over => {
-                restored.notes.push("whether objects of earlier runs are left is not known: its time was over".into());
+                restored.unknown.push("whether objects of earlier runs are left: its time was over".into());
             }
         }
         restored
     }
 
-    /// Its record stays open, for whoever comes next.
-    fn out_of_time(&self, found: &Found) -> String {
-        let record = match &found.record {
-            Ok(record) => record,
-            Err(why) => return self.unreadable(found, why),
-        };
-        let commands: Vec<&str> = record.to_undo().map(|change| change.undo.as_str()).collect();
-        format!(
-            "what the run {} has left was not undone in the time that there is for it; to undo it: {}",
-            record.run,
-            commands.join("; ")
-        )
+    /// Their records stay open, for whoever comes next.
+    fn out_of_time(&self, open: &[&Found], restored: &mut Restored) {
+        for found in open {
+            let record = match &found.record {
+                Ok(record) => record,
+                Err(why) => {
+                    restored.left.push(self.unreadable(found, why));
+                    continue;
+                }
+            };
+            let is_undone = |change: &&Change| self.undone.contains(&(record.run.clone(), change.seq));
+            let (undone, left): (Vec<&Change>, Vec<&Change>) = record.to_undo().partition(is_undone);
+            for change in undone {
+                let words = format!("{} (run {})", change.mutation.undo_words(), record.run);
+                if !restored.undone.contains(&words) {
+                    restored.undone.push(words);
+                }
+            }
+            // Of some it may have been said already.
+            let is_told = |undo: &str| restored.left.iter().any(|words| words.contains(undo));
+            let untold = left.iter().map(|change| change.undo.as_str()).filter(|undo| !is_told(undo));
+            let commands: Vec<&str> = untold.collect();
+            if commands.is_empty() && !left.is_empty() {
+                continue;
+            }
+            restored.left.push(if commands.is_empty() {
+                format!(
+                    "what the run {} has left was undone, but not looked at again in the time that there is for it: \
+                     `harness restore` does",
+                    record.run
+                )
+            } else {
+                format!(
+                    "what the run {} has left was not undone in the time that there is for it; to undo it: {}",
+                    record.run,
+                    commands.join("; ")
+                )
+            });
+        }
     }
 }
 

@@ -39,11 +39,13 @@ impl Undoing<'_> {
         if wait.is_zero() {
             return Seen::Yes;
         }
-        let wait = self.at_most(wait);
-        let deadline = Instant::now() + wait;
+        let time_for_all = self.at_most(wait);
+        let is_cut_short = time_for_all < wait;
+        let deadline = Instant::now() + time_for_all;
         let mut told = false;
         loop {
             let why = match self.access.get::<Deployment>(deployment).await {
+                Ok(object) if !is_status_of_it(&object) => "its status is from before".to_owned(),
                 Ok(object) => {
                     let wanted = object.spec.and_then(|spec| spec.replicas).unwrap_or(1).min(scale.replicas);
                     let there = object.status.and_then(|status| status.available_replicas).unwrap_or(0);
@@ -54,6 +56,14 @@ impl Undoing<'_> {
                 }
                 Err(error) => error.to_string(),
             };
+            let not_waited_for = || {
+                Seen::NotWaitedFor(format!(
+                    "Deployment {deployment} is scaled back; whether its pods come back was not waited for: {why}"
+                ))
+            };
+            if Instant::now() >= deadline && is_cut_short {
+                return not_waited_for();
+            }
             if Instant::now() >= deadline {
                 let look = format_args!("get pods,events --sort-by=.metadata.creationTimestamp").to_string();
                 return Seen::No(format!(
@@ -65,18 +75,21 @@ impl Undoing<'_> {
             if !told {
                 (self.progress)(&format!(
                     "waiting up to {} s until Deployment {deployment} is available",
-                    wait.as_secs()
+                    time_for_all.as_secs()
                 ));
                 told = true;
             }
             tokio::select! {
                 () = sleep(LOOK_EVERY) => {}
-                () = self.cut.cancelled() => {
-                    return Seen::NotWaitedFor(format!(
-                        "Deployment {deployment} is scaled back; whether its pods come back was not waited for: {why}"
-                    ));
-                }
+                () = self.cut.cancelled() => return not_waited_for(),
             }
         }
     }
+}
+
+/// Whether the status of a Deployment is of what it is told now; before its controller has looked, it tells of the pods
+/// that there were.
+fn is_status_of_it(deployment: &Deployment) -> bool {
+    let observed = deployment.status.as_ref().and_then(|status| status.observed_generation);
+    deployment.metadata.generation.is_none_or(|told| observed.is_some_and(|observed| observed >= told))
 }

@@ -39,7 +39,7 @@ const SETTLED_WITHIN: Duration =
 /// Another sweep ends by then.
 const RESTORER_ENDS_WITHIN: Duration = Duration::from_secs(90);
 /// An API that has a bad moment is asked again for so long.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
+pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
 /// Between two questions.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -70,15 +70,17 @@ pub struct Restored {
     pub live: Vec<String>,
     /// What else is worth knowing.
     pub notes: Vec<String>,
+    /// What may be left, and cannot be told.
+    pub unknown: Vec<String>,
     /// Nothing is left, but what a run would leave could not be undone: why not. Asked by a sweep that finds nothing.
     pub unable: Vec<String>,
 }
 
 impl Restored {
-    /// Nothing is left that somebody would have to undo, nor would be.
+    /// It is known that nothing is left which somebody would have to undo, nor would be.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.left.is_empty() && self.live.is_empty() && self.unable.is_empty()
+        self.left.is_empty() && self.live.is_empty() && self.unknown.is_empty() && self.unable.is_empty()
     }
 
     /// Nothing was found at all.
@@ -93,6 +95,7 @@ impl Restored {
         self.left.extend(other.left);
         self.live.extend(other.live);
         self.notes.extend(other.notes);
+        self.unknown.extend(other.unknown);
         self.unable.extend(other.unable);
     }
 }
@@ -187,6 +190,7 @@ pub async fn restore(
         .as_ref()
         .map_or_else(|| Holder::here(&new_id(), lease::TO_RESTORE), |lock| lock.holder().clone());
     let mut undoing = Undoing::new(&writing, environment, kubectl.clone(), &by, progress);
+    undoing.asks = patience;
     undoing.wait = if wish.abandoned { Some(Duration::ZERO) } else { wish.wait };
     for found in &open {
         match &claim {
@@ -271,7 +275,10 @@ fn left_to(restored: &mut Restored, found: &Found, claim: &Claim, wish: Wish) {
 }
 
 /// Asks again as long as the API has a bad moment.
-async fn patiently<T>(within: Duration, ask: impl AsyncFn() -> Result<T, CallError>) -> Result<T, CallError> {
+pub(crate) async fn patiently<T>(
+    within: Duration,
+    ask: impl AsyncFn() -> Result<T, CallError>,
+) -> Result<T, CallError> {
     let deadline = Instant::now() + within;
     loop {
         match ask().await {
@@ -340,3 +347,6 @@ fn runs(open: &[Found], claim: Option<&Claim>) -> BTreeSet<String> {
     let held = claim.map(|claim| claim.holder.clone());
     open.iter().map(|found| found.run.clone()).chain(held).collect()
 }
+
+#[cfg(test)]
+mod tests;

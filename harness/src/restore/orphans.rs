@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
-use super::{Restored, Undoing, open_records, runs};
+use super::{Restored, Undoing, open_records, patiently, runs};
 use crate::cluster::RUN_LABEL;
 use crate::cluster::access::CallError;
 use crate::cluster::faults;
@@ -37,12 +37,12 @@ impl Undoing<'_> {
         K: Resource + DeserializeOwned + Clone,
         K::DynamicType: Default,
     {
-        let found = match self.labelled::<K>(namespace).await {
+        let asks = self.at_most(self.asks);
+        let found = match patiently(asks, async || self.labelled::<K>(namespace).await).await {
             Ok(found) => found,
+            // Also where they may not be listed: whoever made them may have been somebody else.
             Err(error) => {
-                return restored
-                    .notes
-                    .push(format!("whether objects of earlier runs are left is not known: {error}"));
+                return restored.unknown.push(format!("whether a {kind} of an earlier run is left: {error}"));
             }
         };
         for one in found {
@@ -78,12 +78,7 @@ impl Undoing<'_> {
         let mut found = BTreeMap::new();
         let Some(cluster) = self.environment.cluster() else { return Ok(Vec::new()) };
         for place in permissions::made_in(self.environment, cluster) {
-            let objects = match self.access.list::<K>(Some(place), RUN_LABEL).await {
-                Ok(objects) => objects,
-                // Whoever may not list them has made none.
-                Err(error) if error.is_forbidden() => continue,
-                Err(error) => return Err(error),
-            };
+            let objects = self.access.list::<K>(Some(place), RUN_LABEL).await?;
             let ours = objects.into_iter().filter(|object| {
                 faults::is_object_name(&object.name_any()) && object.meta().deletion_timestamp.is_none()
             });

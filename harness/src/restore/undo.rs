@@ -1,7 +1,10 @@
 //! Undoes the changes of one record.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::time::{Instant, sleep, timeout};
@@ -42,6 +45,8 @@ pub struct Undoing<'a> {
     pub(super) alarm: Alarm,
     /// How long an undo is tried.
     pub tries: Duration,
+    /// How long an API that has a bad moment is asked what there is.
+    pub asks: Duration,
     /// How long to wait until nothing that was sent can still come through.
     pub settles: Duration,
     /// How long to wait until what was scaled back is available; by default as long as its component may take.
@@ -50,6 +55,8 @@ pub struct Undoing<'a> {
     pub cut: CancellationToken,
     /// Nothing is waited for after that, whatever else is said here: what is left is tried once.
     pub until: Option<Instant>,
+    /// What was undone, by run and number.
+    pub(super) undone: BTreeSet<(String, u32)>,
 }
 
 impl<'a> Undoing<'a> {
@@ -70,10 +77,12 @@ impl<'a> Undoing<'a> {
             progress,
             alarm: Alarm::default(),
             tries: super::UNDO_WITHIN,
+            asks: super::ANSWERS_WITHIN,
             settles: super::SETTLED_WITHIN,
             wait: None,
             cut: CancellationToken::new(),
             until: None,
+            undone: BTreeSet::new(),
         }
     }
 
@@ -85,20 +94,23 @@ impl<'a> Undoing<'a> {
     /// Everything of a record that may be left, and says so in it.
     pub async fn undo(&mut self, found: &Found) -> Restored {
         let mut restored = Restored::default();
+        self.undo_into(&mut restored, found).await;
+        restored
+    }
+
+    /// The same for those who may not wait until it ends: what has been done by then is said.
+    pub(super) async fn undo_into(&mut self, restored: &mut Restored, found: &Found) {
         let (found, record) = match self.read_again(found).await {
             Ok(Some(read)) => read,
             // Somebody else has just done it.
-            Ok(None) => return restored,
-            Err(why) => {
-                restored.left.push(self.unreadable(found, &why));
-                return restored;
-            }
+            Ok(None) => return,
+            Err(why) => return restored.left.push(self.unreadable(found, &why)),
         };
         (self.progress)(&format!("undoing what the run {} has left", record.run));
         let changes: Vec<Change> = record.to_undo().cloned().collect();
         let mut after = record.clone();
-        let (done, stuck) = self.undo_changes(&changes, &record.run, &mut after, &mut restored).await;
-        let unseen = self.confirm(&done, &record.run, &mut after, &mut restored).await;
+        let (done, stuck) = self.undo_changes(&changes, &record.run, &mut after, restored).await;
+        let unseen = self.confirm(&done, &record.run, &mut after, restored).await;
         if !stuck.is_empty() {
             self.alarm.raise(Some(self.access), &stuck).await;
         }
@@ -110,12 +122,29 @@ impl<'a> Undoing<'a> {
         let written = record::replace(self.access, &found.name, &found.version, &record, &after).await;
         if let Err(error) = written {
             // Undoing it once more does no harm, but until then no run begins.
-            let words = format!("the record of {} does not say so yet: {error}", record.run);
-            if is_whole {
-                restored.notes.push(words);
+            restored.notes.push(format!("the record of {} does not say so yet: {error}", record.run));
+        }
+    }
+
+    /// Each change of a record once and briefly, before anything is waited for; tells what was undone, by run and number.
+    pub(super) async fn undo_once(
+        &self,
+        found: &Found,
+        each_within: Duration,
+        undone: &Mutex<Vec<(String, u32)>>,
+    ) {
+        let Ok(record) = &found.record else { return };
+        for change in record.to_undo() {
+            match self.undo_one(&change.mutation, each_within).await {
+                Ok(Undone::Now) => {
+                    let own = (record.run.clone(), change.seq);
+                    undone.lock().unwrap_or_else(PoisonError::into_inner).push(own);
+                }
+                // All of it is looked at once more.
+                Ok(Undone::Before | Undone::LeftAlone { .. }) => {}
+                Err((why, _)) => tracing::warn!("{} is not undone yet: {why}", change.object),
             }
         }
-        restored
     }
 
     /// What to do about a record that nobody here understands.
@@ -185,7 +214,9 @@ impl<'a> Undoing<'a> {
                         pending.push(change);
                     }
                     Ok(undone) => {
-                        let before = if undone == Undone::Before { " (it was so already)" } else { "" };
+                        let is_new = self.undone.insert((run.to_owned(), change.seq));
+                        let before =
+                            if undone == Undone::Before && is_new { " (it was so already)" } else { "" };
                         let words = change.mutation.undo_words();
                         restored.undone.push(format!("{words}{before} (run {run})"));
                         done.push(change.clone());
@@ -235,7 +266,7 @@ impl<'a> Undoing<'a> {
     }
 
     /// Reads each back, and waits until it shows; what does not, in words.
-    async fn confirm(
+    pub(super) async fn confirm(
         &self,
         done: &[Change],
         run: &str,
@@ -244,8 +275,10 @@ impl<'a> Undoing<'a> {
     ) -> Vec<String> {
         let deadline = Instant::now() + self.at_most(self.tries.min(READ_BACK_WITHIN));
         let mut unseen = Vec::new();
-        for change in done {
-            let seen = match self.reads_back(&change.mutation, deadline).await {
+        // At once: one that takes minutes to show leaves the others their time.
+        let read = join_all(done.iter().map(|change| self.reads_back(&change.mutation, deadline))).await;
+        for (change, read) in done.iter().zip(read) {
+            let seen = match read {
                 Ok(None) => self.shows(&change.mutation).await,
                 // Theirs, whatever becomes of its pods.
                 Ok(Some(taken_over)) => {

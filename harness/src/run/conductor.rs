@@ -128,8 +128,8 @@ impl Conductor {
 
     /// Undo everything that is not undone, whatever happened before; true when all of it is seen undone.
     pub(super) async fn restore(&mut self) -> (bool, Vec<String>) {
-        // What was tried as long as it may be a moment ago is only read back now: a third round would not fit into the
-        // grace of a Job, and whoever comes next undoes it.
+        // What was tried as long as it may be a moment ago is read back now, and tried once more where it is not undone: a
+        // third round would not fit into the grace of a Job, and whoever comes next undoes it.
         let untried = self.active.iter().filter(|_| !self.is_cut);
         let components = untried.map(|active| active.fault.component.clone()).collect::<Vec<_>>();
         self.heal(&components).await;
@@ -139,7 +139,7 @@ impl Conductor {
         let settled = self.settle().await;
         let (target, components) = (&self.target, self.environment.components.keys());
         let healed =
-            components.map(|component| async move { (component, target.is_healed(component).await) });
+            components.map(|component| async move { (component, target.is_restored(component).await) });
         for (component, healed) in join_all(healed).await {
             match healed {
                 // Whoever undid it: it is as before.

@@ -250,7 +250,7 @@ impl Stage<'_> {
             return self.refuse(&why);
         }
         // Since it was looked at, others may have been waited for.
-        let still = match preview::relied(access, cluster, self.options.no_dead_man).await {
+        let still = match preview::relied(access, environment, cluster, self.options.no_dead_man).await {
             Ok(relied) => relied.refusal().map(|refusal| refusal.to_string()),
             Err(error) => Some(error.to_string()),
         };

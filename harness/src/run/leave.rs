@@ -58,7 +58,12 @@ impl Conductor {
         let this = &*self;
         let others_held = self.active.len() > healing.len();
         // One that is stuck keeps no other from being undone, nor from being seen to serve.
-        let ends = join_all(healing.iter().map(|active| this.heal_one(active, others_held))).await;
+        let ends = join_all(healing.iter().map(|active| this.heal_one(active, others_held)));
+        // One that loads for minutes does not keep what comes through late from being undone.
+        let ends = tokio::select! {
+            ends = ends => ends,
+            never = self.target.look_again() => match never {},
+        };
         let mut latest_us = 0;
         for (active, end) in healing.iter().zip(ends) {
             latest_us = latest_us.max(end.at_us);

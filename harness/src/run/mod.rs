@@ -219,6 +219,11 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
         exit_code: OnceLock::new(),
         record: OnceLock::new(),
     };
+    if let Some(text) =
+        options.deadline.and_then(|deadline| schedule::too_short(deadline, &stage.plan, &options.environment))
+    {
+        stage.found(text);
+    }
     // Faults are healed inside; here a panic of anything else still ends in a journal with an end.
     let ended = match AssertUnwindSafe(stage.play()).catch_unwind().await {
         Ok(ended) => ended,

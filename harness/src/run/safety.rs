@@ -14,7 +14,7 @@ use crate::cluster::mutation::Kubectl;
 use crate::cluster::record::{self, Found, Keeper, Record};
 use crate::environment::Cluster;
 use crate::journal::{Entry, Event};
-use crate::restore::Undoing;
+use crate::restore::{ANSWERS_WITHIN, Undoing, patiently};
 use crate::units::Period;
 use crate::verdict::result::Ended;
 
@@ -88,7 +88,8 @@ impl Stage<'_> {
         let unknown = |error: CallError| {
             self.refuse(&format!("whether an earlier run has left something cannot be told: {error}"))
         };
-        let all = record::list(access, namespace).await.map_err(unknown)?;
+        let listed = patiently(ANSWERS_WITHIN, async || record::list(access, namespace).await);
+        let all = listed.await.map_err(unknown)?;
         let by = Holder::here(&self.run_id, "run");
         let watcher = Arc::clone(&self.watcher);
         let progress = move |line: &str| watcher.progress(line);
@@ -96,9 +97,12 @@ impl Stage<'_> {
         let mut undoing = Undoing::new(access, environment, Kubectl::of(cluster), &by, &progress);
         undoing.cut = self.options.stop.token().clone();
         let open: Vec<&Found> = all.iter().filter(|found| found.is_open()).collect();
-        let restored = undoing.undo_earlier(&open, namespace).await;
+        let mut restored = undoing.undo_earlier(&open, namespace).await;
         for note in &restored.notes {
             self.found(note.clone());
+        }
+        for unknown in std::mem::take(&mut restored.unknown) {
+            self.found(format!("not known: {unknown}"));
         }
         if !restored.is_nothing() {
             self.journal.append(Event::EarlierRestored {

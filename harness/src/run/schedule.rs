@@ -73,8 +73,9 @@ pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
     let grace = under_way_within(environment)
         + all_undone
         + settled_within(environment.components.len())
-        // Everything is read back once more at the end.
+        // Everything is read back once more at the end; what is not undone then has one more try, and is read back.
         + read_back_within(environment.components.len())
+        + tried_once_more_within(environment)
         + CLOSED_WITHIN
         + LAST_LINES_WITHIN
         // The lock is released.
@@ -87,6 +88,18 @@ pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
         active_deadline: in_minutes(STARTED_WITHIN + deadline + grace),
         grace,
     }
+}
+
+/// What to say of a deadline that is shorter than a run may take.
+pub(super) fn too_short(deadline: Duration, plan: &Plan, environment: &Environment) -> Option<String> {
+    let needed = schedule(plan, environment).deadline;
+    (!environment.is_local() && deadline < needed.0).then(|| {
+        format!(
+            "--deadline {} is shorter than the {needed} that these modes take where every wait takes as long as it may: a \
+             run that is slow is cut short then, and not judged to its end",
+            Period(deadline)
+        )
+    })
 }
 
 /// What a run ends first that is cut short, before it undoes everything: a change that it makes; or a heal, which has failed
@@ -179,6 +192,14 @@ fn read_back_within(components: usize) -> Duration {
 fn settled_within(components: usize) -> Duration {
     let patience = Patience::IN_CLUSTER;
     patience.lands_within + patience.one_undo() + read_back_within(components)
+}
+
+/// One try for each undo, of all components at once, and reading back what became of it.
+fn tried_once_more_within(environment: &Environment) -> Duration {
+    let all = environment.components.iter();
+    let rounds = all.map(|(name, component)| rounds(component) + pauses(environment, name)).max();
+    Patience::IN_CLUSTER.last_try * rounds.unwrap_or_default()
+        + read_back_within(environment.components.len())
 }
 
 /// How many objects are changed to take a component down, one after the other.

@@ -90,8 +90,12 @@ fn reasons(run: &RunFacts, scenarios: &[ScenarioResult], ended: Ended, restored:
     match (ended, cause) {
         (Ended::Completed, _) => {}
         (Ended::Refused, cause) => {
-            reasons
-                .push(format!("refused, nothing was touched: {}", cause.map_or("no reason", String::as_str)));
+            let touched = if run.earlier_undone {
+                "nothing was touched but what an earlier run had left, which was undone"
+            } else {
+                "nothing was touched"
+            };
+            reasons.push(format!("refused, {touched}: {}", cause.map_or("no reason", String::as_str)));
         }
         (Ended::Interrupted, cause) => {
             reasons.push(format!("cut short by {}", cause.map_or("something unknown", String::as_str)));

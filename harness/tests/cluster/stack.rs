@@ -17,7 +17,7 @@ use mocks::kubernetes::cluster::ClusterOptions;
 use mocks::kubernetes::controllers::{Opponent, Timing};
 use mocks::kubernetes::household::{Household, HouseholdOptions};
 use mocks::kubernetes::network::Cni;
-use mocks::kubernetes::resources::{CRON_JOBS, CrdGroup, Resource};
+use mocks::kubernetes::resources::{CONFIG_MAPS, CRON_JOBS, CrdGroup, Resource};
 use mocks::kubernetes::stack::{StackOptions, WorldProcesses};
 use mocks::kubernetes::store::{ObjectKey, Writer};
 use mocks::profile::Profile;
@@ -107,7 +107,7 @@ impl Stack {
         let household = household.await.unwrap();
         household.ready(READY_WITHIN).await.unwrap();
         if staging.sweeper {
-            sweeper(&household);
+            sweeper(&household, ENVIRONMENT);
         }
         let dir = TempDir::new().unwrap();
         let kubeconfig = match &user {
@@ -164,6 +164,17 @@ impl Stack {
     /// Another environment file than the stock one.
     pub(crate) fn edit(&self, from: &str, to: &str) {
         self.edit_file("cluster.yaml", from, to);
+        // The sweeper is of the same environment.
+        let text = std::fs::read_to_string(self.dir.path().join("cluster.yaml")).unwrap();
+        let key = ObjectKey::new(&CONFIG_MAPS, "ml", SWEPT);
+        let store = self.household.cluster().store();
+        if store.get(&key).is_some() {
+            let told = store.update(&key, Writer::of_object("kubectl"), |object| {
+                object["data"] = json!({ "environment.yaml": text });
+                Ok(())
+            });
+            told.unwrap();
+        }
     }
 
     /// The kubeconfig names another server.
@@ -367,11 +378,22 @@ pub(crate) fn rules(needs: &[Need]) -> Vec<Rule> {
     needs.iter().map(rule).chain([reviews]).collect()
 }
 
-/// A CronJob that restores each minute, as far as a run can tell; its time never comes here.
-fn sweeper(household: &Household) {
+/// The ConfigMap with the sweeper's environment.
+pub(crate) const SWEPT: &str = "swept-environment";
+
+/// A CronJob that restores each minute in this environment, as far as a run can tell; its time never comes here.
+fn sweeper(household: &Household, environment: &str) {
     let store = household.cluster().store();
-    let container = json!({ "name": "sweeper", "image": "registry.invalid/harness" });
-    let template = json!({ "spec": { "restartPolicy": "Never", "containers": [container] } });
+    let map = json!({ "metadata": { "name": SWEPT }, "data": { "environment.yaml": environment } });
+    store.create(&CONFIG_MAPS, "ml", map, Writer::of_object("kubectl")).unwrap();
+    let container = json!({
+        "name": "sweeper", "image": "registry.invalid/harness",
+        "args": ["restore", "--env=/etc/harness/environment.yaml", "--abandoned"],
+        "volumeMounts": [{ "name": "environment", "mountPath": "/etc/harness" }],
+    });
+    let volume = json!({ "name": "environment", "configMap": { "name": SWEPT } });
+    let template =
+        json!({ "spec": { "restartPolicy": "Never", "containers": [container], "volumes": [volume] } });
     let object = json!({
         "metadata": {
             "name": "failover-harness-sweeper",

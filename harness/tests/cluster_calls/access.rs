@@ -284,6 +284,38 @@ async fn a_server_that_is_not_verified_is_not_asked() {
 }
 
 #[tokio::test]
+async fn credentials_go_to_no_server_without_tls_but_one_on_this_machine() {
+    const TOKEN: &str = "canary-4712";
+    let kubeconfig = |server: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Config",
+            "clusters": [{ "name": "c", "cluster": { "server": server } }],
+            "users": [{ "name": "u", "user": { "token": TOKEN } }],
+            "contexts": [{ "name": "mock", "context": { "cluster": "c", "user": "u" } }],
+        })
+    };
+    for (server, is_taken) in [
+        ("http://10.0.0.5:8080", false),
+        ("http://localhost.example:8080", false),
+        ("http://home", false),
+        ("https://10.0.0.5:6443", true),
+        ("http://127.0.0.1:8080", true),
+        ("http://[::1]:8080", true),
+        ("http://localhost:8080", true),
+    ] {
+        let opened = Access::with_kubeconfig(&kubeconfig(server), "mock", &[]).await.map(|_| ());
+        match &opened {
+            Err(error) => {
+                let words = error.to_string();
+                assert!(words.contains("without TLS") && words.contains("its cluster c"), "{words}");
+                assert!(!is_taken && !words.contains(TOKEN), "{server}: {words}");
+            }
+            Ok(()) => assert!(is_taken, "{server}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn how_a_gate_stands_may_be_asked_without_the_lock_and_nothing_else() {
     let pod = json!({
         "metadata": { "name": "egress-gate-1", "namespace": "ml", "uid": "u1" },

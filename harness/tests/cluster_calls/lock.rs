@@ -7,21 +7,29 @@ use harness::cluster::access::Access;
 use harness::cluster::lease::{
     self, Holder, Lock, LockError, LockOptions, Now, Taken, Terms, Times, Trouble, look, take,
 };
+use harness::environment::ObjectName;
 use jiff::{SignedDuration, Timestamp};
-use mocks::kubernetes::api::{ChaosRule, Trouble as Chaos};
+use k8s_openapi::api::core::v1::Event;
+use mocks::kubernetes::api::{AuditEntry, ChaosRule, Trouble as Chaos};
 use mocks::kubernetes::cluster::{Cluster, ClusterOptions};
 use mocks::kubernetes::resources::LEASES;
-use mocks::kubernetes::store::{Deletion, ObjectKey};
+use mocks::kubernetes::store::{Deletion, ObjectKey, Writer};
 use mocks::time::Epoch;
 use tokio::sync::Notify;
 
 /// Clocks that stand still unless they are moved.
 #[derive(Clone)]
-struct Clocks(Arc<Mutex<Now>>);
+struct Clocks(Arc<Mutex<Now>>, Arc<Mutex<Option<u64>>>);
 
 impl Clocks {
     fn new() -> Self {
-        Self(Arc::new(Mutex::new(Now { monotonic: Duration::ZERO, wall: Timestamp::now() })))
+        let now = Now { monotonic: Duration::ZERO, wall: Timestamp::now() };
+        Self(Arc::new(Mutex::new(now)), Arc::default())
+    }
+
+    /// The program is stopped for so long once it has looked at them next.
+    fn pass_after_a_look(&self, seconds: u64) {
+        *self.1.lock().unwrap() = Some(seconds);
     }
 
     fn pass(&self, seconds: u64) {
@@ -36,7 +44,11 @@ impl Clocks {
 
 impl Times for Clocks {
     fn now(&self) -> Now {
-        *self.0.lock().unwrap()
+        let now = *self.0.lock().unwrap();
+        if let Some(seconds) = self.1.lock().unwrap().take() {
+            self.pass(seconds);
+        }
+        now
     }
 }
 
@@ -161,6 +173,40 @@ async fn whoever_was_silent_for_too_long_loses_it_and_writes_nothing_any_more() 
     lock.release().await.unwrap();
     assert_eq!(writes(&cluster), before, "also not to release it");
     taken.lock.guard().may_write().await.unwrap();
+    cluster.shutdown().await;
+}
+
+#[tokio::test]
+async fn whoever_is_stopped_after_it_was_allowed_to_write_asks_again_before_it_sends() {
+    let (cluster, access) = start().await;
+    let program = Program::new();
+    let lock = program.lock(&access, "run-1").await;
+    let guarded = access.clone().guarded(lock.guard());
+    let event = |name: &str| {
+        let mut event = Event::default();
+        event.metadata.name = Some(name.to_owned());
+        event.metadata.namespace = Some("ml".to_owned());
+        event
+    };
+    // Nobody has taken the lock meanwhile: it is renewed, and then written.
+    program.clocks.pass_after_a_look(60);
+    guarded.create(&ObjectName::new("ml", "one"), &event("one")).await.unwrap();
+    let made = |entry: &&AuditEntry| entry.is_mutation() && entry.code < 300;
+    let entries = cluster.audit().entries();
+    let kinds: Vec<&str> = entries.iter().filter(made).map(|entry| entry.resource.as_str()).collect();
+    assert_eq!(kinds, ["leases", "leases", "events"]);
+    // Somebody has.
+    program.clocks.pass_after_a_look(60);
+    let key = ObjectKey::new(&LEASES, "ml", "failover-harness");
+    let taken = cluster.store().update(&key, Writer::of_object("somebody"), |object| {
+        object["spec"]["holderIdentity"] = "run-2".into();
+        Ok(())
+    });
+    taken.unwrap();
+    let before = writes(&cluster);
+    let error = guarded.create(&ObjectName::new("ml", "two"), &event("two")).await.unwrap_err();
+    assert!(error.is_lock_lost(), "{error}");
+    assert_eq!(writes(&cluster), before, "nothing was sent");
     cluster.shutdown().await;
 }
 

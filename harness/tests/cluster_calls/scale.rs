@@ -83,6 +83,10 @@ impl MayWrite for Allows {
         let no = NoWrite { why: "the lock was taken by another run".to_owned(), is_lost: true };
         Box::pin(async move { left.map(|_| std::time::Duration::from_secs(5)).map_err(|_| no) })
     }
+
+    fn left(&self) -> Option<std::time::Duration> {
+        Some(std::time::Duration::from_secs(5))
+    }
 }
 
 #[tokio::test]

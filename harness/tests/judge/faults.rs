@@ -180,7 +180,15 @@ fn runs_that_end_otherwise_never_pass() {
     let result = refused.judge();
     expect_verdict(&result, Verdict::Inconclusive, "refused");
     assert!(result.restored, "nothing was touched");
-    assert!(result.reasons[0].contains("locked"));
+    assert!(result.reasons[0].contains("refused, nothing was touched: locked"), "{:?}", result.reasons);
+    let undone = Event::EarlierRestored {
+        undone: vec!["scale deployment ml/vllm back to 2".into()],
+        left_alone: Vec::new(),
+        left: Vec::new(),
+    };
+    let refused = vec![undone, Event::Refused { reason: "locked".into() }, ended(Ended::Refused)];
+    let result = lines.clone().cut(10, refused).judge();
+    assert!(result.reasons[0].contains("but what an earlier run had left"), "{:?}", result.reasons);
 
     let not_over = lines.clone().without(|event| matches!(event, Event::RunEnded { .. }));
     let result = not_over.judge();

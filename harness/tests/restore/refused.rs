@@ -1,9 +1,10 @@
 //! What keeps a run from beginning, and what there is to restore where nothing was changed.
 
+use mocks::kubernetes::resources::CONFIG_MAPS;
 use rustix::process::Signal;
 
 use crate::records::{holder, holding, records, replicas};
-use crate::stack::{CLOUD_DOWN, Stack, Staging};
+use crate::stack::{CLOUD_DOWN, SWEPT, Stack, Staging};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_second_of_two_runs_at_once_is_refused_and_names_the_first() {
@@ -19,6 +20,27 @@ async fn the_second_of_two_runs_at_once_is_refused_and_names_the_first() {
     first.end().await.expect(3);
     assert_eq!(replicas(&stack, "vllm"), 1);
     assert_eq!(holder(&stack), "");
+    stack.assert_clean();
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweeper_of_another_environment_is_no_dead_man_switch() {
+    let stack = Stack::start(Staging::default()).await;
+    let file = stack.scenario("cloud-down", CLOUD_DOWN);
+    let arguments = ["run", "--env", "cluster.yaml", file.to_str().unwrap(), "--out", "out"];
+    stack.change(&CONFIG_MAPS, "ml", SWEPT, |object| {
+        let text = object["data"]["environment.yaml"].as_str().unwrap().replace("ml/vllm", "ml/vllm-next");
+        object["data"]["environment.yaml"] = text.into();
+    });
+    let refused = stack.command(&arguments).end().await.expect(3);
+    let reasons = refused.reasons();
+    assert!(reasons.contains("no dead-man switch is proven"), "{reasons}");
+    assert!(reasons.contains("does not get deployments/scale vllm in ml"), "{reasons}");
+    assert_eq!((stack.mutations().len(), records(&stack).len()), (0, 0), "nothing was touched");
+    stack.change(&CONFIG_MAPS, "ml", SWEPT, |object| object["data"] = serde_json::json!({}));
+    let refused = stack.command(&arguments).end().await.expect(3);
+    assert!(refused.reasons().contains("environment that is not known"), "{}", refused.reasons());
     stack.assert_clean();
     stack.strike().await;
 }

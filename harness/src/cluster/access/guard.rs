@@ -20,4 +20,8 @@ pub trait MayWrite: Send + Sync {
     /// Whether a change may be made now, and by when it must have been answered: what is still on its way after that
     /// is given up. Takes a bounded time.
     fn may_write(&self) -> BoxFuture<'_, Result<Duration, NoWrite>>;
+
+    /// What is left of that, asked right before a change is sent: this program may have been stopped since. `None` where
+    /// it is over.
+    fn left(&self) -> Option<Duration>;
 }

@@ -66,6 +66,19 @@ pub enum AccessError {
         /// The cluster of the context.
         cluster: String,
     },
+    /// Credentials and answers would be open to whoever is between.
+    #[error(
+        "the context {context} of the kubeconfig {file} goes to its server without TLS: give its cluster {cluster} an \
+         https:// server and certificate-authority-data; only a server on this machine may do without"
+    )]
+    Unencrypted {
+        /// Which.
+        file: String,
+        /// As the environment names it.
+        context: String,
+        /// The cluster of the context.
+        cluster: String,
+    },
     /// The mock cluster of the environment has not been started.
     #[error("the mock cluster of this environment is not running")]
     NotStarted,
@@ -233,6 +246,14 @@ async fn of_context(kubeconfig: Kubeconfig, file: &str, context: &str) -> Result
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .map_err(|error| AccessError::Unusable { context: context.to_owned(), reason: chain(&error) })?;
+    let is_encrypted = config.cluster_url.scheme() == Some(&http::uri::Scheme::HTTPS);
+    if !is_encrypted && !is_loopback(&config) {
+        return Err(AccessError::Unencrypted {
+            file: file.to_owned(),
+            context: context.to_owned(),
+            cluster: super::call::shown(&cluster.unwrap_or_default()),
+        });
+    }
     // kube takes a proxy from the environment whatever NO_PROXY says of the server.
     if !own_proxy && (is_loopback(&config) || Matcher::from_env().intercept(&config.cluster_url).is_none()) {
         config.proxy_url = None;

@@ -131,12 +131,12 @@ impl MayWrite for Shared {
             if let Some(why) = self.lost.get() {
                 return Err(NoWrite { why: why.clone(), is_lost: true });
             }
-            if let Some(left) = self.left() {
+            if let Some(left) = self.lasts_for() {
                 return Ok(left);
             }
             match self.renew().await {
                 // A renewal that took too long itself is no basis to write on.
-                Ok(()) => self.left().ok_or_else(|| NoWrite {
+                Ok(()) => self.lasts_for().ok_or_else(|| NoWrite {
                     why: format!("the lock {} was renewed too slowly", self.name),
                     is_lost: false,
                 }),
@@ -144,6 +144,10 @@ impl MayWrite for Shared {
             }
         }
         .boxed()
+    }
+
+    fn left(&self) -> Option<Duration> {
+        self.lost.get().is_none().then(|| self.lasts_for())?
     }
 }
 
@@ -153,7 +157,7 @@ impl Shared {
     }
 
     /// For how long nobody else can have it, by both clocks; `None` where that is too short for a change.
-    fn left(&self) -> Option<Duration> {
+    fn lasts_for(&self) -> Option<Duration> {
         let left = self.terms.lasts.checked_sub(self.times.now().since(self.renewed()))?;
         (left > self.terms.margin).then_some(left)
     }

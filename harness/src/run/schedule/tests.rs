@@ -3,9 +3,11 @@ use std::time::Duration;
 use super::{
     CALL_LIMIT, CLOSED_WITHIN, COMPLETION_LIMIT, FILTER_MADE_WITHIN, INTENDED_WITHIN, LAST_LINES_WITHIN,
     MADE_WITHIN, NOTED_WITHIN, PODS, Patience, REACHED_WITHIN, REPORTED_WITHIN, RESTORE_RESERVE,
-    SEEN_AGAIN_WITHIN, Schedule, held_read_within, schedule,
+    SEEN_AGAIN_WITHIN, Schedule, held_read_within, schedule, too_short,
 };
+use crate::environment::Environment;
 use crate::input;
+use crate::plan::Plan;
 
 const SCENARIO: &str = "\
 scenario: one-down
@@ -20,6 +22,11 @@ expect:
 
 /// What a Job needs whose cloud is taken down like this.
 fn with(cloud: &str, more: &str) -> Schedule {
+    let (plan, environment) = resolved(cloud, more);
+    schedule(&plan, &environment)
+}
+
+fn resolved(cloud: &str, more: &str) -> (Plan, Environment) {
     let dir = tempfile::tempdir().unwrap();
     let (scenario, file) = (dir.path().join("one-down.yaml"), dir.path().join("cluster.yaml"));
     std::fs::write(&scenario, SCENARIO).unwrap();
@@ -42,7 +49,7 @@ fn with(cloud: &str, more: &str) -> Schedule {
         crate::run::lead(&loaded.environment),
         0,
     );
-    schedule(&plan, &loaded.environment)
+    (plan, loaded.environment)
 }
 
 const BY_POLICY: &str = "down: { blackhole: network-policy }";
@@ -55,7 +62,8 @@ fn the_grace_holds_whatever_has_to_be_tried_until_its_bound() {
     // The policy and its Job, one after the other; meanwhile vLLM, which takes less.
     let undone = patience.one_undo() * 2 + patience.one_read_back() + NOTED_WITHIN * 2;
     let settled = patience.lands_within + patience.one_undo() + patience.one_read_back() + NOTED_WITHIN * 2;
-    let read_back = patience.one_read_back() + NOTED_WITHIN * 2;
+    // What reads as changed at the end has one more try, and is read back again.
+    let read_back = (patience.one_read_back() + NOTED_WITHIN * 2) * 2 + patience.last_try * 2;
     // What else a run that was cut short waits for at its end.
     let ended = LAST_LINES_WITHIN + CLOSED_WITHIN + CALL_LIMIT;
     let looked = RESTORE_RESERVE + COMPLETION_LIMIT + REACHED_WITHIN + REPORTED_WITHIN;
@@ -63,8 +71,7 @@ fn the_grace_holds_whatever_has_to_be_tried_until_its_bound() {
     let bounds = INTENDED_WITHIN + MADE_WITHIN + undone + settled + read_back + ended + looked;
     assert!(needed >= bounds, "{needed:?} {bounds:?}");
     // SIGTERM as a heal begins that fails: it ends, everything is undone once more, and read back.
-    let last = patience.one_read_back() + NOTED_WITHIN * 2 + CLOSED_WITHIN;
-    assert!(needed > undone + undone + settled + last, "{needed:?}");
+    assert!(needed > undone + undone + settled + read_back + CLOSED_WITHIN, "{needed:?}");
     // SIGTERM while what earlier runs have left is undone.
     assert!(needed > crate::restore::CUT_WITHIN + CLOSED_WITHIN + CALL_LIMIT * 2, "{needed:?}");
 }
@@ -84,9 +91,10 @@ fn what_is_undone_at_once_is_not_counted_one_after_the_other() {
     assert!(policy - gate >= patience.one_undo(), "one round for all gates, two for policy and Job");
     // Somebody who has to be told to go on comes after what is scaled back: as many rounds as the policy has.
     assert_eq!(with(BY_GATE, ", opponents: { pause: [keda] }").grace, policy);
-    // One round more counts twice: a heal that fails is under way, and everything is undone once more.
+    // One round more counts twice: a heal that fails is under way, and everything is undone once more; and then there is
+    // one more try.
     let three = with(BY_POLICY, ", opponents: { pause: [keda, argo-cd] }").grace;
-    assert_eq!(three - policy, patience.one_undo() * 2);
+    assert_eq!(three - policy, patience.one_undo() * 2 + patience.last_try);
 }
 
 #[test]
@@ -125,4 +133,15 @@ fn a_job_outlives_the_deadline_of_its_run_and_the_grace() {
     let needed = with(BY_FILTER, "");
     assert!(needed.active_deadline >= needed.deadline.0 + needed.grace);
     assert!(needed.deadline.0 > needed.longest);
+}
+
+#[test]
+fn a_deadline_that_is_shorter_than_a_run_may_take_is_named() {
+    let (plan, environment) = resolved(BY_POLICY, "");
+    let needed = schedule(&plan, &environment).deadline.0;
+    assert_eq!(too_short(needed, &plan, &environment), None);
+    let words = too_short(Duration::from_secs(300), &plan, &environment).unwrap();
+    assert!(words.starts_with("--deadline 5m is shorter than the "), "{words}");
+    let local = input::environment("local").unwrap();
+    assert_eq!(too_short(Duration::from_secs(1), &plan, &local), None, "nobody waits for a cluster");
 }

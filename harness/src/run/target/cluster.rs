@@ -1,6 +1,7 @@
 //! A Kubernetes cluster as a target of faults.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -267,8 +268,16 @@ impl Cluster {
         self.driver.settle(tell).await
     }
 
+    pub(super) async fn look_again(&self) -> Infallible {
+        self.driver.look_again().await
+    }
+
     pub(super) async fn is_healed(&self, component: &str) -> Result<bool, String> {
         self.driver.is_healed(component).await
+    }
+
+    pub(super) async fn is_restored(&self, component: &str) -> Result<bool, String> {
+        self.driver.is_restored(component).await
     }
 
     pub(super) fn undo_commands(&self, component: &str) -> String {

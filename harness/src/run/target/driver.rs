@@ -118,7 +118,7 @@ struct Cluster {
 struct Made {
     component: String,
     mutations: Vec<Change>,
-    /// It was undone: whatever comes through from now on is undone, too.
+    /// It was to be undone: whatever comes through from now on is undone, too.
     is_over: bool,
 }
 

@@ -4,6 +4,7 @@ mod cluster;
 mod driver;
 mod embedded;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,6 +143,14 @@ impl Target {
         }
     }
 
+    /// Undoes what comes through late, for as long as somebody is waited for anyhow; never ends, and can be dropped.
+    pub(super) async fn look_again(&self) -> Infallible {
+        match self {
+            Self::Embedded(world) => Box::pin(world.driver().look_again()).await,
+            Self::Cluster(cluster) => Box::pin(cluster.look_again()).await,
+        }
+    }
+
     /// Read back: is the component's setting what it was before any fault?
     ///
     /// # Errors
@@ -150,6 +159,17 @@ impl Target {
         match self {
             Self::Embedded(world) => Box::pin(world.driver().is_healed(component)).await,
             Self::Cluster(cluster) => Box::pin(cluster.is_healed(component)).await,
+        }
+    }
+
+    /// The same at the end of a run: what still reads as changed is undone once more.
+    ///
+    /// # Errors
+    /// In words, when that cannot be told.
+    pub(super) async fn is_restored(&self, component: &str) -> Result<bool, String> {
+        match self {
+            Self::Embedded(world) => Box::pin(world.driver().is_restored(component)).await,
+            Self::Cluster(cluster) => Box::pin(cluster.is_restored(component)).await,
         }
     }
 

@@ -37,6 +37,10 @@ struct World {
     refuses: bool,
     /// Nobody has such a Deployment any more.
     gone: bool,
+    /// Whoever changes a count of that name may not.
+    forbids: &'static str,
+    /// What was sent and not answered comes through when somebody raises an alarm.
+    lands_on_alarm: bool,
 }
 
 #[derive(Clone)]
@@ -70,7 +74,12 @@ impl World {
         self.version += 1;
         match request.method.as_str() {
             // An alarm.
-            "POST" if !is_record => body(),
+            "POST" if !is_record => {
+                if std::mem::take(&mut self.lands_on_alarm) {
+                    self.replicas = 0;
+                }
+                body()
+            }
             "POST" | "PUT" => {
                 self.record = body();
                 self.record["metadata"]["resourceVersion"] = json!(self.version.to_string());
@@ -109,6 +118,9 @@ impl Respond for Shared {
             if is_scale && world.silent && request.method.as_str() == "PATCH" {
                 return ResponseTemplate::new(504);
             }
+            if is_scale && !world.forbids.is_empty() && request.url.path().contains(world.forbids) {
+                return ResponseTemplate::new(403);
+            }
             if is_scale && world.refuses {
                 return ResponseTemplate::new(503);
             }
@@ -134,6 +146,8 @@ async fn start() -> (MockServer, Shared, Driver) {
         hangs: false,
         refuses: false,
         gone: false,
+        forbids: "",
+        lands_on_alarm: false,
     })));
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(world.clone()).mount(&server).await;
@@ -167,7 +181,11 @@ fn fault() -> ActiveFault {
 }
 
 fn to_zero() -> Mutation {
-    Mutation::Scale(Scale { deployment: ObjectName::new("ml", "vllm"), uid: "u1".into(), replicas: 2 })
+    to_zero_of("vllm")
+}
+
+fn to_zero_of(name: &str) -> Mutation {
+    Mutation::Scale(Scale { deployment: ObjectName::new("ml", name), uid: "u1".into(), replicas: 2 })
 }
 
 /// What was told while it settled.
@@ -209,6 +227,74 @@ async fn what_was_never_answered_is_undone_for_good_once_it_can_no_longer_come_t
     assert_eq!((world.with(|world| world.replicas), world.state()), (2, State::Undone));
 }
 
+/// Another component may have loaded for minutes before anybody looks again.
+#[tokio::test]
+async fn what_came_through_is_undone_however_late_somebody_looks_again() {
+    let (_server, world, mut driver) = start().await;
+    driver.patience.lands_within = Duration::from_secs(60);
+    world.with(|world| world.silent = true);
+    driver.make(&fault(), &to_zero()).await.unwrap_err();
+    world.with(|world| world.silent = false);
+    assert!(matches!(driver.heal(&fault()).await, Ok(Healed::Undone)));
+    assert_eq!(driver.is_healed("vllm").await, Ok(true), "it reads as before");
+    // It comes through, and then nobody looks until its time is over.
+    world.with(|world| world.replicas = 0);
+    driver.patience.lands_within = Duration::ZERO;
+    assert_eq!(settled(&driver, || {}).await, Vec::<String>::new(), "nothing is waited for");
+    assert_eq!((world.with(|world| world.replicas), world.state()), (2, State::Undone));
+}
+
+#[tokio::test]
+async fn what_comes_through_while_somebody_else_is_waited_for_is_undone_at_once() {
+    let (_server, world, mut driver) = start().await;
+    driver.patience.lands_within = Duration::from_secs(60);
+    world.with(|world| world.silent = true);
+    driver.make(&fault(), &to_zero()).await.unwrap_err();
+    world.with(|world| world.silent = false);
+    assert!(matches!(driver.heal(&fault()).await, Ok(Healed::Undone)));
+    world.with(|world| world.replicas = 0);
+    let is_back = async {
+        while world.with(|world| world.replicas) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        never = driver.look_again() => match never {},
+        back = tokio::time::timeout(Duration::from_secs(20), is_back) => back.expect("it is undone"),
+    }
+    assert!(world.state().is_open(), "more may come: {:?}", world.state());
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_undone_keeps_nobody_from_watching_the_others() {
+    let (_server, world, driver) = start().await;
+    world.with(|world| world.silent = true);
+    driver.make(&fault(), &to_zero_of("stuck")).await.unwrap_err();
+    driver.make(&fault(), &to_zero_of("late")).await.unwrap_err();
+    world.with(|world| world.silent = false);
+    assert!(matches!(driver.heal(&fault()).await, Ok(Healed::Undone)));
+    // What was sent to the other one comes through only once this one has failed for good.
+    world.with(|world| (world.forbids, world.lands_on_alarm) = ("/stuck/", true));
+    let error = driver.settle(&|_| {}).await.unwrap_err();
+    assert!(error.contains("ml/stuck may still come through") && !error.contains("ml/late"), "{error}");
+    assert_eq!(world.with(|world| (world.lands_on_alarm, world.replicas)), (false, 2));
+}
+
+/// The API was away for longer than an undo is tried.
+#[tokio::test]
+async fn what_could_not_be_undone_in_its_time_is_tried_once_more_at_the_end() {
+    let (_server, world, mut driver) = start().await;
+    driver.make(&fault(), &to_zero()).await.unwrap();
+    world.with(|world| world.refuses = true);
+    driver.patience.undo_within = Duration::from_millis(100);
+    assert!(driver.heal(&fault()).await.is_err());
+    assert_eq!(driver.is_restored("vllm").await.unwrap_err(), driver.is_healed("vllm").await.unwrap_err());
+    world.with(|world| world.refuses = false);
+    assert_eq!(driver.is_healed("vllm").await, Ok(false));
+    assert_eq!(driver.is_restored("vllm").await, Ok(true));
+    assert_eq!((world.with(|world| world.replicas), world.state()), (2, State::Undone));
+}
+
 #[tokio::test]
 async fn what_was_answered_is_not_waited_for() {
     let (_server, world, driver) = start().await;
@@ -239,9 +325,8 @@ async fn all_changes_of_a_component_are_read_again_at_once() {
     let (_server, world, mut driver) = start().await;
     driver.patience.read_again_within = Duration::from_secs(2);
     for name in ["a", "b", "c", "d"] {
-        let scale = Scale { deployment: ObjectName::new("ml", name), uid: "u1".into(), replicas: 2 };
         world.with(|world| world.replicas = 2);
-        driver.make(&fault(), &Mutation::Scale(scale)).await.unwrap();
+        driver.make(&fault(), &to_zero_of(name)).await.unwrap();
     }
     assert_eq!(driver.what_has_changed("vllm").await, Vec::<String>::new());
     world.with(|world| world.refuses = true);
@@ -360,6 +445,10 @@ struct Lost;
 impl MayWrite for Lost {
     fn may_write(&self) -> BoxFuture<'_, Result<Duration, NoWrite>> {
         async { Err(NoWrite { why: "the lock is lost".into(), is_lost: true }) }.boxed()
+    }
+
+    fn left(&self) -> Option<Duration> {
+        None
     }
 }
 

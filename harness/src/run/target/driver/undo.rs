@@ -1,9 +1,12 @@
-//! Undoing: each change within a bound of its own and whatever becomes of the others, and once more where a write comes
-//! through late that nobody has answered.
+//! Undoing: each change within a bound of its own and whatever becomes of the others, once more where a write comes
+//! through late that nobody has answered, and once more at the end of a run where it still reads as changed.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Change, Driver, State};
@@ -54,24 +57,26 @@ impl Driver {
         }
         // Only then: what is slow to be written must not keep anything from being undone.
         self.record(&known).await;
-        if !failed.is_empty() {
-            return Err(failed.join("; "));
-        }
         if let Some(made) = self.made().get_mut(&active.id) {
             made.is_over = true;
+        }
+        if !failed.is_empty() {
+            return Err(failed.join("; "));
         }
         Ok(if left_alone.is_empty() { Healed::Undone } else { Healed::LeftAlone(left_alone.join("; ")) })
     }
 
     async fn undo(&self, mutation: &Mutation) -> Result<Undone, String> {
-        let (begun, deadline) = (Instant::now(), Instant::now() + self.patience.undo_within);
+        self.undo_until(Instant::now() + self.patience.undo_within, mutation).await
+    }
+
+    /// The last try of it begins by then.
+    async fn undo_until(&self, deadline: Instant, mutation: &Mutation) -> Result<Undone, String> {
+        let begun = Instant::now();
         loop {
             let left = deadline.saturating_duration_since(Instant::now()).max(self.patience.last_try);
-            let (why, is_final) = match timeout(left, mutation.undo(self.access())).await {
-                Ok(Ok(undone)) => {
-                    self.end_alarm(mutation, !matches!(undone, Undone::LeftAlone { .. }));
-                    return Ok(undone);
-                }
+            let (why, is_final) = match self.try_to_undo(left, mutation).await {
+                Ok(Ok(undone)) => return Ok(undone),
                 Ok(Err(error)) if error.is_lock_lost() => {
                     return self.undone_by_others(mutation, &error).await;
                 }
@@ -95,6 +100,18 @@ impl Driver {
             self.alarmed(self.alarm.raise_if_due(self.access(), &stuck).await);
             sleep(self.patience.again_after).await;
         }
+    }
+
+    async fn try_to_undo(
+        &self,
+        within: Duration,
+        mutation: &Mutation,
+    ) -> Result<Result<Undone, CallError>, Elapsed> {
+        let undone = timeout(within, mutation.undo(self.access())).await;
+        if let Ok(Ok(end)) = &undone {
+            self.end_alarm(mutation, !matches!(end, Undone::LeftAlone { .. }));
+        }
+        undone
     }
 
     /// What alarms were about stays in the journal, and so in the report: each once, and again when its words change.
@@ -128,65 +145,106 @@ impl Driver {
     }
 
     /// Looks again at what was undone but may still come through, since nobody has answered it, until it can no longer,
-    /// and undoes what does. Tells first what is waited for. The record stays open until then: whoever ends this
-    /// program meanwhile leaves it to whoever comes next.
+    /// and once after that, however late this is called; undoes what does. Tells first what is waited for. The record
+    /// stays open until then: whoever ends this program meanwhile leaves it to whoever comes next.
     ///
     /// # Errors
     /// In words, what could not be undone, and what a person types instead.
     pub(in crate::run::target) async fn settle(&self, tell: &(dyn Fn(&str) + Sync)) -> Result<(), String> {
-        let (mut components, mut failed) = (BTreeSet::new(), Vec::new());
-        // Whoever has taken the lock does the same.
-        while self.others_until.get().is_none() && failed.is_empty() {
-            let unsettled = self.unsettled();
-            if unsettled.is_empty() {
-                break;
-            }
-            if components.is_empty() {
-                let objects: Vec<String> =
-                    unsettled.iter().map(|(.., change)| change.mutation.object()).collect();
-                tell(&format!(
-                    "waiting until nothing that was sent to {} can still come through, {} s at most",
-                    objects.join(", "),
-                    self.patience.lands_within.as_secs()
-                ));
-            }
-            sleep(self.patience.again_after).await;
-            let undone = join_all(unsettled.iter().map(|(.., change)| self.undo(&change.mutation))).await;
-            for ((component, change), undone) in unsettled.into_iter().zip(undone) {
-                components.insert(component);
-                let object = change.mutation.object();
-                match undone {
-                    Ok(Undone::Before) => {}
-                    Ok(Undone::Now) => {
-                        self.note(change.seq, State::Made);
-                        let text = format!("what was sent to {object} came through late, and was undone");
-                        self.journal.append(Event::Found { text });
-                    }
-                    Ok(Undone::LeftAlone { saw }) => {
-                        self.note(change.seq, State::LeftAlone);
-                        self.record(&[(change.seq, Recorded::LeftAlone)]).await;
-                        let text = format!("{object} was left as it is: {saw}");
-                        self.journal.append(Event::Found { text });
-                    }
-                    Err(error) => failed.push(format!(
-                        "what was sent to {object} may still come through: {error}; to undo it: {}",
-                        change.mutation.undo_command(&self.kubectl)
-                    )),
-                }
-            }
+        let unsettled = self.unsettled();
+        let objects: Vec<String> = unsettled
+            .iter()
+            .filter(|(_, change)| self.may_still_land(change))
+            .map(|(_, change)| change.mutation.object())
+            .collect();
+        if !objects.is_empty() && self.others_until.get().is_none() {
+            tell(&format!(
+                "waiting until nothing that was sent to {} can still come through, {} s at most",
+                objects.join(", "),
+                self.patience.lands_within.as_secs()
+            ));
         }
+        // One that cannot be undone keeps nobody from looking at the others.
+        let settling = unsettled.iter().map(|(_, change)| self.settle_one(change));
+        let failed: Vec<String> = join_all(settling).await.into_iter().filter_map(Result::err).collect();
         // What that finds to be wrong, the end of the run finds, too.
+        let components: BTreeSet<String> = unsettled.into_iter().map(|(component, _)| component).collect();
         join_all(components.iter().map(|component| self.is_healed(component))).await;
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
 
-    /// What reads as undone, and may still come through: its component, and the change.
+    async fn settle_one(&self, change: &Change) -> Result<(), String> {
+        let (mutation, object) = (&change.mutation, change.mutation.object());
+        let lands_by = change.sent + self.patience.lands_within;
+        let deadline = lands_by.max(Instant::now()) + self.patience.undo_within;
+        loop {
+            sleep(self.patience.again_after).await;
+            // Whoever has taken the lock does the same.
+            if self.others_until.get().is_some() {
+                return Ok(());
+            }
+            let looked_at = Instant::now();
+            match self.undo_until(deadline, mutation).await {
+                Ok(Undone::Before) => {}
+                Ok(Undone::Now) => self.came_late(change),
+                Ok(Undone::LeftAlone { saw }) => {
+                    self.leave_alone(change, &saw).await;
+                    return Ok(());
+                }
+                Err(error) => {
+                    let command = mutation.undo_command(&self.kubectl);
+                    return Err(format!(
+                        "what was sent to {object} may still come through: {error}; to undo it: {command}"
+                    ));
+                }
+            }
+            if looked_at >= lands_by || Instant::now() >= deadline {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn leave_alone(&self, change: &Change, saw: &str) {
+        self.note(change.seq, State::LeftAlone);
+        self.record(&[(change.seq, Recorded::LeftAlone)]).await;
+        let text = format!("{} was left as it is: {saw}", change.mutation.object());
+        self.journal.append(Event::Found { text });
+    }
+
+    fn came_late(&self, change: &Change) {
+        self.undone(change.seq);
+        let text = format!("what was sent to {} came through late, and was undone", change.mutation.object());
+        self.journal.append(Event::Found { text });
+    }
+
+    /// Undoes what comes through late, for as long as somebody is waited for anyhow; never ends, and can be dropped at
+    /// any time: what is for good only [`Self::settle`] says.
+    pub(in crate::run::target) async fn look_again(&self) -> Infallible {
+        loop {
+            sleep(self.patience.again_after).await;
+            if self.others_until.get().is_some() {
+                return std::future::pending().await;
+            }
+            let unsettled = self.unsettled();
+            let looked = unsettled.iter().filter(|(_, change)| self.may_still_land(change));
+            join_all(looked.map(async |(_, change)| {
+                let undone = self.try_to_undo(self.patience.last_try, &change.mutation).await;
+                if let Ok(Ok(Undone::Now)) = undone {
+                    self.came_late(change);
+                }
+            }))
+            .await;
+        }
+    }
+
+    /// What is to be undone and was never answered, so that it may have come through since it was looked at: its
+    /// component, and the change.
     fn unsettled(&self) -> Vec<(String, Change)> {
         let made = self.made();
         let over = made.values().filter(|made| made.is_over);
         let changes = over
             .flat_map(|made| made.mutations.iter().map(|change| (made.component.clone(), change.clone())));
-        changes.filter(|(.., change)| self.may_still_land(change)).collect()
+        changes.filter(|(_, change)| change.state == State::Intended).collect()
     }
 
     fn may_still_land(&self, change: &Change) -> bool {
@@ -201,8 +259,10 @@ impl Driver {
         let deadline = Instant::now() + self.patience.read_back_within;
         let (mut healed, mut known) = (Ok(true), Vec::new());
         let changes = self.changes_of(component);
+        // Before it is read: what comes through after that is not seen.
+        let may_still_land: Vec<bool> = changes.iter().map(|change| self.may_still_land(change)).collect();
         let read = join_all(changes.iter().map(|change| self.reads_undone(&change.mutation, deadline))).await;
-        for (change, read) in changes.iter().zip(read) {
+        for ((change, may_still_land), read) in changes.iter().zip(may_still_land).zip(read) {
             match read {
                 // The first that is not tells for all.
                 Ok(ReadBack::Done) if healed == Ok(true) => healed = Ok(false),
@@ -210,7 +270,7 @@ impl Driver {
                 Ok(ReadBack::Done) | Err(_) => {}
                 Ok(read) => {
                     self.end_alarm(&change.mutation, read == ReadBack::Undone);
-                    if self.may_still_land(change) {
+                    if may_still_land {
                         continue;
                     }
                     let (state, recorded) = match read {
@@ -224,6 +284,34 @@ impl Driver {
         }
         self.record(&known).await;
         healed
+    }
+
+    /// The same at the end of a run. What still reads as changed, or cannot be read, is undone once more, one try each:
+    /// an API that was away for longer than an undo is tried may be back.
+    ///
+    /// # Errors
+    /// In words, when it cannot be told.
+    pub(in crate::run::target) async fn is_restored(&self, component: &str) -> Result<bool, String> {
+        let healed = self.is_healed(component).await;
+        // Whoever has taken the lock undoes it.
+        if healed == Ok(true) || self.others_until.get().is_some() {
+            return healed;
+        }
+        let mut changes = self.changes_of(component);
+        changes.reverse();
+        for at_once in changes.chunk_by(are_apart) {
+            let tries =
+                at_once.iter().map(|change| self.try_to_undo(self.patience.last_try, &change.mutation));
+            for (change, undone) in at_once.iter().zip(join_all(tries).await) {
+                match undone {
+                    Ok(Ok(Undone::LeftAlone { saw })) => self.leave_alone(change, &saw).await,
+                    Ok(Ok(Undone::Now | Undone::Before)) => self.undone(change.seq),
+                    Ok(Err(error)) => tracing::warn!("{} is not undone: {error}", change.mutation.object()),
+                    Err(_) => tracing::warn!("{} is not undone in time", change.mutation.object()),
+                }
+            }
+        }
+        self.is_healed(component).await
     }
 
     /// Somebody was faster than we read, or than we could undo it: it is theirs, and nobody is fought. What became of it.
