@@ -8,7 +8,7 @@ use crate::journal::{Entry, Event, GatewayStarted, Outcome, ProbeRecord, RunStar
 use crate::plan::Step;
 use crate::verdict::result::{Ended, KnownBy};
 
-use super::Span;
+use super::{Span, ms};
 
 /// The source of looks that are concluded from objects of the cluster.
 const OBJECTS: &str = "objects";
@@ -57,6 +57,8 @@ pub struct Mode {
     pub drifts: Vec<Drift>,
     /// What others changed while it came back.
     pub drifts_after: Vec<Drift>,
+    /// What had to stay up and was not reached from a pod of the gateway while the mode was judged, one entry a component.
+    pub not_kept_up: Vec<Drift>,
     /// When and how the harness's own way to the gateway broke, before anything was healed.
     pub way_broke: Vec<Drift>,
     /// The same while it came back.
@@ -236,6 +238,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         voided: Vec::new(),
         drifts: Vec::new(),
         drifts_after: Vec::new(),
+        not_kept_up: Vec::new(),
         way_broke: Vec::new(),
         way_broke_after: Vec::new(),
         others: Vec::new(),
@@ -270,6 +273,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         calls: BTreeMap::new(),
         drifts: Vec::new(),
         breaks: Vec::new(),
+        reach: BTreeMap::new(),
     };
     for entry in entries {
         gatherer.take(entry.at_us, &entry.event);
@@ -308,6 +312,8 @@ struct Gatherer {
     drifts: Vec<Drift>,
     /// When and how the way to the gateway broke.
     breaks: Vec<Drift>,
+    /// What each pod of the gateway saw of each component, on every change.
+    reach: Reach,
 }
 
 impl Gatherer {
@@ -359,6 +365,10 @@ impl Gatherer {
             }
             Event::Drifted { seen_us, what } => {
                 self.drifts.push(Drift { seen_us: *seen_us, what: what.clone() });
+            }
+            Event::SeenFromPod { component, pod, reached, sent_us, saw, .. } => {
+                let pods = self.reach.entry(component.clone()).or_default();
+                pods.entry(pod.clone()).or_default().push((*sent_us, *reached, saw.clone()));
             }
             Event::WayBroke { broke_us, why } => {
                 self.breaks.push(Drift { seen_us: *broke_us, what: why.clone() });
@@ -536,6 +546,7 @@ impl Gatherer {
             };
             (mode.drifts, mode.drifts_after) = of_mode(&self.drifts);
             (mode.way_broke, mode.way_broke_after) = of_mode(&self.breaks);
+            mode.not_kept_up = not_kept_up(mode, &self.run.start.environment, &self.reach, self.run.last_us);
             mode.probes.sort_by_key(|probe| (probe.record.intended_us, probe.record.id.clone()));
             for probe in &mut mode.probes {
                 explain(probe, self.calls.get(&probe.record.id).map_or(&[][..], Vec::as_slice), &self.names);
@@ -543,6 +554,38 @@ impl Gatherer {
         }
         self.run
     }
+}
+
+/// By component and pod: when the first look was sent that showed it, whether it was reached, and in words.
+type Reach = BTreeMap<String, BTreeMap<String, Vec<(u64, Option<bool>, String)>>>;
+
+/// What no fault of the mode hits and a pod of the gateway did not reach while the mode was judged: from when a probe may
+/// have met the last of its own faults.
+fn not_kept_up(mode: &Mode, environment: &Environment, reach: &Reach, last_us: u64) -> Vec<Drift> {
+    let own = mode.faults.iter().filter(|fault| !fault.inherited);
+    let effects = own.filter_map(|fault| fault.first_effect_us.or(fault.injected.map(|(called, _)| called)));
+    let Some(from) = effects.max().into_iter().chain(mode.hold_from_us).min() else { return Vec::new() };
+    let until = mode.hold_ended_us.or(mode.heal_called_us).or(mode.ended_us).unwrap_or(last_us);
+    let mut lost = Vec::new();
+    for component in mode.step.keeps_up(environment) {
+        let mut pods: Vec<(u64, &str, &str)> = Vec::new();
+        for (pod, seen) in reach.get(component).into_iter().flatten() {
+            let ends = seen.iter().skip(1).map(|(sent_us, ..)| *sent_us).chain([u64::MAX]);
+            let spans = seen.iter().zip(ends).filter(|((_, reached, _), _)| *reached == Some(false));
+            let mut here = spans.filter(|((sent_us, ..), end_us)| *sent_us < until && *end_us > from);
+            pods.extend(here.next().map(|((sent_us, _, saw), _)| (*sent_us, pod.as_str(), saw.as_str())));
+        }
+        pods.sort_unstable();
+        let Some((seen_us, _, saw)) = pods.first().copied() else { continue };
+        let names: Vec<&str> = pods.iter().map(|(_, pod, _)| *pod).collect();
+        let what = format!(
+            "{component} was not reached by new connections from {}, since {:.3} s: {saw}",
+            names.join(", "),
+            ms(seen_us) / 1000.0
+        );
+        lost.push(Drift { seen_us: seen_us.max(mode.started_us.unwrap_or(0)), what });
+    }
+    lost
 }
 
 /// Faults of this component that are not gone yet.

@@ -183,6 +183,7 @@ impl Gateway {
             port: self.pod_port,
             tls: false,
             path: EMPTY_PATH.to_owned(),
+            name_may_go: false,
         };
         let mut options = ProberOptions::new(self.pod_port, INSIDE_WITHIN);
         options.ask_every = INSIDE_EVERY;

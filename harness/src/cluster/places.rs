@@ -8,7 +8,7 @@ use kube::core::Selector;
 
 use super::access::Access;
 use super::prober::Target as Looked;
-use crate::environment::{Component, Environment, ObjectName};
+use crate::environment::{Component, Environment, FaultKind, ObjectName};
 
 /// Where the components are in the cluster.
 pub struct Places {
@@ -32,7 +32,8 @@ pub async fn places(access: &Access, environment: &Environment) -> Result<Places
                 Some(port) => port,
                 None => only_port(access, &service).await?,
             };
-            looked_at.push(Looked::service(name, &service, port));
+            let name_may_go = component.down == FaultKind::ScaleToZero;
+            looked_at.push(Looked { name_may_go, ..Looked::service(name, &service, port) });
         }
         if let Some(deployment) = &component.deployment {
             let object: Deployment = access.get(deployment).await.map_err(|error| error.to_string())?;

@@ -111,6 +111,22 @@ pub enum Event {
         /// When the observation before this one was sent, if there was one.
         previous_sent_us: Option<u64>,
     },
+    /// What a pod of the gateway sees of a component has changed: new connections from there get through, or several in a
+    /// row did not, or nobody looks any more. Of those that have to stay up this is what tells.
+    SeenFromPod {
+        /// Component looked at.
+        component: String,
+        /// The pod, `NAMESPACE/NAME`.
+        pod: String,
+        /// Whether it is reached; `None`: not known from here on.
+        reached: Option<bool>,
+        /// When the first look was sent that showed it; of a loss, the last look before it.
+        sent_us: u64,
+        /// When the look was over by which it was known.
+        done_us: u64,
+        /// In words.
+        saw: String,
+    },
     /// How often the witness saw the same since the last such line.
     WitnessCounted {
         /// Component looked at.

@@ -119,6 +119,13 @@ impl Step {
     pub fn hold(&self) -> std::time::Duration {
         self.routes.iter().map(|route| route.hold.0).max().unwrap_or_default()
     }
+    /// Components that this mode keeps as they are: none of its faults hits them.
+    pub fn keeps_up<'a>(&'a self, environment: &'a Environment) -> impl Iterator<Item = &'a String> {
+        let is_hit = |name: &&String| {
+            self.inherited.contains(name) || self.inject.iter().any(|fault| fault.component == **name)
+        };
+        environment.components.keys().filter(move |name| !is_hit(name))
+    }
     /// The longest client timeout of its routes.
     #[must_use]
     pub fn timeout(&self) -> std::time::Duration {

@@ -202,6 +202,7 @@ impl Conductor {
         let traffic = self.start_traffic(step)?;
         let outcome = self.mode(step, &traffic).await;
         if outcome.is_err() {
+            self.target.forget_up();
             // Undo first; what is still open in the traffic can wait those milliseconds.
             let components =
                 self.active.iter().map(|active| active.fault.component.clone()).collect::<Vec<_>>();
@@ -224,9 +225,15 @@ impl Conductor {
     /// One mode from its baseline to its recovery, under traffic.
     async fn mode(&mut self, step: &Step, traffic: &Traffic) -> Result<(), Cut> {
         let mut live = traffic.live();
+        if step.inject.is_empty() {
+            self.keep_up(step);
+        }
         if step.inject.is_empty() || self.enter(step, traffic, &mut live).await? {
             self.hold(step, &mut live).await?;
+            // Whoever comes back from here on is down until it serves.
+            self.target.forget_up();
         } else {
+            self.target.forget_up();
             let made = |active: &&ActiveFault| step.inject.contains(&active.fault);
             self.unproven.extend(self.active.iter().filter(made).map(|active| active.id));
         }
@@ -236,6 +243,12 @@ impl Conductor {
             self.await_recovery(step, &mut live, healed_us).await?;
         }
         Ok(())
+    }
+
+    /// What no fault of this mode hits has to stay up from now on.
+    pub(super) fn keep_up(&self, step: &Step) {
+        let components: Vec<String> = step.keeps_up(&self.environment).cloned().collect();
+        self.target.keep_up(&components);
     }
 
     /// The judged time: only observes.

@@ -46,6 +46,10 @@ impl Conductor {
         let phase = interval.mul_f64(self.chance.random_range(0.0..1.0));
         self.sleep(phase.min(Duration::from_secs(2))).await?;
         for fault in &step.inject {
+            // Who has to answer changes with the last of them, and figures count from its effect.
+            if Some(fault) == step.inject.last() {
+                self.keep_up(step);
+            }
             if !self.inject(&step.scenario.name, fault, traffic).await? {
                 return Ok(false);
             }
@@ -71,7 +75,11 @@ impl Conductor {
                         fault.component, observed.saw
                     )));
                 }
-                None => return Ok(Some(format!("the witness of {} sees nothing", fault.component))),
+                None => {
+                    let saw = witness.observed().borrow().saw.clone();
+                    let saw = if saw.is_empty() { "nothing".to_owned() } else { format!("nothing: {saw}") };
+                    return Ok(Some(format!("the witness of {} sees {saw}", fault.component)));
+                }
             }
         }
         let judged = step.routes.iter().filter(|route| step.scenario.expect.contains_key(&route.route));

@@ -180,8 +180,10 @@ fn void(run: &RunFacts, mode: &Mode) -> Vec<String> {
         }
     }
     void.extend(mode.voided.iter().cloned());
-    let drifted = |drift: &Drift| format!("what was broken did not stay so: {}", drift.what);
+    let drifted = |drift: &Drift| format!("what this mode rests on did not stay so: {}", drift.what);
     void.extend(mode.drifts.iter().map(drifted));
+    let lost = |lost: &Drift| format!("what had to stay up did not: {}", lost.what);
+    void.extend(mode.not_kept_up.iter().map(lost));
     void.extend(mode.way_broke.first().map(|first| way_broke(first, mode.way_broke.len())));
     if !void.is_empty() {
         return void;

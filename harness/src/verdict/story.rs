@@ -140,7 +140,8 @@ pub(super) fn timeline(run: &RunFacts, mode: &Mode, all: &[Figures]) -> Vec<Time
             format!("{} serves a completion again", fault.component),
         );
     }
-    let disturbances = [&mode.drifts, &mode.drifts_after, &mode.way_broke, &mode.way_broke_after];
+    let disturbances =
+        [&mode.drifts, &mode.drifts_after, &mode.not_kept_up, &mode.way_broke, &mode.way_broke_after];
     for drift in disturbances.into_iter().flatten() {
         tell(Some(drift.seen_us), drift.what.clone());
     }

@@ -96,6 +96,22 @@ async fn policy_that_nobody_enforces_in_two_modes() {
     stack.strike().await;
 }
 
+/// The cloud's name is gone from the DNS just when nobody enforces the policy: that is not the fault.
+async fn name_that_is_away_instead() {
+    let stack = Stack::start(Staging { cni: Cni::None, ..Staging::default() }).await;
+    let file = stack.scenario("cloud-down", CLOUD_DOWN);
+    let running = stack.harness("run", &[file]);
+    let is_made = |stack: &Stack| {
+        let made = stack.mutations();
+        made.iter().any(|made| made.starts_with("create networkpolicies "))
+    };
+    stack.eventually("the policy", Duration::from_secs(120), is_made).await;
+    stack.household.plane().network().move_host("ollama.com", 0).await.unwrap();
+    let ended = running.end().await.expect(3);
+    assert_not_effective(&stack, &ended);
+    stack.strike().await;
+}
+
 async fn pod_that_uses_all_of_its_grace_period() {
     let timing = Timing { exit_after: Duration::from_secs(3600), ..Timing::fast() };
     let stack = Stack::start(Staging { timing, ..Staging::default() }).await;
@@ -119,6 +135,7 @@ async fn what_is_not_seen_to_take_effect_is_given_up_and_what_is_late_is_waited_
     tokio::join!(
         policy_that_nobody_enforces(),
         policy_that_nobody_enforces_in_two_modes(),
+        name_that_is_away_instead(),
         pod_that_uses_all_of_its_grace_period(),
         cloud_down_that_nobody_sees(),
     );

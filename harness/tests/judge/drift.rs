@@ -25,10 +25,130 @@ fn what_someone_else_changes_while_a_fault_is_held_voids_the_mode() {
     let result = lines.with(at, drifted(at)).judge();
     expect_verdict(&result, Verdict::Inconclusive, "drift");
     let mode = scenario(&result, "cloud-down");
-    let reason = "what was broken did not stay so: ml/vllm was scaled to 1 by kubectl";
+    let reason = "what this mode rests on did not stay so: ml/vllm was scaled to 1 by kubectl";
     assert_eq!(mode.reasons, [reason]);
     let told = mode.timeline.iter().filter(|entry| entry.what.contains("scaled to 1")).count();
     assert_eq!(told, 1, "and stands in the story");
+}
+
+const PODS: [&str; 2] = ["ml/litellm-0", "ml/litellm-1"];
+
+fn seen_from(pod: &str, component: &str, reached: Option<bool>, sent_us: u64) -> Event {
+    Event::SeenFromPod {
+        component: component.into(),
+        pod: pod.into(),
+        reached,
+        sent_us,
+        done_us: sent_us + 300_000,
+        saw: if reached == Some(true) { "new connections get through" } else { "connection refused" }.into(),
+    }
+}
+
+/// Of `component`, from each of these pods: not reached from one instant on, and reached again from another, if so.
+fn away(
+    lines: &Lines,
+    component: &str,
+    pods: &[&str],
+    from_us: u64,
+    to: Option<(u64, Option<bool>)>,
+) -> Lines {
+    let mut lines = lines.clone().with(20, seen_from(PODS[0], component, Some(true), 20));
+    for pod in pods {
+        lines = lines.with(from_us + 300_000, seen_from(pod, component, Some(false), from_us));
+        if let Some((to_us, reached)) = to {
+            lines = lines.with(to_us, seen_from(pod, component, reached, to_us));
+        }
+    }
+    lines
+}
+
+/// The gateway did what it had to: who was next in the chain answered.
+fn served_by_the_next() -> Lines {
+    let story = Story::of(&["cloud-down"]).edit(|slot, told| {
+        if slot.judged("agent") && slot.seconds > 4.0 {
+            told.served_by("ollama-qwen");
+        }
+    });
+    story.tell()
+}
+
+#[test]
+fn what_had_to_stay_up_and_was_not_reached_is_no_failure_of_the_gateway() {
+    let lines = served_by_the_next();
+    expect_verdict(&lines.judge(), Verdict::Fail, "nobody saw why");
+    let at = hold(&lines) + 4 * SECOND;
+    let result = away(&lines, "vllm", &PODS, at, None).judge();
+    expect_verdict(&result, Verdict::Inconclusive, "vLLM was away");
+    let mode = scenario(&result, "cloud-down");
+    let reason = format!(
+        "what had to stay up did not: vllm was not reached by new connections from ml/litellm-0, ml/litellm-1, since {:.3} s: connection refused",
+        at as f64 / 1e6
+    );
+    assert_eq!(mode.reasons, [reason]);
+    assert_eq!(mode.timeline.iter().filter(|entry| entry.what.contains("vllm was not reached")).count(), 1);
+    let one = away(&lines, "ollama", &PODS[1..], at, Some((at + SECOND, Some(true)))).judge();
+    expect_verdict(
+        &one,
+        Verdict::Inconclusive,
+        "one replica did not reach the last of the chain for a second",
+    );
+    assert!(
+        scenario(&one, "cloud-down").reasons[0].contains("from ml/litellm-1, since"),
+        "{:?}",
+        one.reasons
+    );
+}
+
+#[test]
+fn what_is_away_while_nothing_is_judged_or_where_it_should_be_is_no_matter() {
+    let lines = told();
+    let (from, pods) = (hold(&lines), &PODS[..1]);
+    let started = lines.when(|event| matches!(event, Event::ScenarioStarted { .. }));
+    let ended = lines.when(|event| matches!(event, Event::HoldEnded { .. }));
+    let back = |at| Some((at, Some(true)));
+    let cases = [
+        ("before the fault", away(&lines, "vllm", pods, started + SECOND, back(started + 2 * SECOND))),
+        (
+            "not known before the fault",
+            away(&lines, "vllm", pods, started + SECOND, Some((started + 2 * SECOND, None))),
+        ),
+        ("while it comes back", away(&lines, "vllm", pods, ended + SECOND, back(ended + 2 * SECOND))),
+        ("what the fault hits", away(&lines, "cloud", pods, from, None)),
+        ("nobody looked", lines.clone().with(from + SECOND, seen_from(PODS[0], "vllm", None, from + SECOND))),
+        ("what the environment has not", away(&lines, "elsewhere", pods, from + SECOND, None)),
+    ];
+    for (case, lines) in cases {
+        expect_verdict(&lines.judge(), Verdict::Pass, case);
+    }
+    let since_before = away(&lines, "vllm", pods, started + SECOND, None);
+    expect_verdict(&since_before.judge(), Verdict::Inconclusive, "and still away when it was judged");
+}
+
+#[test]
+fn what_several_modes_take_down_has_to_stay_up_in_none_of_them() {
+    let lines = Story::of(&["gaming", "cloud-gpu-down", "full-outage"]).tell();
+    let first = lines.when(|event| matches!(event, Event::FaultIntended { .. }));
+    let lines = away(&lines, "vllm", &PODS, first + 1000, None);
+    expect_verdict(&lines.judge(), Verdict::Pass, "it is down in all three, by inheritance");
+    let outage =
+        lines.when(|event| matches!(event, Event::ScenarioStarted { scenario } if scenario == "full-outage"));
+    let early = away(&lines, "ollama", &PODS, outage - 4 * SECOND, None).judge();
+    let verdict = |name: &str| scenario(&early, name).verdict;
+    assert_eq!(
+        (verdict("gaming"), verdict("full-outage")),
+        (Verdict::Pass, Verdict::Pass),
+        "{:?}",
+        early.reasons
+    );
+    assert_eq!(verdict("cloud-gpu-down"), Verdict::Inconclusive);
+}
+
+#[test]
+fn a_normal_day_has_everything_up() {
+    let lines = Story::of(&["normal"]).tell();
+    let at = hold(&lines) + SECOND;
+    let result = away(&lines, "ollama", &PODS[..1], at, None).judge();
+    expect_verdict(&result, Verdict::Inconclusive, "the last of the chain is away");
 }
 
 #[test]

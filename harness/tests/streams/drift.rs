@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use harness::cluster::watch::{Drift, Kind, Watching, What};
+use harness::cluster::watch::{Drift, Kind, Reducer, Watching, What};
 use harness::environment::ObjectName;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use mocks::gateway::Secret;
 use mocks::kubernetes::api::{ChaosRule, Rule, Trouble, User};
-use mocks::kubernetes::resources::{DEPLOYMENTS, NODES};
-use mocks::kubernetes::store::{ObjectKey, Writer};
+use mocks::kubernetes::resources::{DEPLOYMENTS, NODES, PODS};
+use mocks::kubernetes::store::{Deletion, ObjectKey, Writer};
 
 use super::stage::{CLOUD, LIMIT, LOOK_EVERY, Stage, Staging, access, app, policy_name, see};
 
@@ -50,7 +50,7 @@ async fn down_is_when_no_pod_and_no_endpoint_is_left_and_scaling_back_is_drift()
     let stage = Stage::set(Staging::default()).await;
     let watching = watching(&stage).await;
     let (labels, service) = (app("vllm"), vllm());
-    let up = |reducer: &harness::cluster::watch::Reducer| reducer.presence("ml", &labels, Some(&service));
+    let up = |reducer: &Reducer| reducer.presence("ml", &labels, Some(&service));
     assert!(watching.wait_until(LIMIT, |reducer| up(reducer).ready == 1).await);
     watching.with(|reducer| reducer.expect_count(&vllm(), 1, 0));
     scale(&stage, 0).await;
@@ -96,6 +96,15 @@ async fn a_policy_a_gateway_pod_an_address_and_a_node_that_go_are_drift() {
     drift(&watching, |what| *what == What::PolicyGone).await;
 
     let pod = stage.gateway_pods(1).await.remove(0);
+    let key = ObjectKey::new(&PODS, "ml", &pod.name);
+    let restarted = stage.household.cluster().store().update(&key, Writer::of_status("kubelet"), |pod| {
+        pod["status"]["containerStatuses"][0]["restartCount"] = 1.into();
+        Ok(())
+    });
+    restarted.unwrap();
+    let restarted = drift(&watching, |what| *what == What::GatewayPodRestarted).await;
+    assert_eq!(restarted.object, format!("Pod {pod}"));
+
     let known: Pod = stage.access.get(&pod).await.unwrap();
     stage.access.delete::<Pod>(&pod, &known.metadata.uid.unwrap()).await.unwrap();
     let gone = drift(&watching, |what| *what == What::GatewayPodGone).await;
@@ -110,7 +119,28 @@ async fn a_policy_a_gateway_pod_an_address_and_a_node_that_go_are_drift() {
     not_ready.unwrap();
     let node_drift = drift(&watching, |what| *what == What::NodeNotReady).await;
     assert_eq!(node_drift.object, format!("Node {node}"));
+    stage.household.cluster().store().delete(&key, &Deletion::now(), "kubectl").unwrap();
+    let removed = drift(&watching, |what| *what == What::NodeGone).await;
+    assert_eq!(removed.object, format!("Node {node}"));
     prober.stop().await;
+    watching.stop().await;
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn what_has_to_stay_up_and_is_taken_down_is_drift_within_a_second() {
+    let stage = Stage::set(Staging::default()).await;
+    let watching = watching(&stage).await;
+    let (labels, service) = (app("vllm"), vllm());
+    let is_ready = |reducer: &Reducer| reducer.selected("ml", &labels).any(|(_, pod)| pod.serves());
+    assert!(watching.wait_until(LIMIT, is_ready).await);
+    watching.expect_up("vllm", &service, ("ml", &labels));
+    assert!(watching.with(|reducer| reducer.drifts().is_empty()), "it is up");
+    scale(&stage, 0).await;
+    let scaled = drift(&watching, |what| *what == What::ScaledToZero).await;
+    assert_eq!(scaled.object, "Deployment ml/vllm");
+    let gone = drift(&watching, |what| *what == What::LastPodGone).await;
+    assert!(gone.object.starts_with("Pod ml/vllm-"), "{gone}");
     watching.stop().await;
     stage.strike().await;
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::clock::{Mapped, PodClock};
 use super::held::{Fate, HeldSeen};
@@ -18,6 +17,8 @@ const WAITING_MAX: usize = 256;
 const ECHOES_MAX: usize = 16;
 /// Addresses that are told apart of those who are connected to the gateway.
 const CLIENTS_MAX: usize = 32;
+/// A name that was answered for no later is not resolved any more. A question or an answer that was lost costs 5 s.
+const RESOLVED_WITHIN_US: u64 = 7_000_000;
 /// Addresses that are remembered of a target.
 const EVER_MAX: usize = 256;
 
@@ -146,17 +147,18 @@ pub(super) struct Digest {
 impl Digest {
     /// For targets in the order of the configuration.
     #[must_use]
-    pub(super) fn new(components: &[String], every: Duration) -> Self {
+    pub(super) fn new(states: Vec<TargetState>) -> Self {
+        let components: Vec<String> = states.iter().map(|state| state.component().to_owned()).collect();
         let targets = components.iter().map(|name| (name.clone(), TargetSeen::default()));
         Self {
-            components: components.to_vec(),
-            states: components.iter().map(|name| TargetState::new(name, every)).collect(),
             numbers: vec![0; components.len()],
             clock: PodClock::default(),
             echoes: BTreeMap::new(),
             next_echo: 1,
             waiting: Vec::new(),
             seen: Seen { targets: targets.collect(), ..Seen::default() },
+            components,
+            states,
         }
     }
 
@@ -286,9 +288,14 @@ impl Digest {
         }
         self.numbers[look.target] = look.number;
         self.seen.clock_error_us = Some(done.error_us);
+        let target = self.seen.targets.get_mut(&self.components[look.target]);
+        let resolved_us = target.as_ref().and_then(|target| target.resolved_us);
         let state = &mut self.states[look.target];
-        let events = state.take(Timed::new(sent, done, look.shown()));
-        if let Some(target) = self.seen.targets.get_mut(&self.components[look.target]) {
+        let mut timed = Timed::new(sent, done, look.shown());
+        timed.name_is_stale =
+            resolved_us.is_some_and(|at_us| timed.sent_us > at_us.saturating_add(RESOLVED_WITHIN_US));
+        let events = state.take(timed);
+        if let Some(target) = target {
             target.symptom = state.symptom().cloned();
         }
         events
@@ -337,7 +344,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Digest, Pool};
+    use super::{Digest, Pool, TargetState};
     use crate::cluster::prober::line::{Line, Lines};
     use crate::journal::Event;
 
@@ -348,8 +355,8 @@ mod tests {
 
     impl Pod {
         fn new() -> Self {
-            let mut digest =
-                Digest::new(&["cloud".to_owned(), "vllm".to_owned()], Duration::from_millis(150));
+            let state = |name| TargetState::new(name, Duration::from_millis(150));
+            let mut digest = Digest::new(["cloud", "vllm"].map(state).into());
             digest.begin();
             Self(digest)
         }

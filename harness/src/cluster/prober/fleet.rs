@@ -41,7 +41,11 @@ impl Fleet {
         let components = targets.iter().map(|target| target.component.as_str());
         let joint = (probed.len() > 1).then(|| Arc::new(Joint::new(probed.len(), components, journal)));
         let starts = probed.iter().enumerate().map(|(index, pod)| {
-            let told = joint.as_ref().map_or(Told::Journal, |joint| Told::Joint(Arc::clone(joint), index));
+            let name = pod.to_string();
+            let told = match &joint {
+                None => Told::Journal { pod: Some(name) },
+                Some(joint) => Told::Joint { joint: Arc::clone(joint), number: index, pod: name },
+            };
             let open = in_pod(access, pod, container);
             let started =
                 Prober::start_as(open, targets.to_vec(), options.clone(), Arc::clone(journal), told);

@@ -99,6 +99,8 @@ pub(super) enum Shown {
     Up(IpAddr),
     /// None did.
     Down(Symptom),
+    /// There was none to try: its name has none.
+    Unresolved,
     /// Neither: the prober could not look.
     Unknown(Symptom),
 }
@@ -114,8 +116,8 @@ impl Look {
         let failed = tried.chain(&self.unresolved).map(ErrorName::symptom);
         match Symptom::worst(failed) {
             Some(ours @ Symptom::Ours(_)) => Shown::Unknown(ours),
+            Some(Symptom::Unresolved) | None => Shown::Unresolved,
             Some(symptom) => Shown::Down(symptom),
-            None => Shown::Down(Symptom::Unresolved),
         }
     }
 }
@@ -332,7 +334,7 @@ mod tests {
             shown(r#"[["::1","ENETUNREACH"],["1.2.3.4","ECONNREFUSED"]]"#, ""),
             Shown::Down(Symptom::Refused)
         );
-        assert_eq!(shown("[]", r#","unresolved":"EAI_NONAME""#), Shown::Down(Symptom::Unresolved));
+        assert_eq!(shown("[]", r#","unresolved":"EAI_NONAME""#), Shown::Unresolved);
         assert_eq!(
             shown(r#"[["1.2.3.4","EMFILE"]]"#, ""),
             Shown::Unknown(Symptom::Ours("EMFILE".to_owned()))

@@ -23,6 +23,7 @@ mod fleet;
 mod held;
 mod joint;
 mod line;
+mod reach;
 mod session;
 mod state;
 mod symptom;
@@ -51,6 +52,7 @@ use self::digest::Digest;
 use self::joint::Joint;
 use self::line::Lines;
 use self::session::{End, Reader, follow};
+use self::state::TargetState;
 use crate::journal::{Event, Journal};
 use crate::witness::Observed;
 
@@ -126,7 +128,7 @@ impl Prober {
         options: ProberOptions,
         journal: Arc<Journal>,
     ) -> Result<Self, ProberError> {
-        Self::start_as(open, targets, options, journal, Told::Journal).await
+        Self::start_as(open, targets, options, journal, Told::Journal { pod: None }).await
     }
 
     /// One that is a part of several.
@@ -138,7 +140,15 @@ impl Prober {
         told: Told,
     ) -> Result<Self, ProberError> {
         let components: Vec<String> = targets.iter().map(|target| target.component.clone()).collect();
-        let digest = Digest::new(&components, options.look_every);
+        let state = |target: &Target| {
+            let state = TargetState::new(&target.component, options.look_every);
+            let state = state.whose_name_may_go(target.name_may_go);
+            match told.pod() {
+                Some(pod) => state.seen_from(pod),
+                None => state,
+            }
+        };
+        let digest = Digest::new(targets.iter().map(state).collect());
         let (sender, seen) = watch::channel(digest.seen().clone());
         let (senders, observed): (Vec<_>, Vec<_>) =
             components.iter().map(|_| watch::channel(Observed::default())).unzip();
@@ -264,11 +274,22 @@ async fn keep_looking(
 /// Who is told what a prober observes. Two that see different things would contradict each other about the same
 /// component, so of several only the whole is told to the journal.
 enum Told {
-    Journal,
+    /// With which pod it is, where that is known.
+    Journal { pod: Option<String> },
     /// As one of several, by its number.
-    Joint(Arc<Joint>, usize),
+    Joint { joint: Arc<Joint>, number: usize, pod: String },
     /// It is of interest to who asked alone.
     Nobody,
+}
+
+impl Told {
+    fn pod(&self) -> Option<&str> {
+        match self {
+            Self::Journal { pod } => pod.as_deref(),
+            Self::Joint { pod, .. } => Some(pod),
+            Self::Nobody => None,
+        }
+    }
 }
 
 struct Teller {
@@ -283,7 +304,7 @@ impl Teller {
     fn lose(&mut self, why: &str) {
         let events = self.digest.lose(self.journal.clock().now_us(), why);
         self.append(events);
-        if let Told::Joint(joint, number) = &self.told {
+        if let Told::Joint { joint, number, .. } = &self.told {
             joint.lose(*number, why);
         }
         self.publish();
@@ -291,8 +312,13 @@ impl Teller {
 
     fn append(&self, events: Vec<Event>) {
         match &self.told {
-            Told::Journal => events.into_iter().for_each(|event| self.journal.append(event)),
-            Told::Joint(joint, number) => joint.take(*number, &events),
+            Told::Journal { .. } => events.into_iter().for_each(|event| self.journal.append(event)),
+            Told::Joint { joint, number, .. } => {
+                joint.take(*number, &events);
+                // What each pod sees for itself is not joined.
+                let own = |event: &Event| matches!(event, Event::SeenFromPod { .. });
+                events.into_iter().filter(own).for_each(|event| self.journal.append(event));
+            }
             Told::Nobody => {}
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::clock::Mapped;
 use super::line::Shown;
+use super::reach::Reach;
 use super::symptom::Symptom;
 use crate::journal::Event;
 use crate::witness::Observed;
@@ -25,6 +26,8 @@ pub(super) struct Timed {
     pub done_us: u64,
     /// What it shows.
     pub shown: Shown,
+    /// The name has been asked for, for longer than that takes, and there is no answer.
+    pub name_is_stale: bool,
 }
 
 impl Timed {
@@ -32,7 +35,7 @@ impl Timed {
     #[must_use]
     pub(super) fn new(sent: Mapped, done: Mapped, shown: Shown) -> Self {
         let sent_us = sent.earliest_us();
-        Self { sent_us, done_us: done.latest_us().max(sent_us), shown }
+        Self { sent_us, done_us: done.latest_us().max(sent_us), shown, name_is_stale: false }
     }
 }
 
@@ -40,6 +43,10 @@ impl Timed {
 #[derive(Debug)]
 pub(super) struct TargetState {
     component: String,
+    /// Its name goes with its pods, so that a name without an address is one of what is down.
+    name_may_go: bool,
+    /// Whether the pod reaches it, where it is told which pod that is.
+    reach: Option<Reach>,
     /// A longer time between two looks is a gap.
     gap_us: u64,
     observed: Observed,
@@ -57,6 +64,8 @@ impl TargetState {
         let every_us = u64::try_from(every.as_micros()).unwrap_or(u64::MAX);
         Self {
             component: component.to_owned(),
+            name_may_go: false,
+            reach: None,
             gap_us: every_us.saturating_mul(4).max(1_000_000),
             observed: Observed::default(),
             pending: Vec::new(),
@@ -64,6 +73,26 @@ impl TargetState {
             symptom: None,
             counts: Counts::default(),
         }
+    }
+
+    /// Its name goes with its pods.
+    #[must_use]
+    pub(super) fn whose_name_may_go(mut self, may_go: bool) -> Self {
+        self.name_may_go = may_go;
+        self
+    }
+
+    /// As this pod sees it: that is told, too.
+    #[must_use]
+    pub(super) fn seen_from(mut self, pod: &str) -> Self {
+        self.reach = Some(Reach::new(&self.component, pod, self.gap_us));
+        self
+    }
+
+    /// Which component it is.
+    #[must_use]
+    pub(super) fn component(&self) -> &str {
+        &self.component
     }
 
     /// What is known.
@@ -86,12 +115,23 @@ impl TargetState {
             look.sent_us = look.sent_us.max(last);
             look.done_us = look.done_us.max(look.sent_us);
             if look.sent_us - last > self.gap_us {
-                events.extend(self.lose("no look for a while"));
+                events.extend(self.forget("no look for a while"));
             }
+        }
+        events.extend(self.reach.iter_mut().flat_map(|reach| reach.take(&look)));
+        if look.shown == Shown::Unresolved && self.name_may_go {
+            look.shown = Shown::Down(Symptom::Unresolved);
         }
         match &look.shown {
             // As if it had not been sent: without others this becomes a gap.
             Shown::Unknown(_) => return events,
+            // Neither, since nobody enforces anything by that a name has no address; but that is worth knowing.
+            Shown::Unresolved => {
+                if self.observed.up.is_none() {
+                    self.observed.saw = words(&Symptom::Unresolved);
+                }
+                return events;
+            }
             Shown::Up(_) => {
                 // Too few in a row: counted, but they change nothing.
                 for (failed, _) in std::mem::take(&mut self.pending) {
@@ -114,6 +154,12 @@ impl TargetState {
 
     /// From the last look on nothing is known: a gap is neither up nor down.
     pub(super) fn lose(&mut self, why: &str) -> Vec<Event> {
+        let mut events = self.forget(why);
+        events.extend(self.reach.iter_mut().filter_map(|reach| reach.lose(why)));
+        events
+    }
+
+    fn forget(&mut self, why: &str) -> Vec<Event> {
         let mut events = Vec::new();
         for (failed, _) in std::mem::take(&mut self.pending) {
             self.counts.add(failed.sent_us, false, &self.component, &mut events);
@@ -130,6 +176,7 @@ impl TargetState {
         let (up, saw) = match &look.shown {
             Shown::Up(address) => (true, format!("connection accepted by {address}")),
             Shown::Down(symptom) | Shown::Unknown(symptom) => (false, words(symptom)),
+            Shown::Unresolved => (false, words(&Symptom::Unresolved)),
         };
         if self.observed.up != Some(up) {
             self.counts.flush(&self.component, events);
@@ -154,7 +201,7 @@ impl TargetState {
         }
         self.symptom = match &look.shown {
             Shown::Down(symptom) => Some(symptom.clone()),
-            Shown::Up(_) | Shown::Unknown(_) => None,
+            Shown::Up(_) | Shown::Unknown(_) | Shown::Unresolved => None,
         };
         self.observed.up = Some(up);
         self.observed.last_sent_us = look.sent_us;
@@ -220,7 +267,7 @@ mod tests {
 
     fn look(number: u64, shown: &Shown) -> Timed {
         let sent_us = number * EVERY_US;
-        Timed { sent_us, done_us: sent_us + 1000, shown: shown.clone() }
+        Timed { sent_us, done_us: sent_us + 1000, shown: shown.clone(), name_is_stale: false }
     }
 
     fn up() -> Shown {
@@ -260,6 +307,22 @@ mod tests {
         assert_eq!(state.observed().down_since_us, Some(3 * EVERY_US + 1000));
         assert_eq!(state.observed().last_down_sent_us, Some(6 * EVERY_US));
         assert_eq!(state.symptom(), Some(&Symptom::Refused));
+    }
+
+    /// A policy that nobody enforces is not in effect because the DNS is away.
+    #[test]
+    fn a_name_without_an_address_is_down_only_where_it_goes_with_the_pods() {
+        let mut looks = vec![(1, up()), (2, up())];
+        looks.extend((3..20).map(|number| (number, Shown::Unresolved)));
+        let (state, events) = run(&looks);
+        assert_eq!(changes(&events), [(true, 1, None)]);
+        assert_eq!((state.observed().up, state.observed().saw.as_str()), (None, "its name has no address"));
+        let mut state =
+            super::TargetState::new("vllm", Duration::from_micros(EVERY_US)).whose_name_may_go(true);
+        let events: Vec<Event> =
+            looks.iter().flat_map(|(number, shown)| state.take(look(*number, shown))).collect();
+        assert_eq!(changes(&events), [(true, 1, None), (false, 3, Some(2))]);
+        assert_eq!(state.symptom(), Some(&Symptom::Unresolved));
     }
 
     #[test]

@@ -19,6 +19,10 @@ pub struct Target {
     pub tls: bool,
     /// What the held connection asks for by HEAD; it must cost nothing.
     pub path: String,
+    /// Its name may go with what is behind it, as that of a Service without an address of its own does when it is scaled
+    /// to 0. Of all others a name without an address says nothing.
+    #[serde(skip)]
+    pub name_may_go: bool,
 }
 
 /// Why a URL cannot be looked at.
@@ -50,14 +54,28 @@ impl Target {
         let host = parsed.host_str().filter(|host| !host.is_empty());
         let host = host.ok_or_else(|| BadUrl::Host(url.to_owned()))?.trim_matches(['[', ']']).to_owned();
         let port = parsed.port_or_known_default().unwrap_or(if tls { 443 } else { 80 });
-        Ok(Self { component: component.to_owned(), host, port, tls, path: "/".to_owned() })
+        Ok(Self {
+            component: component.to_owned(),
+            host,
+            port,
+            tls,
+            path: "/".to_owned(),
+            name_may_go: false,
+        })
     }
 
     /// A Service of the cluster, by the name that every pod can resolve.
     #[must_use]
     pub fn service(component: &str, service: &ObjectName, port: u16) -> Self {
         let host = format!("{}.{}.svc", service.name, service.namespace);
-        Self { component: component.to_owned(), host, port, tls: false, path: "/".to_owned() }
+        Self {
+            component: component.to_owned(),
+            host,
+            port,
+            tls: false,
+            path: "/".to_owned(),
+            name_may_go: false,
+        }
     }
 }
 

@@ -111,7 +111,8 @@ fn journal() -> (Arc<Journal>, TempDir) {
 }
 
 fn target(component: &str, host: &str, port: u16) -> Target {
-    Target { component: component.to_owned(), host: host.to_owned(), port, tls: false, path: "/".to_owned() }
+    let (component, host, path) = (component.to_owned(), host.to_owned(), "/".to_owned());
+    Target { component, host, port, tls: false, path, name_may_go: false }
 }
 
 fn options(gateway_port: u16) -> ProberOptions {
@@ -131,7 +132,9 @@ impl Stage {
         let (upstream, server) = empty_answers().await;
         let gate = Gate::start(upstream).await.unwrap();
         let port = gate.address().port();
-        let targets = vec![target("cloud", "localhost", port), target("nowhere", "nowhere.invalid", 443)];
+        let scaled = Target { name_may_go: true, ..target("scaled", "scaled.invalid", 443) };
+        let targets =
+            vec![target("cloud", "localhost", port), target("nowhere", "nowhere.invalid", 443), scaled];
         let (journal, dir) = journal();
         let prober =
             Prober::start(child(&COMMAND), targets, options(port), Arc::clone(&journal)).await.unwrap();
@@ -237,9 +240,14 @@ async fn a_silent_gate_is_silent_to_new_and_held_connections() {
 async fn names_are_resolved_inside_and_a_missing_one_is_no_refusal() {
     let stage = Stage::set().await;
     let seen = stage
-        .see(|seen| seen.targets["nowhere"].symptom.is_some() && seen.targets["cloud"].answers > 1)
+        .see(|seen| {
+            seen.targets["scaled"].symptom.is_some()
+                && seen.targets["nowhere"].unresolved.is_some()
+                && seen.targets["cloud"].answers > 1
+        })
         .await;
-    assert_eq!(seen.targets["nowhere"].symptom, Some(Symptom::Unresolved));
+    assert_eq!(seen.targets["scaled"].symptom, Some(Symptom::Unresolved), "its name goes with its pods");
+    assert_eq!(seen.targets["nowhere"].symptom, None, "no evidence of anything");
     assert!(seen.targets["nowhere"].unresolved.as_deref().is_some_and(|why| why.starts_with("EAI_")));
     assert!(seen.targets["cloud"].addresses.iter().all(std::net::IpAddr::is_loopback));
     assert!(seen.clock_error_us.is_some_and(|error| error < 1_000_000), "{seen:?}");

@@ -29,6 +29,12 @@ pub enum What {
         /// The count that there is.
         found: i32,
     },
+    /// The count of what has to stay up is 0.
+    ScaledToZero,
+    /// A pod of what has to stay up ended, is ending or was deleted, and no other one is ready.
+    LastPodGone,
+    /// A container of a pod of what has to stay up was started again, and no other pod is ready.
+    LastPodRestarted,
     /// The Deployment was deleted, or made anew.
     DeploymentGone,
     /// A pod appeared where none may be.
@@ -69,6 +75,13 @@ impl fmt::Display for What {
         match self {
             Self::Scaled { expected, found } => {
                 write!(formatter, "was scaled to {found} while it had to stay at {expected}")
+            }
+            Self::ScaledToZero => formatter.write_str("was scaled to 0 although it had to stay up"),
+            Self::LastPodGone => {
+                formatter.write_str("ended or was deleted, and no other pod is ready of what had to stay up")
+            }
+            Self::LastPodRestarted => {
+                formatter.write_str("was restarted, and no other pod is ready of what had to stay up")
             }
             Self::DeploymentGone => formatter.write_str("was deleted"),
             Self::PodAppeared => formatter.write_str("appeared although none may run"),
@@ -118,7 +131,11 @@ impl Drift {
             | (None, _) => None,
             (
                 Some(actor),
-                What::PolicyGone | What::OtherPolicyGone | What::DeploymentGone | What::GatewayPodGone,
+                What::PolicyGone
+                | What::OtherPolicyGone
+                | What::DeploymentGone
+                | What::GatewayPodGone
+                | What::LastPodGone,
             ) => Some(format!("unknown; last changed by {actor}")),
             (Some(actor), _) => Some(actor.to_string()),
         }

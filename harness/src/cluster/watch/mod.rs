@@ -5,6 +5,7 @@
 //! and what was deleted meanwhile is noticed by that list; a change that we make is expected before it is made.
 
 mod drift;
+mod kept_up;
 mod reduce;
 mod seen;
 
@@ -142,6 +143,12 @@ impl Watching {
     /// Ask or tell the reducer something; it never waits.
     pub fn with<T>(&self, ask: impl FnOnce(&mut Reducer) -> T) -> T {
         ask(&mut self.shared.lock())
+    }
+
+    /// From now on this component has to stay up; drift where it is not by now, too.
+    pub fn expect_up(&self, component: &str, deployment: &ObjectName, pods: (&str, &Selector)) {
+        self.shared.lock().expect_up(self.shared.clock.now_us(), component, deployment, pods);
+        self.shared.changes.send_modify(|count| *count += 1);
     }
 
     /// Wait until what is known satisfies `wanted`; false when `limit` is over.

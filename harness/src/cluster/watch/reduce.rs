@@ -7,6 +7,7 @@ use std::time::Duration;
 use kube::core::{Selector, SelectorExt};
 
 use super::drift::{Drift, What};
+use super::kept_up::KeptUp;
 use super::seen::{Actor, DeploymentSeen, Kind, PodSeen, PolicySeen, Seen, ServiceSeen, SliceSeen};
 use crate::environment::ObjectName;
 
@@ -45,6 +46,8 @@ pub struct Reducer {
 struct Expected {
     counts: BTreeMap<ObjectName, Count>,
     empty: BTreeMap<String, Empty>,
+    /// What has to stay up, by component.
+    up: BTreeMap<String, KeptUp>,
     policies: BTreeMap<ObjectName, (String, Option<i64>)>,
     gateway: Option<GatewayPods>,
     /// Pods that nobody may reach, by component.
@@ -197,12 +200,61 @@ impl Reducer {
     /// Services) is to stay as it is now. What was changed by us and is not undone is expected as before.
     pub fn begin_mode(&mut self) {
         self.of_mode = self.drifts.len();
+        self.forget_up();
         if let Some(gateway) = self.expected.gateway.take() {
             self.expected.nodes.clear();
             self.expect_gateway(&gateway.around.namespace, &gateway.around.selector);
         }
         let services: Vec<ObjectName> = self.expected.services.keys().cloned().collect();
         services.iter().for_each(|service| self.expect_service(service));
+    }
+
+    /// From now on this component has to stay up; gives what speaks against that already.
+    pub fn expect_up(
+        &mut self,
+        at_us: u64,
+        component: &str,
+        deployment: &ObjectName,
+        (namespace, selector): (&str, &Selector),
+    ) -> Vec<Drift> {
+        let kept = KeptUp::new(deployment, namespace, selector, self.selected(namespace, selector));
+        let scaled = self.deployments.get(deployment).filter(|seen| seen.replicas == 0);
+        let object = format!("Deployment {deployment}");
+        let found = scaled.map(|seen| Found::new(What::ScaledToZero, object, seen.actor.clone()));
+        self.expected.up.insert(component.to_owned(), kept);
+        self.tell(at_us, found.into_iter().collect())
+    }
+
+    /// Nothing has to stay up any more.
+    pub fn forget_up(&mut self) {
+        self.expected.up.clear();
+    }
+
+    /// Whether all pods that keep something up are on this node.
+    fn keeps_up(&self, node: &str) -> bool {
+        self.expected.up.values().any(|kept| {
+            let pods = self.selected(&kept.namespace, &kept.selector);
+            let mut ready = pods.filter(|(_, pod)| pod.serves()).peekable();
+            ready.peek().is_some() && ready.all(|(_, pod)| pod.node.as_deref() == Some(node))
+        })
+    }
+
+    /// What becomes of what has to stay up when this pod has changed, or is gone.
+    fn lost_with(&self, name: &ObjectName, pod: &PodSeen, is_gone: bool) -> Vec<Found> {
+        let mut found = Vec::new();
+        for kept in self.expected.up.values().filter(|kept| kept.is_of(name, pod)) {
+            let mut others =
+                self.selected(&kept.namespace, &kept.selector).filter(|(other, _)| *other != name);
+            let what = if others.any(|(_, other)| other.serves()) {
+                None
+            } else if is_gone || pod.terminating || !pod.runs {
+                Some(What::LastPodGone)
+            } else {
+                kept.is_restarted(pod).then_some(What::LastPodRestarted)
+            };
+            found.extend(what.map(|what| Found::new(what, format!("Pod {name}"), pod.actor.clone())));
+        }
+        found
     }
 
     /// From now on nobody may reach the pods of this component: no policy around them may be made, changed or deleted.
@@ -329,7 +381,7 @@ impl Reducer {
             Seen::Service(name, seen) => self.take_service(name, seen),
             Seen::Policy(name, seen) => self.take_policy(name, seen),
             Seen::Node(name, ready) => {
-                let drift = !ready && self.expected.nodes.contains(&name);
+                let drift = !ready && (self.expected.nodes.contains(&name) || self.keeps_up(&name));
                 insert(&mut self.nodes, name.clone(), ready);
                 found_if(drift, What::NodeNotReady, format!("Node {name}"), None)
             }
@@ -415,6 +467,9 @@ impl Reducer {
                 found.push(Found::new(what, format!("Deployment {name}"), seen.actor.clone()));
             }
         }
+        if self.expected.up.values().any(|kept| kept.deployment == name) && seen.replicas == 0 {
+            found.push(Found::new(What::ScaledToZero, format!("Deployment {name}"), seen.actor.clone()));
+        }
         insert(&mut self.deployments, name, seen);
         found
     }
@@ -443,6 +498,8 @@ impl Reducer {
             };
             found.extend(what.map(|what| Found::new(what, object(), seen.actor.clone())));
         }
+        found.extend(self.lost_with(&name, &seen, false));
+        self.expected.up.values_mut().for_each(|kept| kept.join(&name, &seen));
         insert(&mut self.pods, name, seen);
         found
     }
@@ -490,14 +547,17 @@ impl Reducer {
         match kind {
             Kind::Deployment => {
                 let actor = self.deployments.remove(name).and_then(|seen| seen.changer);
-                let drift = self.expected.counts.contains_key(name);
+                let drift = self.expected.counts.contains_key(name)
+                    || self.expected.up.values().any(|kept| kept.deployment == *name);
                 found_if(drift, What::DeploymentGone, format!("Deployment {name}"), actor)
             }
             Kind::Pod => {
                 let Some(pod) = self.pods.remove(name) else { return Vec::new() };
                 let gateway = self.expected.gateway.as_ref();
                 let drift = gateway.is_some_and(|gateway| gateway.pods.contains_key(&pod.uid));
-                found_if(drift, What::GatewayPodGone, format!("Pod {name}"), pod.actor)
+                let mut found = self.lost_with(name, &pod, true);
+                found.extend(found_if(drift, What::GatewayPodGone, format!("Pod {name}"), pod.actor));
+                found
             }
             Kind::EndpointSlice => {
                 self.slices.remove(name);
@@ -526,7 +586,7 @@ impl Reducer {
             }
             Kind::Node => {
                 self.nodes.remove(&name.name);
-                let drift = self.expected.nodes.contains(&name.name);
+                let drift = self.expected.nodes.contains(&name.name) || self.keeps_up(&name.name);
                 found_if(drift, What::NodeGone, format!("Node {}", name.name), None)
             }
             Kind::Event => Vec::new(),

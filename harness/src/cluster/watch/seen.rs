@@ -152,6 +152,14 @@ pub struct PodSeen {
     pub actor: Option<Actor>,
 }
 
+impl PodSeen {
+    /// It is given connections.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.ready && self.runs && !self.terminating
+    }
+}
+
 /// An EndpointSlice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SliceSeen {

@@ -156,6 +156,79 @@ fn a_gateway_pod_that_goes_restarts_or_joins_is_drift() {
     assert!(take(&mut start(), Seen::Node("two".to_owned(), false)).is_empty());
 }
 
+/// vLLM has to stay up, with these pods.
+fn kept_up(pods: &[&str]) -> Reducer {
+    let mut reducer = Reducer::new("r1");
+    take(&mut reducer, deployment(1, "helm"));
+    for uid in pods {
+        take(&mut reducer, pod("vllm", uid));
+    }
+    assert!(reducer.expect_up(1, "vllm", &name("vllm"), ("ml", &app("vllm"))).is_empty());
+    reducer
+}
+
+#[test]
+fn what_has_to_stay_up_and_is_taken_down_is_drift() {
+    let changed = |change: fn(&mut PodSeen)| {
+        let mut pod = a_pod("vllm", "a");
+        change(&mut pod);
+        Seen::Pod(name("vllm-a"), pod)
+    };
+    let scaled = kept_up(&["a"]).take(7, deployment(0, "kubectl-patch"));
+    assert_eq!(whats(&scaled), [What::ScaledToZero]);
+    let words = scaled[0].to_string();
+    assert!(words.starts_with("Deployment ml/vllm was scaled to 0 although it had to stay up"), "{words}");
+    assert!(words.contains("by kubectl-patch"), "{words}");
+    for (sight, what) in [
+        (gone(Kind::Deployment, "vllm"), What::DeploymentGone),
+        (gone(Kind::Pod, "vllm-a"), What::LastPodGone),
+        (changed(|pod| pod.terminating = true), What::LastPodGone),
+        (changed(|pod| pod.runs = false), What::LastPodGone),
+        (changed(|pod| (pod.restarts, pod.ready) = (1, false)), What::LastPodRestarted),
+        (Seen::Node("one".to_owned(), false), What::NodeNotReady),
+        (Seen::Gone(Kind::Node, ObjectName::new("", "one")), What::NodeGone),
+    ] {
+        assert_eq!(take(&mut kept_up(&["a"]), sight), [what]);
+    }
+}
+
+#[test]
+fn what_stays_up_with_fewer_pods_or_need_not_stay_up_is_no_drift() {
+    let harmless = |reducer: &mut Reducer, sight: Seen| assert_eq!(take(reducer, sight), []);
+    harmless(&mut kept_up(&["a"]), deployment(3, "hpa"));
+    harmless(&mut kept_up(&["a"]), pod("vllm", "a"));
+    harmless(&mut kept_up(&["a", "b"]), gone(Kind::Pod, "vllm-a"));
+    harmless(&mut kept_up(&["a"]), Seen::Node("two".to_owned(), false));
+    harmless(&mut kept_up(&["a"]), gone(Kind::Pod, "ollama-a"));
+    // One that is busy for a moment: whether it is reached the probers tell.
+    let not_ready = Seen::Pod(name("vllm-a"), PodSeen { ready: false, ..a_pod("vllm", "a") });
+    harmless(&mut kept_up(&["a"]), not_ready);
+    // The last of two is the last.
+    let mut reducer = kept_up(&["a", "b"]);
+    harmless(&mut reducer, gone(Kind::Pod, "vllm-a"));
+    assert_eq!(take(&mut reducer, gone(Kind::Pod, "vllm-b")), [What::LastPodGone]);
+    // One that took the place of another keeps it up as that did.
+    let mut reducer = kept_up(&["a"]);
+    harmless(&mut reducer, pod("vllm", "new"));
+    harmless(&mut reducer, gone(Kind::Pod, "vllm-a"));
+    assert_eq!(take(&mut reducer, gone(Kind::Pod, "vllm-new")), [What::LastPodGone]);
+    for forget in [Reducer::forget_up, Reducer::begin_mode] {
+        let mut reducer = kept_up(&["a"]);
+        forget(&mut reducer);
+        harmless(&mut reducer, deployment(0, "kubectl"));
+        harmless(&mut reducer, gone(Kind::Pod, "vllm-a"));
+    }
+}
+
+#[test]
+fn what_is_at_0_already_when_it_has_to_stay_up_is_drift_at_once() {
+    let mut reducer = Reducer::new("r1");
+    take(&mut reducer, deployment(0, "kubectl-patch"));
+    let drifts = reducer.expect_up(9, "vllm", &name("vllm"), ("ml", &app("vllm")));
+    assert_eq!(whats(&drifts), [What::ScaledToZero]);
+    assert_eq!(reducer.drifts(), &drifts[..]);
+}
+
 #[test]
 fn a_mode_begins_with_the_gateway_as_it_is_and_hears_of_what_happens_again() {
     let mut reducer = Reducer::new("r1");

@@ -107,6 +107,23 @@ impl Cluster {
         self.parts.at_gateway.begin(scenario);
     }
 
+    /// Whoever takes these down, or their pods, changes what is measured. Whether they are reached the probers tell.
+    pub(super) fn keep_up(&self, components: &[String]) {
+        for component in components {
+            let known = self.parts.environment.components.get(component);
+            let deployment = known.and_then(|known| known.deployment.as_ref());
+            if let (Some(deployment), Some((namespace, selector))) =
+                (deployment, self.parts.pods.get(component))
+            {
+                self.parts.watching.expect_up(component, deployment, (namespace, selector));
+            }
+        }
+    }
+
+    pub(super) fn forget_up(&self) {
+        self.parts.watching.with(crate::cluster::watch::Reducer::forget_up);
+    }
+
     /// Where pods of the gateway were replaced, the next mode is looked at from those that took their places.
     async fn look_from_new_pods(&mut self) {
         let parts = &mut self.parts;

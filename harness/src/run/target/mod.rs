@@ -109,6 +109,22 @@ impl Target {
         }
     }
 
+    /// From now on, while the mode is judged, these components have to stay up.
+    pub(super) fn keep_up(&self, components: &[String]) {
+        match self {
+            Self::Embedded(_) => {}
+            Self::Cluster(cluster) => cluster.keep_up(components),
+        }
+    }
+
+    /// The mode is judged no longer.
+    pub(super) fn forget_up(&self) {
+        match self {
+            Self::Embedded(_) => {}
+            Self::Cluster(cluster) => cluster.forget_up(),
+        }
+    }
+
     /// Make the fault. Idempotent. No change is begun once the run is cut short.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ pub(crate) mod selector;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -53,6 +54,8 @@ pub struct Network {
     cni: Cni,
     callers: Callers,
     tables: Mutex<Tables>,
+    /// Nobody answers for names.
+    names_away: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +85,13 @@ impl Network {
     ///
     /// All ranges are taken, or loopback addresses other than 127.0.0.1 cannot be bound.
     pub fn claim(cni: Cni, callers: Callers) -> io::Result<Self> {
-        Ok(Self { range: Range::claim()?, cni, callers, tables: Mutex::default() })
+        Ok(Self {
+            range: Range::claim()?,
+            cni,
+            callers,
+            tables: Mutex::default(),
+            names_away: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn range(&self) -> &Range {
@@ -91,6 +100,15 @@ impl Network {
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on no program in a pod is told what a name means. Connections to addresses are as before.
+    pub fn lose_names(&self) {
+        self.names_away.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn are_names_away(&self) -> bool {
+        self.names_away.load(Ordering::Relaxed)
     }
 
     /// The addresses of pods, in CIDR notation.

@@ -112,6 +112,10 @@ impl Names {
         let (from, mut to) = stream.split();
         let mut question = String::new();
         BufReader::new(from).take(QUESTION_MAX).read_line(&mut question).await?;
+        if self.network.are_names_away() {
+            // Who asked takes that for a failure of the DNS, not for a name that does not exist.
+            return Ok(());
+        }
         let (namespace, name) = question.trim_end().split_once(' ').unwrap_or_default();
         let addresses = self.resolve(namespace, name);
         let told: Vec<_> = addresses.iter().map(Ipv4Addr::to_string).collect();
