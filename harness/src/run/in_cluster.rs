@@ -202,8 +202,9 @@ impl Stage<'_> {
             match others::look(access, gateway, seen_in).await {
                 seen @ Others::Calls { .. } if tokio::time::Instant::now() >= until => {
                     return Err(self.refuse(&format!(
-                        "the gateway is in use: {}; run when nobody needs it, or let `users: {{ postpone: 30m }}` wait for that",
-                        seen.words()
+                        "the gateway is in use: {}; {}",
+                        seen.words(),
+                        others::IN_USE_HINT
                     )));
                 }
                 seen @ Others::Calls { .. } => self.watcher.progress(&format!("waiting: {}", seen.words())),
