@@ -84,6 +84,9 @@ impl Stage<'_> {
             self.refuse(&format!("the gateway is not on this machine: {}", gateway.url))
         };
         self.stop_gateway(gateway).await;
+        for change in mock.processes() {
+            self.journal.append(change);
+        }
         mock.shutdown().await;
         ended
     }
