@@ -54,7 +54,6 @@ struct Needs(BTreeSet<Need>);
 const WEAK: &str = "evidence from inside the gateway's pods is missing: the evidence is weak";
 const UNNAMED: &str = "what happens meanwhile is not told by its events";
 const LEVEL: &str = "the namespace's level of Pod Security is not known before a container is asked for";
-const SCHEDULE: &str = "whether a schedule scales all of the namespace is not known";
 const NODES: &str = "the loss of a node is not seen";
 const UNTOLD: &str = "a restore that is stuck is not told by an event of its object";
 const REPLICAS: &str = "which replica of the gateway answered is not known";
@@ -114,7 +113,12 @@ pub fn needed(environment: &Environment) -> Vec<Need> {
         }
         needs.insert(None, "", "nodes", None, &FOLLOWED, Some(NODES));
     }
-    needs.0.into_iter().collect()
+    let mut all: Vec<Need> = needs.0.into_iter().collect();
+    // What a run cannot do without comes before the same that it could do without elsewhere, and is asked about once.
+    all.dedup_by(|later, earlier| {
+        earlier.optional.is_none() && Need { optional: None, ..later.clone() } == *earlier
+    });
+    all
 }
 
 fn of_gateway(needs: &mut Needs, cluster: &Cluster) {
@@ -227,7 +231,8 @@ fn of_component(needs: &mut Needs, environment: &Environment, cluster: &Cluster,
             let (namespace, name) = (&deployment.namespace, &deployment.name);
             let scale = "deployments/scale";
             needs.insert(Some(namespace), "apps", scale, Some(name), &["get", "patch"], None);
-            needs.insert(Some(namespace), "", "namespaces", Some(namespace), &["get"], Some(SCHEDULE));
+            // Downscalers go by its annotations.
+            needs.insert(Some(namespace), "", "namespaces", Some(namespace), &["get"], None);
             needs.add(namespace, "autoscaling", "horizontalpodautoscalers", &["list"]);
             // Asked for also where there is no such kind: without the right the API does not say that there is not.
             needs.add(namespace, "keda.sh", "scaledobjects", &["list"]);
