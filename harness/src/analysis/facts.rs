@@ -373,6 +373,8 @@ impl Gatherer {
             Event::WayBroke { broke_us, why } => {
                 self.breaks.push(Drift { seen_us: *broke_us, what: why.clone() });
             }
+            // For whoever looks at a mock afterwards.
+            Event::MockProcess { .. } => {}
             Event::OthersCalled { scenario, seen_us, what } => {
                 let seen = Drift { seen_us: *seen_us, what: what.clone() };
                 self.with(scenario, |mode| mode.others.push(seen));

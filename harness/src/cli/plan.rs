@@ -19,13 +19,12 @@ pub(super) fn plan(arguments: &PlanArguments) -> ExitStatus {
         Err(status) => return status,
     };
     let plan = resolve(&loaded.scenarios, &loaded.environment, run::lead(&loaded.environment), 0);
-    let mut text = describe(&plan, &loaded.environment);
+    let text = describe(&plan, &loaded.environment);
     let Some(cluster) = loaded.environment.cluster() else { return printer::data(&text) };
     if let Reach::Embedded { .. } = cluster.reach {
-        text.push_str(
-            "the mock cluster of this environment is made by a run: there is nothing yet to look at\n",
-        );
-        return printer::data(&text);
+        let deadline = preview::deadline(demanded(&plan), &loaded.environment);
+        let changes = preview::of_mock(&loaded.environment, &taken_down(&plan), deadline);
+        return printer::data(&format!("{text}\n{changes}"));
     }
     let looked = super::on_runtime(async {
         Ok(look(&plan, &loaded.environment, cluster, arguments.no_dead_man).await)
@@ -51,12 +50,16 @@ async fn look(
     no_dead_man: bool,
 ) -> Result<(String, bool), String> {
     let access = Access::open(cluster, None).await.map_err(|error| error.to_string())?;
-    let faults = plan.steps.iter().flat_map(|step| &step.inject);
-    let components: Vec<String> = faults.map(|fault| fault.component.clone()).collect();
+    let components = taken_down(plan);
     let deadline = preview::deadline(demanded(plan), environment);
     let found = preview::look(&access, environment, &components, deadline, no_dead_man).await;
     let found = found.map_err(|error| error.to_string())?;
     Ok((found.describe(cluster, access.name()), found.is_refused()))
+}
+
+/// The components of all faults, in their order.
+fn taken_down(plan: &Plan) -> Vec<String> {
+    plan.steps.iter().flat_map(|step| &step.inject).map(|fault| fault.component.clone()).collect()
 }
 
 fn describe(plan: &Plan, environment: &Environment) -> String {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::core::v1::{Pod, Secret as ClusterSecret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{NamespaceResourceScope, ObjectList, Request};
 use kube::{Api, Client, Resource};
@@ -294,6 +295,17 @@ impl Access {
         Err(CallError { verb: Verb::List, target, failure: Failure::TooMany(objects.len()) })
     }
 
+    /// Whether the cluster has a kind at all: a version of a group, with these objects in it. Everybody may ask that.
+    ///
+    /// # Errors
+    /// Where that is not answered.
+    pub async fn serves(&self, version: &str, plural: &str) -> Result<bool, CallError> {
+        let target = Target::outside(format!("what {version} has"));
+        let request = Request::new(format!("/apis/{version}")).list(&ListParams::default());
+        let answer = found(self.request::<APIResourceList>(Verb::Get, target, request).await)?;
+        Ok(answer.is_some_and(|all| all.resources.iter().any(|one| one.name == plural)))
+    }
+
     /// Makes an object.
     ///
     /// # Errors
@@ -556,7 +568,7 @@ fn field_manager() -> PatchParams {
 }
 
 /// What is there, where "there is none" is an answer.
-pub(super) fn found<T>(answer: Result<T, CallError>) -> Result<Option<T>, CallError> {
+pub(crate) fn found<T>(answer: Result<T, CallError>) -> Result<Option<T>, CallError> {
     match answer {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_not_found() => Ok(None),

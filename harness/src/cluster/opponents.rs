@@ -8,7 +8,7 @@ pub mod owners;
 pub mod pause;
 mod scalers;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -63,13 +63,13 @@ pub struct Seen {
     pub name: ObjectName,
     /// The Deployment.
     pub deployment: Deployment,
-    /// Annotations of its namespace; empty where they may not be read.
-    pub namespace: BTreeMap<String, String>,
+    /// Keys of its namespace's annotations.
+    pub namespace: Reading<String>,
     /// HorizontalPodAutoscalers of the namespace.
     pub autoscalers: Reading<HorizontalPodAutoscaler>,
     /// KEDA's ScaledObjects of the namespace.
     pub scaled_objects: Reading<Custom>,
-    /// Argo CD's Applications, wherever they may be read.
+    /// Argo CD's Applications, wherever they may be read; unknown only where the cluster has that kind.
     pub applications: Reading<Custom>,
     /// Flux's Kustomization of the Deployment.
     pub kustomization: Reading<Custom>,
@@ -178,12 +178,11 @@ pub async fn look(access: &Access, name: &ObjectName) -> Result<Seen, CallError>
     })
 }
 
-async fn annotations(access: &Access, namespace: &str) -> Result<BTreeMap<String, String>, CallError> {
-    match access.whole::<Namespace>(namespace).await {
-        Ok(object) => Ok(object.metadata.annotations.unwrap_or_default()),
-        Err(error) if error.is_forbidden() || error.is_not_found() => Ok(BTreeMap::new()),
-        Err(error) => Err(error),
-    }
+async fn annotations(access: &Access, namespace: &str) -> Result<Reading<String>, CallError> {
+    let object = access.whole::<Namespace>(namespace).await;
+    let keys =
+        |object: Namespace| object.metadata.annotations.unwrap_or_default().into_keys().collect::<Vec<_>>();
+    Reading::of(object.map(keys))
 }
 
 /// Those of a kind, in the first of its versions that the cluster has.
@@ -204,19 +203,32 @@ async fn listed(
     Ok(Reading::Known(Vec::new()))
 }
 
-/// Those of the whole cluster, or else of the namespaces in which they may be read.
+/// Those of the whole cluster, or else of the namespaces in which they may be read, provided that Argo CD has them there;
+/// none where the cluster has no such kind, which whoever may not read them is told only by asking for the kind.
 async fn applications(access: &Access) -> Result<Reading<Custom>, CallError> {
     let whole = listed(access, &[Kind::APPLICATION], None).await?;
     let Reading::Unknown(error) = whole else { return Ok(whole) };
     let mut all = Vec::new();
-    let mut read = false;
-    for namespace in access.namespaces().iter().map(String::as_str).chain(["argocd"]) {
+    let mut is_home_read = false;
+    let others = access.namespaces().iter().map(String::as_str).filter(|name| *name != gitops::HOME);
+    for namespace in others.chain([gitops::HOME]) {
         if let Reading::Known(some) = listed(access, &[Kind::APPLICATION], Some(namespace)).await? {
-            read = true;
+            is_home_read |= namespace == gitops::HOME;
             all.extend(some);
         }
     }
-    Ok(if read { Reading::Known(all) } else { Reading::Unknown(error) })
+    // Where it lives elsewhere, a namespace without any says nothing.
+    if is_home_read || !all.is_empty() {
+        return Ok(Reading::Known(all));
+    }
+    let kind = Kind::APPLICATION;
+    let version = format!("{}/{}", kind.group, kind.version);
+    match access.serves(&version, &kind.plural).await {
+        Ok(true) => Ok(Reading::Unknown(error)),
+        Ok(false) => Ok(Reading::Known(Vec::new())),
+        Err(unclear) if unclear.is_forbidden() => Ok(Reading::Unknown(error)),
+        Err(unclear) => Err(unclear),
+    }
 }
 
 async fn one(

@@ -27,6 +27,9 @@ use crate::environment::ObjectName;
 
 /// How long the gateway's log is read before anything is changed, to see whether somebody uses it.
 pub const SEEN_IN: Duration = Duration::from_secs(10);
+/// What to do where others use it. A gateway goes on answering what a run that has ended asked for.
+pub const IN_USE_HINT: &str = "run when nobody needs it, or let `users: { postpone: 30m }` wait for that; right after \
+     another run it may still be answering what that asked for, and some seconds are enough";
 /// What was printed just before that is read, too.
 const SEEN_BEFORE: Duration = Duration::from_secs(1);
 /// Longer lines are cut: an access line is short, and stands at the beginning of its line.
@@ -99,6 +102,9 @@ fn client(before: &str) -> Option<IpAddr> {
     port.parse::<u16>().ok()?;
     address.trim_matches(['[', ']']).parse().ok()
 }
+
+/// Why a log cannot be read that has not been answered yet.
+const NOT_YET: &str = "it has not been opened yet";
 
 /// What the log showed since it was begun to be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -277,6 +283,8 @@ impl LogReader {
     pub fn start(access: &Access, pods: &[ObjectName], container: Option<&str>, since: Duration) -> Self {
         let mut reader =
             Self { tally: Arc::default(), stop: CancellationToken::new(), tasks: JoinSet::new() };
+        // A pod is silent only once its log is there.
+        lock(&reader.tally).unread.extend(pods.iter().map(|pod| (pod.clone(), NOT_YET.to_owned())));
         for pod in pods {
             let (access, pod, container) = (access.clone(), pod.clone(), container.map(str::to_owned));
             let (tally, stop) = (Arc::clone(&reader.tally), reader.stop.clone());

@@ -54,7 +54,6 @@ struct Needs(BTreeSet<Need>);
 const WEAK: &str = "evidence from inside the gateway's pods is missing: the evidence is weak";
 const UNNAMED: &str = "what happens meanwhile is not told by its events";
 const LEVEL: &str = "the namespace's level of Pod Security is not known before a container is asked for";
-const SCHEDULE: &str = "whether a schedule scales all of the namespace is not known";
 const NODES: &str = "the loss of a node is not seen";
 const UNTOLD: &str = "a restore that is stuck is not told by an event of its object";
 const REPLICAS: &str = "which replica of the gateway answered is not known";
@@ -114,7 +113,12 @@ pub fn needed(environment: &Environment) -> Vec<Need> {
         }
         needs.insert(None, "", "nodes", None, &FOLLOWED, Some(NODES));
     }
-    needs.0.into_iter().collect()
+    let mut all: Vec<Need> = needs.0.into_iter().collect();
+    // What a run cannot do without comes before the same that it could do without elsewhere, and is asked about once.
+    all.dedup_by(|later, earlier| {
+        earlier.optional.is_none() && Need { optional: None, ..later.clone() } == *earlier
+    });
+    all
 }
 
 fn of_gateway(needs: &mut Needs, cluster: &Cluster) {
@@ -227,7 +231,8 @@ fn of_component(needs: &mut Needs, environment: &Environment, cluster: &Cluster,
             let (namespace, name) = (&deployment.namespace, &deployment.name);
             let scale = "deployments/scale";
             needs.insert(Some(namespace), "apps", scale, Some(name), &["get", "patch"], None);
-            needs.insert(Some(namespace), "", "namespaces", Some(namespace), &["get"], Some(SCHEDULE));
+            // Downscalers go by its annotations.
+            needs.insert(Some(namespace), "", "namespaces", Some(namespace), &["get"], None);
             needs.add(namespace, "autoscaling", "horizontalpodautoscalers", &["list"]);
             // Asked for also where there is no such kind: without the right the API does not say that there is not.
             needs.add(namespace, "keda.sh", "scaledobjects", &["list"]);
@@ -334,6 +339,61 @@ pub fn losses(answers: &[Answer]) -> Vec<&str> {
     lost.filter_map(|answer| answer.need.optional.as_deref()).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
+/// What was asked about and what the API said, a line for each resource of each namespace; what is missing first.
+#[must_use]
+pub fn asked(answers: &[Answer]) -> String {
+    /// Namespace, resource, name.
+    type What<'n> = (Option<&'n str>, &'n str, Option<&'n str>);
+    let mut verbs: BTreeMap<(Said, What<'_>), Vec<&str>> = BTreeMap::new();
+    for Answer { need, allowed } in answers {
+        let said = match (allowed, &need.optional) {
+            (true, _) => Said::Granted,
+            (false, None) => Said::Missing,
+            (false, Some(_)) => Said::DoneWithout,
+        };
+        let what = (need.namespace.as_deref(), need.resource.as_str(), need.name.as_deref());
+        verbs.entry((said, what)).or_default().push(&need.verb);
+    }
+    let mut text = String::new();
+    for ((said, (namespace, resource, name)), verbs) in verbs {
+        let place = namespace.unwrap_or("the cluster");
+        let name = name.map_or(String::new(), |name| format!(" {name}"));
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "   {:<8} {place}: {} {resource}{name}{}",
+            said.word(),
+            verbs.join(", "),
+            said.rest()
+        );
+    }
+    text
+}
+
+/// What the API says of a need, in the order in which it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Said {
+    Missing,
+    DoneWithout,
+    Granted,
+}
+
+impl Said {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Missing | Self::DoneWithout => "missing",
+            Self::Granted => "granted",
+        }
+    }
+
+    const fn rest(self) -> &'static str {
+        match self {
+            Self::DoneWithout => " (a run does without)",
+            Self::Missing | Self::Granted => "",
+        }
+    }
+}
+
 /// What is missing, as patches that add it to a Role (to a ClusterRole where there is no namespace): JSON Patch as
 /// YAML, as `kubectl patch` takes it. Empty where nothing is missing.
 #[must_use]
@@ -381,7 +441,7 @@ fn list<'t>(texts: impl IntoIterator<Item = &'t str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Kubectl, Need, losses, missing, patch, review_of};
+    use super::{Answer, Kubectl, Need, asked, losses, missing, patch, review_of};
 
     fn answer(resource: &str, name: Option<&str>, verb: &str, allowed: bool) -> Answer {
         let (group, resource) = resource.split_once(':').unwrap();
@@ -431,6 +491,26 @@ mod tests {
         }
         assert_eq!(missing(&answers).count(), 0);
         assert_eq!(losses(&answers), ["weak"]);
+    }
+
+    #[test]
+    fn what_was_asked_is_told_with_its_answer_and_what_is_missing_first() {
+        let mut answers = [
+            answer(":pods", None, "get", true),
+            answer(":pods", None, "list", true),
+            answer("apps:deployments/scale", Some("vllm"), "get", true),
+            answer("apps:deployments/scale", Some("vllm"), "patch", false),
+            answer(":nodes", None, "watch", false),
+        ];
+        answers[4].need.namespace = None;
+        answers[4].need.optional = Some("lost".into());
+        let told = "   missing  ml: patch deployments/scale vllm
+   missing  the cluster: watch nodes (a run does without)
+   granted  ml: get deployments/scale vllm
+   granted  ml: get, list pods
+";
+        assert_eq!(asked(&answers), told);
+        assert_eq!(asked(&[]), "");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::access::{Access, CallError};
 use super::dead_man::{self, DeadMan};
-use super::faults::{Prepared, Wanted, prepare};
+use super::faults::{Prepared, Wanted, foreseen, prepare};
 use super::lease::{self, Claim};
 use super::mutation::{Kubectl, Mutation};
 use super::permissions::{self, Answer};
@@ -150,6 +150,33 @@ pub async fn look(
     Ok(preview)
 }
 
+/// What a run would change in a mock cluster of its own, which there is only while it goes on: by the environment alone.
+#[must_use]
+pub fn of_mock(environment: &Environment, components: &[String], deadline: Period) -> String {
+    let mut text =
+        "changes in the mock cluster that a run makes, in this order; those of one fault are undone in the other\n"
+            .to_owned();
+    for (place, component) in components.iter().enumerate() {
+        if components[..place].contains(component) {
+            continue;
+        }
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "   {component}");
+        let wanted = Wanted { component, run: RUN, deadline, targets: BTreeSet::new() };
+        let changes = foreseen(environment, &wanted);
+        for (change, undo) in &changes {
+            let _ = writeln!(text, "      {change}\n         undo: {undo}");
+        }
+        if changes.is_empty() {
+            text.push_str("      nothing\n");
+        }
+    }
+    text.push_str(
+        "permissions: all; nobody else owns what is changed, and the cluster vanishes with the run\n",
+    );
+    text
+}
+
 fn unless_forbidden<T>(answer: Result<T, CallError>) -> Result<Option<T>, CallError> {
     match answer {
         Ok(value) => Ok(Some(value)),
@@ -247,6 +274,7 @@ impl Preview {
         }
         let granted = self.answers.iter().filter(|answer| answer.allowed).count();
         let _ = writeln!(text, "\npermissions: {granted} of {} granted", self.answers.len());
+        text.push_str(&permissions::asked(&self.answers));
         let patch = permissions::patch(&self.answers, &kubectl);
         if !patch.is_empty() {
             let _ = write!(text, "add the others to the Role that this user has:\n{patch}");

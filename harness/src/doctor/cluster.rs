@@ -300,11 +300,7 @@ fn users(examination: &mut Examination, others: &Others) {
         Others::None => {
             examination.ok("users", format!("nobody used the gateway for {} s", others::SEEN_IN.as_secs()));
         }
-        Others::Calls { .. } => examination.problem(
-            "users",
-            others.words(),
-            "run when nobody needs it, or let `users: { postpone: 30m }` wait for that",
-        ),
+        Others::Calls { .. } => examination.problem("users", others.words(), others::IN_USE_HINT),
         Others::Connected(_) | Others::Unknown(_) => examination.note("users", others.words()),
     }
 }

@@ -233,6 +233,16 @@ pub enum Event {
         /// In words.
         why: String,
     },
+    /// In a mock cluster of the run's own a process behind pods was started or stopped: what the mock says of itself,
+    /// written down at the end.
+    MockProcess {
+        /// `namespace/name` of the Deployment.
+        deployment: String,
+        /// Whether it was started.
+        started: bool,
+        /// When.
+        changed_us: u64,
+    },
     /// Others used the gateway while a mode went on.
     OthersCalled {
         /// Its name.

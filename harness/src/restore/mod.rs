@@ -274,7 +274,7 @@ fn left_to(restored: &mut Restored, found: &Found, claim: &Claim, wish: Wish) {
     }
 }
 
-/// Asks again as long as the API has a bad moment.
+/// Asks again as long as the API has a bad moment, or something else changes what is asked for (409).
 pub(crate) async fn patiently<T>(
     within: Duration,
     ask: impl AsyncFn() -> Result<T, CallError>,
@@ -282,7 +282,7 @@ pub(crate) async fn patiently<T>(
     let deadline = Instant::now() + within;
     loop {
         match ask().await {
-            Err(error) if error.is_passing() && Instant::now() < deadline => {
+            Err(error) if (error.is_passing() || error.is_conflict()) && Instant::now() < deadline => {
                 tracing::warn!("{error}");
                 tokio::time::sleep(ASK_AGAIN_AFTER).await;
             }

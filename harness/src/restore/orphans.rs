@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Restored, Undoing, open_records, patiently, runs};
 use crate::cluster::RUN_LABEL;
-use crate::cluster::access::CallError;
+use crate::cluster::access::{CallError, found};
 use crate::cluster::faults;
 use crate::cluster::lease;
 use crate::cluster::permissions;
@@ -47,7 +47,7 @@ impl Undoing<'_> {
         };
         for one in found {
             let name = &one.name;
-            match self.access.delete::<K>(name, &one.uid).await {
+            match patiently(self.at_most(self.asks), async || self.remove::<K>(&one).await).await {
                 Ok(true) => {
                     restored
                         .undone
@@ -55,7 +55,6 @@ impl Undoing<'_> {
                 }
                 // It went by itself, or another one has its name.
                 Ok(false) => {}
-                Err(error) if error.is_conflict() => {}
                 Err(error) => {
                     let line = format_args!("delete {kind} {} --ignore-not-found", name.name).to_string();
                     let command = self.kubectl.line(&name.namespace, line);
@@ -65,6 +64,22 @@ impl Undoing<'_> {
                     ));
                 }
             }
+        }
+    }
+
+    /// Whether it was there. What meets a conflict (409) may still be it.
+    async fn remove<K>(&self, one: &Labelled) -> Result<bool, CallError>
+    where
+        K: Resource + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        match self.access.delete::<K>(&one.name, &one.uid).await {
+            Err(error) if error.is_conflict() => {
+                let there = found(self.access.get::<K>(&one.name).await)?;
+                let is_it = there.is_some_and(|there| there.meta().uid.as_ref() == Some(&one.uid));
+                if is_it { Err(error) } else { Ok(false) }
+            }
+            answer => answer,
         }
     }
 

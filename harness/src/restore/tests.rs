@@ -186,3 +186,39 @@ async fn where_objects_of_earlier_runs_cannot_be_listed_that_is_no_success() {
     let (restored, asked) = orphans(&[503, 200]).await;
     assert!(asked == 2 && restored.is_nothing(), "{asked}: {restored:?}");
 }
+
+/// A policy of a run that nothing else is known of, whose deletion first meets a conflict; after that its name may be that
+/// of another one.
+async fn deleted_after_a_conflict(is_another: bool) -> (Restored, u32) {
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let list = |kind: &str, items: Vec<Value>| ok(&json!({ "kind": kind, "metadata": {}, "items": items }));
+    let policy = |uid: &str| {
+        json!({ "metadata": {
+            "name": format!("drill-blackhole-cloud-{}", RUN.to_lowercase()), "namespace": "ml", "uid": uid,
+            "labels": { "failover-harness/run": RUN },
+        } })
+    };
+    let (_server, access) = api(move |request| match request.url.path() {
+        _ if request.method.as_str() == "DELETE" => match count.fetch_add(1, Ordering::Relaxed) {
+            0 => ResponseTemplate::new(409),
+            _ => ok(&policy("u1")),
+        },
+        path if path.ends_with("/networkpolicies") => list("NetworkPolicyList", vec![policy("u1")]),
+        path if path.contains("/networkpolicies/") => ok(&policy(if is_another { "u2" } else { "u1" })),
+        path if path.ends_with("/jobs") => list("JobList", Vec::new()),
+        path if path.ends_with("/configmaps") => list("ConfigMapList", Vec::new()),
+        _ => ResponseTemplate::new(404),
+    })
+    .await;
+    let restored = with(&access, async |undoing: &mut Undoing<'_>| undoing.orphans("ml").await).await;
+    (restored, asked.load(Ordering::Relaxed))
+}
+
+#[tokio::test]
+async fn a_conflict_does_not_say_that_an_object_is_another_one() {
+    let (restored, asked) = deleted_after_a_conflict(false).await;
+    assert_eq!((restored.undone.len(), asked), (1, 2), "{restored:?}");
+    let (restored, asked) = deleted_after_a_conflict(true).await;
+    assert!(restored.is_nothing() && asked == 1, "{asked}: {restored:?}");
+}

@@ -84,6 +84,9 @@ impl Stage<'_> {
             self.refuse(&format!("the gateway is not on this machine: {}", gateway.url))
         };
         self.stop_gateway(gateway).await;
+        for change in mock.processes() {
+            self.journal.append(change);
+        }
         mock.shutdown().await;
         ended
     }
@@ -202,8 +205,9 @@ impl Stage<'_> {
             match others::look(access, gateway, seen_in).await {
                 seen @ Others::Calls { .. } if tokio::time::Instant::now() >= until => {
                     return Err(self.refuse(&format!(
-                        "the gateway is in use: {}; run when nobody needs it, or let `users: {{ postpone: 30m }}` wait for that",
-                        seen.words()
+                        "the gateway is in use: {}; {}",
+                        seen.words(),
+                        others::IN_USE_HINT
                     )));
                 }
                 seen @ Others::Calls { .. } => self.watcher.progress(&format!("waiting: {}", seen.words())),

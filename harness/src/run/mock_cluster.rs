@@ -21,7 +21,7 @@ use crate::cluster::places::service_of;
 use crate::environment::{Cni, Environment, Profile};
 use crate::gateway::local::Gateway;
 use crate::gateway::secret::Secret;
-use crate::journal::Clock;
+use crate::journal::{Clock, Event};
 
 /// The stock content must be up by then.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -139,6 +139,15 @@ impl MockCluster {
     /// How its API is reached.
     pub(super) fn kubeconfig(&self) -> serde_json::Value {
         self.household.cluster().kubeconfig()
+    }
+
+    /// The processes behind its pods that were started and stopped since it began.
+    pub(super) fn processes(&self) -> impl Iterator<Item = Event> {
+        self.household.plane().kubelet().process_changes().into_iter().map(|change| Event::MockProcess {
+            deployment: format!("{}/{}", change.namespace, change.deployment),
+            started: change.started,
+            changed_us: change.at_us,
+        })
     }
 
     /// Ends it and waits for that.

@@ -60,16 +60,20 @@ async fn local_and_mock_cluster_say_the_same_of_all_five_modes() {
     let ((local, _), (cluster, journal)) =
         tokio::join!(said_in("environments/local.yaml"), said_in("environments/mock-cluster.yaml"),);
     assert_eq!(local, cluster);
-    let to_zero = |object: &str| {
+    let intended = |object: &str| {
         let intended = journal.iter().map(|entry| &entry["event"]["mutation-intended"]);
         intended.filter(|intended| intended["object"] == object).count()
     };
-    assert_eq!(
-        to_zero("deployments/scale ml/vllm"),
-        1,
-        "three modes without vLLM are one stop and one start"
-    );
-    assert_eq!(to_zero("deployments/scale ml/ollama"), 1);
+    // What the mock says of its own processes: started with the cluster, then one stop and one start.
+    let processes = |deployment: &str| -> Vec<bool> {
+        let changes = journal.iter().map(|entry| &entry["event"]["mock-process"]);
+        let ours = changes.filter(|change| change["deployment"] == deployment);
+        ours.map(|change| change["started"].as_bool().unwrap()).collect()
+    };
+    for name in ["vllm", "ollama"] {
+        assert_eq!(intended(&format!("deployments/scale ml/{name}")), 1, "{name}");
+        assert_eq!(processes(&format!("ml/{name}")), [true, false, true], "{name}");
+    }
     assert_eq!(local.len(), MODES.len());
     let served = |mode: &str, who: &str| {
         let line = format!("agent is served by {who}");

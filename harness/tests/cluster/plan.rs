@@ -28,6 +28,9 @@ async fn a_plan_tells_order_undo_duration_and_resolution_and_changes_nothing() {
         "note: cloud-down: agent gets about 8 judged probes in 2s; ",
         // What the cluster would be asked.
         "scale Deployment ml/vllm from 1 pod to 0",
+        " granted\n",
+        "   granted  ml: get, patch deployments/scale vllm\n",
+        "   granted  ml: get, list, watch pods\n",
     ] {
         let at = rest.find(wanted).unwrap_or_else(|| panic!("no {wanted:?} in its place: {planned}"));
         rest = &rest[at + wanted.len()..];
@@ -36,4 +39,25 @@ async fn a_plan_tells_order_undo_duration_and_resolution_and_changes_nothing() {
     assert_eq!(stack.mutations(), Vec::<String>::new());
     assert!(!stack.path("out").exists());
     stack.strike().await;
+}
+
+#[tokio::test]
+async fn a_plan_for_a_mock_cluster_tells_what_a_run_would_change_in_it() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let scenarios = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_harness"));
+    command.arg("plan").arg("--env").arg(scenarios.join("environments/mock-cluster.yaml"));
+    command.arg(scenarios.join("full-outage.yaml"));
+    let planned = crate::child::Running::start(command, dir.path()).end().await.expect(0).stdout;
+    for wanted in [
+        "changes in the mock cluster that a run makes, in this order",
+        "   cloud\n      make Job ml/drill-anchor-blackhole-cloud-run",
+        "the pods of Deployment ml/litellm cannot reach ollama.com (as they resolve it)",
+        "         undo: delete NetworkPolicy ml/drill-blackhole-cloud-run",
+        "   vllm\n      scale Deployment ml/vllm from the count that it has to 0",
+        "         undo: scale Deployment ml/vllm back to that count",
+        "   ollama\n      scale Deployment ml/ollama",
+    ] {
+        assert!(planned.contains(wanted), "no {wanted:?}: {planned}");
+    }
 }

@@ -1,11 +1,16 @@
 //! Who would fight a run is found before anything is changed.
 
+use harness::cluster::permissions::{Need, needed};
+use mocks::gateway::Secret;
+use mocks::kubernetes::api::User;
 use mocks::kubernetes::controllers::Opponent;
-use mocks::kubernetes::resources::{CONFIG_MAPS, CrdGroup, DEPLOYMENTS, HELM_RELEASES, SECRETS, SLEEP_INFOS};
+use mocks::kubernetes::resources::{
+    CONFIG_MAPS, CrdGroup, DEPLOYMENTS, HELM_RELEASES, NAMESPACES, SECRETS, SLEEP_INFOS,
+};
 use mocks::kubernetes::store::{ObjectKey, Writer};
 use serde_json::json;
 
-use crate::stack::{CLOUD_AND_GPU_DOWN, CLOUD_DOWN, Stack, Staging};
+use crate::stack::{CLOUD_AND_GPU_DOWN, CLOUD_DOWN, Stack, Staging, rules};
 
 async fn refused(stack: &Stack, body: &str, because: &str) {
     let file = stack.scenario("cloud-gpu-down", body);
@@ -77,6 +82,79 @@ async fn whoever_keeps_a_count_is_found_on_its_deployment() {
         refused(&stack, CLOUD_AND_GPU_DOWN, because).await;
     }
     stack.strike().await;
+}
+
+/// A user who may do what a run in this environment needs, and nothing else; all but what `lacks` says.
+fn lacking(stack: &Stack, lacks: impl Fn(&Need) -> bool) {
+    let mut needs = needed(&stack.environment());
+    needs.retain(|need| !lacks(need));
+    assert!(stack.household.cluster().set_rules("drill", rules(&needs)));
+}
+
+fn drill() -> Option<User> {
+    Some(User { name: "drill".to_owned(), token: Secret::new("token-of-the-drill"), rules: Vec::new() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_be_read_of_a_namespace_is_not_known_and_refused() {
+    let stack = Stack::start(Staging { user: drill(), ..Staging::default() }).await;
+    lacking(&stack, |need| need.resource == "namespaces");
+    let unknown =
+        "whether a downscaler that goes by the namespace's annotations would scale it back cannot be told";
+    refused(&stack, CLOUD_AND_GPU_DOWN, unknown).await;
+    refused(&stack, CLOUD_AND_GPU_DOWN, "this user may not get namespaces in ml").await;
+    let planned = stack.harness("plan", &[stack.path("cloud-gpu-down.yaml")]).end().await.expect(3);
+    assert!(planned.stdout.contains("   missing  ml: get namespaces ml\n"), "{}", planned.stdout);
+    stack.change(&NAMESPACES, "", "ml", |object| {
+        object["metadata"]["annotations"] = json!({ "downscaler/uptime": "Mon-Fri 07:30-20:30 UTC" });
+    });
+    lacking(&stack, |_| false);
+    refused(&stack, CLOUD_AND_GPU_DOWN, "scaled by the clock by a downscaler (downscaler/uptime)").await;
+    stack.strike().await;
+}
+
+fn list_of_applications(namespace: &str) -> Need {
+    Need {
+        namespace: Some(namespace.to_owned()),
+        group: "argoproj.io".to_owned(),
+        resource: "applications".to_owned(),
+        name: None,
+        verb: "list".to_owned(),
+        optional: None,
+    }
+}
+
+/// A Deployment with the label that both Argo CD and Helm set, and a user who may not read Applications.
+async fn labelled(crds: Vec<CrdGroup>) -> Stack {
+    let stack = Stack::start(Staging { crds, user: drill(), ..Staging::default() }).await;
+    stack.change(&DEPLOYMENTS, "ml", "vllm", |object| {
+        object["metadata"]["labels"]["app.kubernetes.io/instance"] = "models".into();
+    });
+    lacking(&stack, |_| false);
+    stack
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn argo_cd_that_may_not_be_looked_at_is_refused_only_where_there_is_one() {
+    let there = labelled(vec![CrdGroup::Argo]).await;
+    let unknown = "Deployment ml/vllm may be kept by Argo CD (label";
+    refused(&there, CLOUD_AND_GPU_DOWN, unknown).await;
+    // That there are none in a namespace of the targets says nothing of those that are elsewhere.
+    let mut needs = needed(&there.environment());
+    needs.push(list_of_applications("ml"));
+    assert!(there.household.cluster().set_rules("drill", rules(&needs)));
+    refused(&there, CLOUD_AND_GPU_DOWN, unknown).await;
+    needs.push(list_of_applications("argocd"));
+    assert!(there.household.cluster().set_rules("drill", rules(&needs)));
+    let file = there.path("cloud-gpu-down.yaml");
+    let planned = there.harness("plan", &[file]).end().await.expect(0);
+    assert!(!planned.stdout.contains("Argo CD"), "{}", planned.stdout);
+    there.strike().await;
+    let not_there = labelled(Vec::new()).await;
+    let file = not_there.scenario("cloud-gpu-down", CLOUD_AND_GPU_DOWN);
+    let planned = not_there.harness("plan", &[file]).end().await.expect(0);
+    assert!(!planned.stdout.contains("Argo CD"), "a release of Helm: {}", planned.stdout);
+    not_there.strike().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,6 +77,7 @@ async fn users_that_stay() {
     };
     assert_eq!(ended.result["ended"], "refused");
     assert!(ended.reasons().contains("the gateway is in use: "), "{}", ended.reasons());
+    assert!(ended.reasons().contains("right after another run it may still"), "{}", ended.reasons());
     assert_eq!(stack.mutations(), Vec::<String>::new());
     stack.strike().await;
 }

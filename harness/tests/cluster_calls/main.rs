@@ -8,6 +8,7 @@ mod household;
 mod lock;
 mod mock;
 mod netns;
+mod others;
 mod record;
 mod scale;
 mod serve;

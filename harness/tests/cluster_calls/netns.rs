@@ -258,14 +258,22 @@ async fn a_preview_asks_for_the_right_and_rehearses() {
 }
 
 #[test]
-fn the_right_to_add_containers_is_asked_for_and_that_to_read_the_namespace_is_not_needed() {
-    let needs = permissions::needed(&environment());
+fn the_right_to_add_containers_is_asked_for_and_that_to_read_the_namespace_is_needed_only_to_scale() {
+    let mut environment = environment();
+    let reads_namespace = |environment: &Environment| -> Vec<bool> {
+        let needs = permissions::needed(environment);
+        let reads = needs.iter().filter(|need| need.resource == "namespaces");
+        reads.map(|need| need.optional.is_none()).collect()
+    };
+    assert_eq!(reads_namespace(&environment), [true], "once, though asked for by two");
+    environment.components.retain(|_, component| component.down != FaultKind::ScaleToZero);
+    assert_eq!(reads_namespace(&environment), [false]);
+    let needs = permissions::needed(&environment);
     let of = |resource: &str| needs.iter().find(|need| need.resource == resource).unwrap();
     let adds = of("pods/ephemeralcontainers");
     assert_eq!((adds.verb.as_str(), adds.namespace.as_deref(), &adds.optional), ("patch", Some("ml"), &None));
     let reads = of("namespaces");
     assert_eq!((reads.verb.as_str(), reads.name.as_deref()), ("get", Some("ml")));
-    assert!(reads.optional.is_some());
     assert!(!needs.iter().any(|need| need.resource == "networkpolicies" && need.verb == "create"));
 }
 

@@ -86,7 +86,6 @@ async fn the_role_for_a_packet_filter_is_used_and_suffices() {
     for account in [DRILL, SWEEPER] {
         assert_role_used(&house, account, "failover-harness-netns-drop", &[]);
     }
-    assert_role_used(&house, DRILL, "failover-harness-netns-drop-level", &[]);
     assert_role_used(&house, DRILL, "failover-harness-nodes", &[]);
     house.strike().await;
 }

@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::access::{Access, CallError, found};
 use super::mutation::Mutation;
@@ -111,16 +112,7 @@ async fn isolated(
     let labels = spec.template.metadata.and_then(|metadata| metadata.labels).unwrap_or_default();
     let policies: Vec<NetworkPolicy> = access.list(Some(&deployment.namespace), "").await?;
     prepared.refusals.extend(refusals::ingress(deployment, &labels, &policies));
-    let effect = format!("nobody reaches the pods of Deployment {deployment}");
-    let (anchor, policy) = policy::anchored(
-        &deployment.namespace,
-        &format!("isolate-{}", wanted.component),
-        wanted.run,
-        wanted.deadline,
-        effect,
-        isolate::nobody_in(&spec.selector),
-    );
-    prepared.mutations.extend([Mutation::Anchor(anchor), Mutation::Policy(Box::new(policy))]);
+    prepared.mutations.extend(isolating(deployment, &spec.selector, wanted));
     Ok(prepared)
 }
 
@@ -190,6 +182,25 @@ async fn blackholed(
     let labels = spec.template.metadata.and_then(|metadata| metadata.labels).unwrap_or_default();
     let policies: Vec<NetworkPolicy> = access.list(Some(&gateway.namespace), "").await?;
     prepared.refusals.extend(refusals::egress(gateway, &labels, &policies, &wanted.targets));
+    prepared.mutations.extend(cutting(gateway, &host, &spec.selector, wanted));
+    Ok(prepared)
+}
+
+/// What lets nobody reach the pods of a backend.
+fn isolating(deployment: &ObjectName, selector: &LabelSelector, wanted: &Wanted<'_>) -> [Mutation; 2] {
+    let (anchor, policy) = policy::anchored(
+        &deployment.namespace,
+        &format!("isolate-{}", wanted.component),
+        wanted.run,
+        wanted.deadline,
+        format!("nobody reaches the pods of Deployment {deployment}"),
+        isolate::nobody_in(selector),
+    );
+    [Mutation::Anchor(anchor), Mutation::Policy(Box::new(policy))]
+}
+
+/// What keeps the gateway's pods from a host.
+fn cutting(gateway: &ObjectName, host: &str, selector: &LabelSelector, wanted: &Wanted<'_>) -> [Mutation; 2] {
     let addresses = if wanted.targets.is_empty() {
         "as they resolve it".to_owned()
     } else {
@@ -201,10 +212,44 @@ async fn blackholed(
         wanted.run,
         wanted.deadline,
         format!("the pods of Deployment {gateway} cannot reach {host} ({addresses})"),
-        policy::everything_but(&spec.selector, &wanted.targets),
+        policy::everything_but(selector, &wanted.targets),
     );
-    prepared.mutations.extend([Mutation::Anchor(anchor), Mutation::Policy(Box::new(policy))]);
-    Ok(prepared)
+    [Mutation::Anchor(anchor), Mutation::Policy(Box::new(policy))]
+}
+
+/// What a fault would change in a cluster that is not there yet, and what undoes it, in words: all that the environment
+/// itself says.
+#[must_use]
+pub fn foreseen(environment: &Environment, wanted: &Wanted<'_>) -> Vec<(String, String)> {
+    let (Some(cluster), Some(component)) =
+        (environment.cluster(), environment.components.get(wanted.component))
+    else {
+        return Vec::new();
+    };
+    let gateway = &cluster.gateway.deployment;
+    let host = component.endpoint.as_deref().and_then(host_of).unwrap_or_default();
+    let words = |made: [Mutation; 2]| made.map(|one| (one.words(), one.undo_words())).to_vec();
+    match (component.down, &component.deployment) {
+        (FaultKind::ScaleToZero, Some(deployment)) => vec![(
+            format!("scale Deployment {deployment} from the count that it has to 0"),
+            format!("scale Deployment {deployment} back to that count"),
+        )],
+        (FaultKind::Isolate, Some(deployment)) => {
+            words(isolating(deployment, &LabelSelector::default(), wanted))
+        }
+        (FaultKind::BlackholeBy(Mechanism::NetworkPolicy), _) => {
+            words(cutting(gateway, &host, &LabelSelector::default(), wanted))
+        }
+        (FaultKind::BlackholeBy(Mechanism::NetnsDrop), _) => vec![(
+            format!("drop what each pod of Deployment {gateway} sends to {host}, by a packet filter"),
+            "take the packet filters away".to_owned(),
+        )],
+        (FaultKind::BlackholeBy(Mechanism::EgressProxy), _) => vec![(
+            format!("let the gate before {} fall silent", wanted.component),
+            "let it pass again".to_owned(),
+        )],
+        _ => Vec::new(),
+    }
 }
 
 /// The host of an endpoint's URL.

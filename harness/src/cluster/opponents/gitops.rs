@@ -11,6 +11,8 @@ use crate::environment::{ObjectName, Opponent};
 const TRACKING: &str = "argocd.argoproj.io/tracking-id";
 /// Helm sets it too, so that it says little by itself.
 const INSTANCE: &str = "app.kubernetes.io/instance";
+/// Where Argo CD is installed, unless somebody chose otherwise.
+pub(super) const HOME: &str = "argocd";
 pub(super) const SKIP: &str = "argocd.argoproj.io/skip-reconcile";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -47,11 +49,16 @@ pub(super) fn argo_cd(judging: &Judging<'_>, verdict: &mut Verdict) {
     let sure = is_argo(deployment);
     let all = match &judging.seen.applications {
         Reading::Known(all) => all,
-        Reading::Unknown(error) if sure => return verdict.unknown("Argo CD", error),
-        Reading::Unknown(_) => {
-            return verdict.warnings.push(format!(
-                "Deployment {name} has the label {INSTANCE}, which Argo CD and Helm set; Applications may not be read"
-            ));
+        Reading::Unknown(error) => {
+            let by = if sure {
+                "is kept by Argo CD".to_owned()
+            } else {
+                format!("may be kept by Argo CD (label {INSTANCE}, which Helm sets, too)")
+            };
+            return verdict.refuse(
+                format!("Deployment {name} {by}, and whether that scales it back cannot be told: {error}"),
+                "give the right to `list` `applications` of the group argoproj.io in the namespace where they are",
+            );
         }
     };
     let mut found = false;

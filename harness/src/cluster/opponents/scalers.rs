@@ -120,7 +120,10 @@ pub(super) fn idle_scalers(judging: &Judging<'_>, verdict: &mut Verdict) {
             "take the label off while the fault is made",
         );
     }
-    let all = annotations.keys().chain(seen.namespace.keys()).chain(labels.keys());
+    if let Reading::Unknown(error) = &seen.namespace {
+        verdict.unknown("a downscaler that goes by the namespace's annotations", error);
+    }
+    let all = annotations.keys().chain(seen.namespace.known()).chain(labels.keys());
     if let Some(key) = all.into_iter().find(|key| key.starts_with("downscaler/")) {
         verdict.refuse(
             format!("Deployment {} is scaled by the clock by a downscaler ({key})", seen.name),

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ fn seen(change: impl FnOnce(&mut Value)) -> Seen {
     Seen {
         name: ObjectName::new("ml", "vllm"),
         deployment: serde_json::from_value(object).unwrap(),
-        namespace: BTreeMap::new(),
+        namespace: Reading::Known(Vec::new()),
         autoscalers: Reading::Known(Vec::new()),
         scaled_objects: Reading::Known(Vec::new()),
         applications: Reading::Known(Vec::new()),
@@ -186,17 +186,19 @@ fn argo_cd_that_ignores_the_count_does_not_matter() {
 }
 
 #[test]
-fn argo_cd_that_cannot_be_looked_at_is_refused_where_it_is_sure() {
+fn argo_cd_that_cannot_be_looked_at_is_refused() {
     let mut sure = with_argo(json!({}), json!({}));
     sure.applications = forbidden();
     assert_eq!(counts(&judged(&sure, &[])), (1, 0, 0));
     sure.applications = Reading::Known(Vec::new());
     assert_eq!(counts(&judged(&sure, &[])), (1, 0, 0));
-    // Helm sets the same label.
+    // Helm sets the same label; that there are Applications at all has been asked before.
     let mut weak =
         seen(|object| object["metadata"]["labels"]["app.kubernetes.io/instance"] = json!("models"));
     weak.applications = forbidden();
-    assert_eq!(counts(&judged(&weak, &[])), (0, 0, 1));
+    let refused = judged(&weak, &[]);
+    assert_eq!(counts(&refused), (1, 0, 0));
+    assert!(refused.refusals[0].reason.contains("which Helm sets, too"), "{refused:?}");
     weak.applications = Reading::Known(Vec::new());
     assert_eq!(counts(&judged(&weak, &[])), (0, 0, 0));
 }
@@ -259,8 +261,10 @@ fn operators_addons_and_idle_scalers() {
     let sablier = seen(|object| object["metadata"]["labels"]["sablier.enable"] = json!("true"));
     assert_eq!(counts(&judged(&sablier, &[])), (1, 0, 0));
     let mut downscaler = seen(|_| {});
-    downscaler.namespace.insert("downscaler/uptime".into(), "Mon-Fri 08:00-20:00 UTC".into());
+    downscaler.namespace = Reading::Known(vec!["downscaler/uptime".into()]);
     assert_eq!(counts(&judged(&downscaler, &[])), (1, 0, 0));
+    downscaler.namespace = forbidden();
+    assert!(judged(&downscaler, &[]).refusals[0].reason.contains("cannot be told"));
     let mut green = seen(|_| {});
     green.sleep_infos = custom(&Kind::SLEEP_INFO, "ml", "nights", json!({ "spec": {} }));
     assert_eq!(counts(&judged(&green, &[])), (1, 0, 0));

@@ -75,8 +75,9 @@ fn over_spdy(
     let to: spdy::forward::Connect = Box::new(move |port| {
         let (now, pod) = (now.clone(), Arc::clone(&pod));
         Box::pin(async move {
-            let running = now.running().get(meta(&pod, "uid")).cloned();
-            connect(&now, running.as_ref(), port).await
+            let uid = meta(&pod, "uid");
+            let running = now.running().get(uid).cloned();
+            connect(&now, running.as_ref(), uid, port).await
         })
     });
     kubelet.inner.tasks.spawn(async move {
@@ -95,7 +96,7 @@ async fn session(kubelet: &Kubelet, pod: &Value, uid: &str, ports: &[u16], hands
     let (frames, mut outbox) = mpsc::channel::<Message>(16);
     let mut connections = Vec::new();
     let mut readers = Vec::new();
-    let mut entered = Vec::new();
+    let mut noted = Vec::new();
     for (channel, port) in (0_u8..).step_by(2).zip(ports) {
         // Both channels begin with the port that they are for.
         for channel in [channel, channel + 1] {
@@ -104,9 +105,9 @@ async fn session(kubelet: &Kubelet, pod: &Value, uid: &str, ports: &[u16], hands
             }
         }
         let running = kubelet.running().get(uid).cloned();
-        match connect(kubelet, running.as_ref(), *port).await {
-            Ok(stream) => {
-                entered.extend(stream.local_addr().map(|here| Entered::note(kubelet, here, uid)));
+        match connect(kubelet, running.as_ref(), uid, *port).await {
+            Ok((stream, entered)) => {
+                noted.push(entered);
                 let (from, to) = stream.into_split();
                 readers.push(copy(from, channel, frames.clone()));
                 connections.push(Some(to));
@@ -147,7 +148,12 @@ async fn session(kubelet: &Kubelet, pod: &Value, uid: &str, ports: &[u16], hands
 }
 
 /// Connects to the process in the pod, past Services and policies.
-async fn connect(kubelet: &Kubelet, running: Option<&Running>, port: u16) -> Result<TcpStream, String> {
+async fn connect(
+    kubelet: &Kubelet,
+    running: Option<&Running>,
+    uid: &str,
+    port: u16,
+) -> Result<(TcpStream, Entered), String> {
     let refused = || format!("dial tcp4 127.0.0.1:{port}: connect: connection refused");
     let running = running.filter(|running| running.serves).ok_or_else(refused)?;
     let backing = running.workload.as_ref().and_then(|key| kubelet.backing(key));
@@ -155,23 +161,24 @@ async fn connect(kubelet: &Kubelet, running: Option<&Running>, port: u16) -> Res
     let stream = TcpStream::connect(backing).await.map_err(|_| refused())?;
     // Failing to set it costs only time.
     let _set = stream.set_nodelay(true);
-    Ok(stream)
+    let here = stream.local_addr().map_err(|_| refused())?;
+    Ok((stream, Entered::note(kubelet, here, uid)))
 }
 
 /// A connection into a pod, known until this is dropped.
-struct Entered<'a> {
-    kubelet: &'a Kubelet,
+pub(super) struct Entered {
+    kubelet: Kubelet,
     here: SocketAddr,
 }
 
-impl<'a> Entered<'a> {
-    fn note(kubelet: &'a Kubelet, here: SocketAddr, uid: &str) -> Self {
+impl Entered {
+    fn note(kubelet: &Kubelet, here: SocketAddr, uid: &str) -> Self {
         kubelet.forwarded().insert(here, uid.to_owned());
-        Self { kubelet, here }
+        Self { kubelet: kubelet.clone(), here }
     }
 }
 
-impl Drop for Entered<'_> {
+impl Drop for Entered {
     fn drop(&mut self) {
         self.kubelet.forwarded().remove(&self.here);
     }

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::kubernetes::resources::{
-    CRON_JOBS, DEPLOYMENTS, JOBS, NAMESPACES, NETWORK_POLICIES, PODS, REPLICA_SETS, Resource, SECRETS,
-    SERVICES, STATEFUL_SETS,
+    CRON_JOBS, DEPLOYMENTS, ENDPOINT_SLICES, JOBS, NAMESPACES, NETWORK_POLICIES, PODS, REPLICA_SETS,
+    Resource, SECRETS, SERVICES, STATEFUL_SETS,
 };
 
 fn fields_of<'a>(value: &'a mut Value, path: &[&str]) -> Option<&'a mut Map<String, Value>> {
@@ -59,6 +59,11 @@ pub(crate) fn fill(resource: &'static Resource, object: &mut Value) {
         fill_secret(object);
     } else if kind(&NETWORK_POLICIES) {
         fill_policy(object);
+    } else if kind(&ENDPOINT_SLICES) {
+        let ports = object["ports"].as_array_mut().into_iter().flatten();
+        for port in ports.filter_map(Value::as_object_mut) {
+            set(port, json!({ "name": "", "protocol": "TCP" }));
+        }
     }
 }
 

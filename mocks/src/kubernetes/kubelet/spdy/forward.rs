@@ -6,9 +6,10 @@ use std::io;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::super::port_forward::Entered;
 use super::{FIN, Frame, Handshake, PING, Reader, SYN_STREAM, Writer, control, data, header, write};
 
 /// What is spoken.
@@ -20,7 +21,7 @@ const CONNECTIONS_MAX: usize = 64;
 
 /// Leads to a port of the pod, or says why not.
 pub(in crate::kubernetes::kubelet) type Connect =
-    Box<dyn Fn(u16) -> BoxFuture<'static, Result<TcpStream, String>> + Send + Sync>;
+    Box<dyn Fn(u16) -> BoxFuture<'static, Result<(TcpStream, Entered), String>> + Send + Sync>;
 
 /// The client's connections into a pod.
 struct Forward {
@@ -28,8 +29,9 @@ struct Forward {
     connect: Connect,
     /// Streams for what goes wrong that have no connection yet, by the number that the client gives to both.
     errors: BTreeMap<String, u32>,
-    connections: BTreeMap<u32, OwnedWriteHalf>,
-    copies: JoinSet<()>,
+    /// Where a client's bytes go, by stream; closed once the pod has ended the connection.
+    connections: BTreeMap<u32, mpsc::Sender<Vec<u8>>>,
+    carried: JoinSet<()>,
 }
 
 /// Forwards until the client is gone.
@@ -40,7 +42,7 @@ pub(in crate::kubernetes::kubelet) async fn serve(handshake: Handshake, connect:
         connect,
         errors: BTreeMap::new(),
         connections: BTreeMap::new(),
-        copies: JoinSet::new(),
+        carried: JoinSet::new(),
     };
     while forward.take().await.is_ok() {}
 }
@@ -71,8 +73,8 @@ impl Forward {
                 Ok(())
             }
             Frame::Data { stream, is_last, payload } => {
-                if let Some(to) = self.connections.get_mut(&stream) {
-                    let is_gone = to.write_all(&payload).await.is_err();
+                if let Some(connection) = self.connections.get(&stream) {
+                    let is_gone = connection.send(payload).await.is_err();
                     if is_gone || is_last {
                         self.connections.remove(&stream);
                     }
@@ -85,15 +87,26 @@ impl Forward {
 
     /// Both streams of a connection are there.
     async fn begin(&mut self, stream: u32, error: u32, port: &str) -> io::Result<()> {
+        // Whether or not the client ever says that it has ended those that the pod has.
+        self.connections.retain(|_, to| !to.is_closed());
+        while self.carried.try_join_next().is_some() {}
         let connected = match port.parse() {
             Ok(port) if self.connections.len() < CONNECTIONS_MAX => (self.connect)(port).await,
             _ => Err(format!("no connection to port {port}")),
         };
         match connected {
-            Ok(connection) => {
-                let (from, to) = connection.into_split();
+            Ok((connection, entered)) => {
+                let (to, from_client) = mpsc::channel(1);
                 self.connections.insert(stream, to);
-                self.copies.spawn(copy(from, stream, error, Writer::clone(&self.reader.to)));
+                let client = Writer::clone(&self.reader.to);
+                self.carried.spawn(async move {
+                    if carry(connection, entered, from_client, stream, &client).await.is_ok() {
+                        for ended in [stream, error] {
+                            // A client that is gone needs no end.
+                            let _sent = write(&client, &data(ended, FIN, &[])).await;
+                        }
+                    }
+                });
                 Ok(())
             }
             Err(told) => {
@@ -104,16 +117,36 @@ impl Forward {
     }
 }
 
-/// Gives the client what comes from the pod, and ends both streams where that ends.
-async fn copy(mut from: OwnedReadHalf, stream: u32, error: u32, to: Writer) {
-    let mut buffer = vec![0; READ_BYTES];
-    while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if write(&to, &data(stream, 0, &buffer[..read])).await.is_err() {
-            return;
+/// Carries a connection's bytes both ways until the pod ends it; an error where the client is gone. A client that has
+/// ended its side may still be answered.
+async fn carry(
+    connection: TcpStream,
+    entered: Entered,
+    mut from_client: mpsc::Receiver<Vec<u8>>,
+    stream: u32,
+    client: &Writer,
+) -> io::Result<()> {
+    let (mut from, mut to) = connection.into_split();
+    // Forgotten before the port may be another connection's.
+    let _entered = entered;
+    let there = async move {
+        while let Some(bytes) = from_client.recv().await {
+            if to.write_all(&bytes).await.is_err() {
+                break;
+            }
         }
-    }
-    for ended in [stream, error] {
-        // A client that is gone needs no end.
-        let _sent = write(&to, &data(ended, FIN, &[])).await;
+        drop((to, from_client));
+        std::future::pending::<()>().await;
+    };
+    let back = async {
+        let mut buffer = vec![0; READ_BYTES];
+        while let Ok(read @ 1..) = from.read(&mut buffer).await {
+            write(client, &data(stream, 0, &buffer[..read])).await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        () = there => Ok(()),
+        ended = back => ended,
     }
 }
