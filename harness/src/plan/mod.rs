@@ -7,7 +7,7 @@ mod state;
 
 use serde::{Deserialize, Serialize};
 
-use crate::environment::{Environment, FaultKind, Mechanism};
+use crate::environment::{Component, Environment, FaultKind, Mechanism};
 use crate::scenario::{Answer, ComponentState, Forms, Recovery, Scenario};
 use crate::units::{Period, Rate};
 
@@ -119,13 +119,21 @@ impl Step {
     pub fn hold(&self) -> std::time::Duration {
         self.routes.iter().map(|route| route.hold.0).max().unwrap_or_default()
     }
-    /// Components that this mode keeps as they are: none of its faults hits them.
+
+    /// Components that may answer on the routes of this mode and that none of its faults hits.
     pub fn keeps_up<'a>(&'a self, environment: &'a Environment) -> impl Iterator<Item = &'a String> {
-        let is_hit = |name: &&String| {
-            self.inherited.contains(name) || self.inject.iter().any(|fault| fault.component == **name)
+        let is_hit = |name: &String| {
+            self.inherited.contains(name) || self.inject.iter().any(|fault| fault.component == *name)
         };
-        environment.components.keys().filter(move |name| !is_hit(name))
+        let may_answer = |component: &Component| {
+            let chains = self.routes.iter().filter_map(|route| environment.routes.get(&route.route));
+            let mut aliases = chains.flat_map(|route| std::iter::once(&route.model).chain(&route.fallbacks));
+            aliases.any(|alias| component.aliases.contains(alias))
+        };
+        let kept = environment.components.iter().filter(move |(name, own)| !is_hit(name) && may_answer(own));
+        kept.map(|(name, _)| name)
     }
+
     /// The longest client timeout of its routes.
     #[must_use]
     pub fn timeout(&self) -> std::time::Duration {

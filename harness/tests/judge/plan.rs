@@ -1,6 +1,6 @@
 //! The plan of what is shipped.
 
-use harness::environment::Route;
+use harness::environment::{Environment, Route};
 use harness::plan::{Plan, PlannedKind, Step, resolve};
 use harness::units::Period;
 
@@ -49,6 +49,21 @@ fn alone_the_fault_that_moves_the_route_comes_last() {
     assert_eq!(plan.steps[0].heal, ["cloud", "vllm"]);
     let full = self::plan(&["full-outage"]);
     assert_eq!(injected(&full.steps[0]).last(), Some(&"cloud"));
+}
+
+#[test]
+fn what_may_answer_and_is_not_taken_down_is_kept_up() {
+    let (scenarios, mut environment) = shipped(&[]);
+    let kept = |environment: &Environment| {
+        let plan = resolve(&scenarios, environment, Period::from_secs(3), 1);
+        let of = |name: &str| plan.steps.iter().find(|step| step.scenario.name == name).unwrap().clone();
+        ["normal", "cloud-down", "full-outage"]
+            .map(|name| of(name).keeps_up(environment).map(String::as_str).collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(kept(&environment), ["cloud ollama vllm", "ollama vllm", ""]);
+    let agent = environment.routes.get_mut("agent").unwrap();
+    agent.fallbacks.retain(|alias| alias != "ollama-qwen");
+    assert_eq!(kept(&environment), ["cloud vllm", "vllm", ""], "nobody asks ollama");
 }
 
 /// The first judged route stays where it is; the second is moved by another component.
