@@ -204,6 +204,16 @@ fn groups_are_looked_up_wherever_they_are_named() {
 }
 
 #[test]
+fn a_star_is_every_group_before_a_list_and_the_name_of_one_in_it() {
+    let with = |list: &str| format!("{MODELS}router_settings: {{ fallbacks: [{{ {list} }}] }}\n");
+    let config = checked(&with("'*': [vllm-qwen]"), LoadedBy::Mock);
+    assert!(config.findings.0.is_empty(), "{}", config.findings);
+    let findings = checked(&with("cloud-kimi: ['*']"), LoadedBy::Mock).findings;
+    assert_eq!(findings.0.len(), 1, "{findings}");
+    assert_eq!(findings.0[0].message, "unknown group `*`", "{findings}");
+}
+
+#[test]
 fn fallbacks_without_a_circle_are_right() {
     let chains = "
 router_settings:

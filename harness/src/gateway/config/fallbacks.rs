@@ -49,7 +49,10 @@ pub(super) fn lists(reader: &mut Reader<'_, '_>, key: &str, node: &Node, groups:
             reader.check.problem(item.place, &message, SHAPE);
         }
         for entry in entries {
-            known_group(reader, &entry.key, groups);
+            // As a target it would be the name of a group.
+            if entry.key.value != ANY {
+                known_group(reader, &entry.key, groups);
+            }
             let targets = targets(reader, &entry.key.value, &entry.key.value, &entry.value, groups);
             if let Some(first) = chains.add(&entry.key, targets) {
                 let group = &entry.key.value;
@@ -137,7 +140,7 @@ fn known_target(reader: &mut Reader<'_, '_>, name: &At<String>, groups: &Groups)
 /// Notes a group that is not there.
 pub(super) fn known_group(reader: &mut Reader<'_, '_>, name: &At<String>, groups: &Groups) {
     let names = groups.as_ref().map(|known| &known.names);
-    if let Some(known) = names.filter(|known| name.value != ANY && !known.contains(&name.value)) {
+    if let Some(known) = names.filter(|known| !known.contains(&name.value)) {
         reader.check.unknown("group", name, known.iter().map(String::as_str));
     }
 }
