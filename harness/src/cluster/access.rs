@@ -142,23 +142,33 @@ impl Access {
         target: Target,
         call: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, CallError> {
-        if verb.changes() && !target.namespace().is_some_and(|namespace| self.namespaces.contains(namespace))
-        {
-            return Err(CallError { verb, target, failure: Failure::NotAllowed });
-        }
-        let mut limit = self.limit;
-        if let (true, Some(guard)) = (verb.changes(), &self.guard) {
-            match allowed(guard.as_ref()).await {
-                Ok(within) => limit = limit.min(within),
-                Err(no) => return Err(CallError { verb, target, failure: Failure::NoLock(no) }),
-            }
-        }
+        let limit = self.time_for(verb, &target).await?;
         let failure = match tokio::time::timeout(limit, call).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => Failure::of(error),
             Err(_) => Failure::TimedOut(limit),
         };
         Err(CallError { verb, target, failure })
+    }
+
+    /// By when a call that is sent now must have been answered. A change outside the namespaces, and one that the guard does
+    /// not allow, may not be sent.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub(super) async fn time_for(&self, verb: Verb, target: &Target) -> Result<Duration, CallError> {
+        let refused = |failure| CallError { verb, target: target.clone(), failure };
+        if verb.changes() && !target.namespace().is_some_and(|namespace| self.namespaces.contains(namespace))
+        {
+            return Err(refused(Failure::NotAllowed));
+        }
+        match &self.guard {
+            Some(guard) if verb.changes() => {
+                let left = allowed(guard.as_ref()).await.map_err(|no| refused(Failure::NoLock(no)))?;
+                Ok(self.limit.min(left))
+            }
+            _ => Ok(self.limit),
+        }
     }
 
     /// Sends a request and reads its answer. kube's own way of doing so logs answers that it cannot read, which may

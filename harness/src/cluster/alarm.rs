@@ -120,7 +120,8 @@ impl Alarm {
             for (key, one) in stuck.iter().filter(|(key, _)| is_time(key)) {
                 let words = one.words();
                 tracing::error!("{words}");
-                if told.insert(key.clone(), words.clone()).as_ref() != Some(&words) {
+                let reason = without_numbers(&words);
+                if told.insert(key.clone(), reason.clone()).as_ref() != Some(&reason) {
                     new.push(words);
                 }
             }
@@ -153,6 +154,11 @@ impl Alarm {
         // Whole after each step, also after one that panicked.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How long something took is another number each time, and no other reason.
+fn without_numbers(words: &str) -> String {
+    words.chars().filter(|letter| !letter.is_ascii_digit() && *letter != '.').collect()
 }
 
 /// An event that is being made: where the API answers to nobody, or nobody waits for it any more, the next alarm tries it

@@ -73,7 +73,8 @@ impl Undoing<'_> {
                 _ = once => false,
                 () = &mut is_over => true,
             };
-            self.undone.extend(undone.into_inner().unwrap_or_else(PoisonError::into_inner));
+            let undone = undone.into_inner().unwrap_or_else(PoisonError::into_inner);
+            self.undone.extend(undone.into_iter().map(|own| (own, true)));
             if is_over {
                 self.out_of_time(open, &mut restored);
                 return restored;
@@ -107,7 +108,7 @@ impl Undoing<'_> {
                     continue;
                 }
             };
-            let is_undone = |change: &&Change| self.undone.contains(&(record.run.clone(), change.seq));
+            let is_undone = |change: &&Change| self.undone.contains_key(&(record.run.clone(), change.seq));
             let (undone, left): (Vec<&Change>, Vec<&Change>) = record.to_undo().partition(is_undone);
             for change in undone {
                 let words = format!("{} (run {})", change.mutation.undo_words(), record.run);
@@ -116,9 +117,13 @@ impl Undoing<'_> {
                 }
             }
             // Of some it may have been said already.
-            let is_told = |undo: &str| restored.left.iter().any(|words| words.contains(undo));
-            let untold = left.iter().map(|change| change.undo.as_str()).filter(|undo| !is_told(undo));
-            let commands: Vec<&str> = untold.collect();
+            let is_told = |change: &&&Change| {
+                let own = format!("{} (run {})", change.object, record.run);
+                restored.left.iter().any(|words| words.contains(&change.undo))
+                    || restored.left_alone.iter().any(|words| words.starts_with(&own))
+            };
+            let untold = left.iter().filter(|change| !is_told(change));
+            let commands: Vec<&str> = untold.map(|change| change.undo.as_str()).collect();
             if commands.is_empty() && !left.is_empty() {
                 continue;
             }

@@ -1,11 +1,10 @@
 //! Objects that carry the label of a run which nothing is known of any more.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::{Restored, Undoing, open_records, patiently, runs};
 use crate::cluster::RUN_LABEL;
@@ -37,14 +36,20 @@ impl Undoing<'_> {
         K: Resource + DeserializeOwned + Clone,
         K::DynamicType: Default,
     {
-        let asks = self.at_most(self.asks);
-        let found = match patiently(asks, async || self.labelled::<K>(namespace).await).await {
-            Ok(found) => found,
-            // Also where they may not be listed: whoever made them may have been somebody else.
-            Err(error) => {
-                return restored.unknown.push(format!("whether a {kind} of an earlier run is left: {error}"));
+        let mut found = Vec::new();
+        let until = Instant::now() + self.at_most(self.asks);
+        let places =
+            self.environment.cluster().map(|cluster| permissions::made_in(self.environment, cluster));
+        for place in places.into_iter().flatten() {
+            let asks = until.saturating_duration_since(Instant::now());
+            match patiently(asks, async || self.labelled::<K>(place, namespace).await).await {
+                Ok(ours) => found.extend(ours),
+                // Also where they may not be listed: whoever made them may have been somebody else.
+                Err(error) => {
+                    restored.unknown.push(format!("whether a {kind} of an earlier run is left: {error}"));
+                }
             }
-        };
+        }
         for one in found {
             let name = &one.name;
             match patiently(self.at_most(self.asks), async || self.remove::<K>(&one).await).await {
@@ -85,29 +90,28 @@ impl Undoing<'_> {
 
     /// What is nobody's. Who holds the lock and which records are open is asked after the objects were listed: a run
     /// has both before it makes any.
-    async fn labelled<K>(&self, namespace: &str) -> Result<Vec<Labelled>, CallError>
+    async fn labelled<K>(&self, place: &str, namespace: &str) -> Result<Vec<Labelled>, CallError>
     where
         K: Resource + DeserializeOwned + Clone,
         K::DynamicType: Default,
     {
-        let mut found = BTreeMap::new();
-        let Some(cluster) = self.environment.cluster() else { return Ok(Vec::new()) };
-        for place in permissions::made_in(self.environment, cluster) {
-            let objects = self.access.list::<K>(Some(place), RUN_LABEL).await?;
-            let ours = objects.into_iter().filter(|object| {
-                faults::is_object_name(&object.name_any()) && object.meta().deletion_timestamp.is_none()
-            });
-            for object in ours {
-                let name = ObjectName::new(place, object.name_any());
-                let run = object.labels().get(RUN_LABEL).cloned().unwrap_or_default();
-                found.insert(name.clone(), Labelled { name, uid: object.uid().unwrap_or_default(), run });
-            }
-        }
+        let objects = self.access.list::<K>(Some(place), RUN_LABEL).await?;
+        let ours = objects.into_iter().filter(|object| {
+            faults::is_object_name(&object.name_any()) && object.meta().deletion_timestamp.is_none()
+        });
+        let mut found: Vec<Labelled> = ours
+            .map(|object| Labelled {
+                name: ObjectName::new(place, object.name_any()),
+                uid: object.uid().unwrap_or_default(),
+                run: object.labels().get(RUN_LABEL).cloned().unwrap_or_default(),
+            })
+            .collect();
         if found.is_empty() {
-            return Ok(Vec::new());
+            return Ok(found);
         }
         let claim = lease::look(self.access, &lease::name(namespace)).await?;
         let known = runs(&open_records(self.access, namespace).await?, claim.as_ref());
-        Ok(found.into_values().filter(|one| !known.contains(&one.run)).collect())
+        found.retain(|one| !known.contains(&one.run));
+        Ok(found)
     }
 }

@@ -1,6 +1,6 @@
 //! Undoes the changes of one record.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,8 +55,8 @@ pub struct Undoing<'a> {
     pub cut: CancellationToken,
     /// Nothing is waited for after that, whatever else is said here: what is left is tried once.
     pub until: Option<Instant>,
-    /// What was undone, by run and number.
-    pub(super) undone: BTreeSet<(String, u32)>,
+    /// What was undone, by run and number, and whether a write from here has done it.
+    pub(super) undone: BTreeMap<(String, u32), bool>,
 }
 
 impl<'a> Undoing<'a> {
@@ -82,7 +82,7 @@ impl<'a> Undoing<'a> {
             wait: None,
             cut: CancellationToken::new(),
             until: None,
-            undone: BTreeSet::new(),
+            undone: BTreeMap::new(),
         }
     }
 
@@ -190,8 +190,11 @@ impl<'a> Undoing<'a> {
     ) -> (Vec<Change>, Vec<Stuck>) {
         let begun = Instant::now();
         let (deadline, settled_by) = (begun + self.at_most(self.tries), begun + self.at_most(self.settles));
-        let mut pending: Vec<&Change> = changes.iter().collect();
-        let (mut done, mut told) = (Vec::new(), false);
+        let (given_back, mut pending): (Vec<&Change>, Vec<&Change>) =
+            changes.iter().partition(|change| self.is_given_back(change, run));
+        let words = |change: &&Change| format!("{} (run {run})", change.mutation.undo_words());
+        restored.undone.extend(given_back.iter().map(words));
+        let (mut done, mut told) = (given_back.into_iter().cloned().collect::<Vec<_>>(), false);
         loop {
             let (mut failed, mut in_vain, mut unsettled) = (Vec::new(), true, Vec::new());
             let trying = std::mem::take(&mut pending);
@@ -214,7 +217,8 @@ impl<'a> Undoing<'a> {
                         pending.push(change);
                     }
                     Ok(undone) => {
-                        let is_new = self.undone.insert((run.to_owned(), change.seq));
+                        let key = (run.to_owned(), change.seq);
+                        let is_new = self.undone.insert(key, undone == Undone::Now).is_none();
                         let before =
                             if undone == Undone::Before && is_new { " (it was so already)" } else { "" };
                         let words = change.mutation.undo_words();
@@ -255,6 +259,13 @@ impl<'a> Undoing<'a> {
         }
     }
 
+    /// A count that was given back by a write from here, which nothing that was sent before can follow: what it is from then
+    /// on is whoever's who has made it so.
+    fn is_given_back(&self, change: &Change, run: &str) -> bool {
+        matches!(change.mutation, Mutation::Scale(_))
+            && self.undone.get(&(run.to_owned(), change.seq)) == Some(&true)
+    }
+
     /// What became of one try; why it failed, and whether that may pass.
     async fn undo_one(&self, mutation: &Mutation, left: Duration) -> Result<Undone, (String, bool)> {
         let undone = timeout(left, mutation.undo(self.access)).await;
@@ -276,7 +287,7 @@ impl<'a> Undoing<'a> {
         let deadline = Instant::now() + self.at_most(self.tries.min(READ_BACK_WITHIN));
         let mut unseen = Vec::new();
         // At once: one that takes minutes to show leaves the others their time.
-        let read = join_all(done.iter().map(|change| self.reads_back(&change.mutation, deadline))).await;
+        let read = join_all(done.iter().map(|change| self.reads_back(change, run, deadline))).await;
         for (change, read) in done.iter().zip(read) {
             let seen = match read {
                 Ok(None) => self.shows(&change.mutation).await,
@@ -293,22 +304,37 @@ impl<'a> Undoing<'a> {
             match seen {
                 Seen::Yes => after.note(change.seq, State::Undone),
                 Seen::No(why) => unseen.push(why),
-                // It stays open: whoever comes next looks again.
-                Seen::NotWaitedFor(words) => restored.notes.push(words),
+                // It has been read back; nobody has the time to see more of it.
+                Seen::NotWaitedFor(words) => {
+                    after.note(change.seq, State::Undone);
+                    restored.notes.push(words);
+                }
             }
         }
         unseen
     }
 
     /// Where somebody else has made something else of it since, that in words.
-    async fn reads_back(&self, mutation: &Mutation, deadline: Instant) -> Result<Option<String>, String> {
+    async fn reads_back(
+        &self,
+        change: &Change,
+        run: &str,
+        deadline: Instant,
+    ) -> Result<Option<String>, String> {
+        let mutation = &change.mutation;
+        let taken_over = async |saw: &str| {
+            let who = mutation.changed_by(Some(self.access)).await;
+            mutation.taken_over_words(true, who.as_deref(), saw)
+        };
         loop {
             let why = match mutation.read_back(self.access).await {
                 Ok(ReadBack::Undone) => return Ok(None),
                 // Somebody is faster than we read: it is theirs.
                 Ok(ReadBack::Other { saw }) if matches!(mutation, Mutation::Scale(_)) => {
-                    let who = mutation.changed_by(Some(self.access)).await;
-                    return Ok(Some(mutation.taken_over_words(true, who.as_deref(), &saw)));
+                    return Ok(Some(taken_over(&saw).await));
+                }
+                Ok(ReadBack::Done) if self.is_given_back(change, run) => {
+                    return Ok(Some(taken_over("as the run had left it").await));
                 }
                 Ok(ReadBack::Done) => "it is as the run left it".to_owned(),
                 Ok(ReadBack::Other { saw }) => saw,

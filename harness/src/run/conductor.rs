@@ -161,7 +161,8 @@ impl Conductor {
             }
         }
         self.left.extend(std::mem::take(&mut self.failed).into_values());
-        self.left.extend(settled.err());
+        // What has been read back since is for good.
+        self.left.extend(settled.err().filter(|_| !self.target.is_settled()));
         self.look_once_more().await;
         self.left.dedup();
         (self.left.is_empty(), self.left.clone())

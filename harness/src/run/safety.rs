@@ -119,6 +119,21 @@ impl Stage<'_> {
         if self.options.stop.token().is_cancelled() {
             return Err(self.interrupted());
         }
+        // What may still come through, or could not be written down, would keep this run from changing the same.
+        let listed = patiently(ANSWERS_WITHIN, async || record::list(access, namespace).await);
+        let still: Vec<String> = listed
+            .await
+            .map_err(unknown)?
+            .iter()
+            .filter(|found| found.is_open())
+            .map(|found| found.run.clone())
+            .collect();
+        if !still.is_empty() {
+            return Err(self.refuse(&format!(
+                "the record of {} is still open: what it has changed may not be undone for good yet; run again in some minutes, or see `harness restore`",
+                still.join(", ")
+            )));
+        }
         let job = job_uid();
         let is_same = |record: &Record| job.is_some() && record.job_uid == job && record.run != self.run_id;
         let mut records = all.iter().filter_map(|found: &Found| found.record.as_ref().ok());

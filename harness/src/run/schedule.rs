@@ -141,7 +141,7 @@ fn of_step(plan: &Plan, step: &Step, environment: &Environment) -> Duration {
         // The last probes, which may begin as late as that, and what the gateway prints of them.
         + step.timeout()
         + LAST_LINES_WITHIN
-        + if step.inject.is_empty() { Duration::ZERO } else { settled_within(step.heal.len()) }
+        + if step.heal.is_empty() { Duration::ZERO } else { settled_within(step.heal.len()) }
 }
 
 /// Making the changes of a fault, and seeing it in effect on new and old connections.

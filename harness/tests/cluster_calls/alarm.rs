@@ -55,6 +55,10 @@ async fn an_event_that_could_not_be_made_is_made_by_the_next_alarm_and_no_event_
     assert_eq!(of(), ["ollama", "vllm"]);
     let told = alarm.raise(Some(&access), &[stuck("vllm")]).await;
     assert_eq!(told, Vec::<String>::new(), "it is kept once");
+    let slow = |seconds: &str| Stuck { why: format!("no answer within {seconds} s"), ..stuck("ollama") };
+    assert_eq!(alarm.raise(Some(&access), &[slow("8.41")]).await.len(), 1);
+    let told = alarm.raise(Some(&access), &[slow("10")]).await;
+    assert_eq!(told, Vec::<String>::new(), "how long it took is no other reason");
     let other = Stuck { why: "not allowed".to_owned(), ..stuck("vllm") };
     let told = alarm.raise(Some(&access), std::slice::from_ref(&other)).await;
     assert_eq!(told, [other.words()], "and again when its words change");

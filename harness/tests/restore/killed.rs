@@ -46,6 +46,25 @@ async fn the_next_run_restores_the_true_count_first_and_then_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_run_begins_while_the_record_of_another_stays_open() {
+    let stack = two_pods().await;
+    let file = killed(&stack).await;
+    stack.household.cluster().chaos().add(ChaosRule {
+        verb: "update".to_owned(),
+        resource: "configmaps".to_owned(),
+        times: None,
+        trouble: Trouble::Refused { code: 500, retry_after: None },
+    });
+    let ended = stack.harness("run", std::slice::from_ref(&file)).end().await.expect(3);
+    assert!(ended.reasons().contains("is still open"), "{}", ended.reasons());
+    assert_eq!(replicas(&stack, "vllm"), 2, "it is undone all the same");
+    stack.household.cluster().chaos().clear();
+    stack.command(&["restore", "--env", "cluster.yaml"]).end().await.expect(0);
+    assert_eq!(records(&stack)[0]["phase"], "restored");
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_person_has_scaled_meanwhile_is_left_alone_and_named() {
     let stack = two_pods().await;
     killed(&stack).await;

@@ -95,7 +95,7 @@ impl Target {
         Self { resource: what.into(), namespace: None, name: None }
     }
 
-    pub(super) fn scale(deployment: &ObjectName) -> Self {
+    pub(in crate::cluster) fn scale(deployment: &ObjectName) -> Self {
         Self::new("deployments/scale", deployment)
     }
 
@@ -160,6 +160,9 @@ pub enum Failure {
     /// The answer is not what was asked for.
     #[error("the answer cannot be read: {0}")]
     Unreadable(String),
+    /// It was answered well, and the answer shows something else than what was asked for.
+    #[error("the API keeps {0}")]
+    NotKept(String),
     /// The container that does it has not run, or has failed.
     #[error("{0}")]
     Container(String),
@@ -233,7 +236,11 @@ impl CallError {
                 true
             }
             Failure::Status { status, .. } => *status >= 500,
-            Failure::NotAllowed | Failure::NoCluster | Failure::NoLock(_) | Failure::TooMany(_) => false,
+            Failure::NotAllowed
+            | Failure::NoCluster
+            | Failure::NoLock(_)
+            | Failure::TooMany(_)
+            | Failure::NotKept(_) => false,
         }
     }
 
@@ -241,7 +248,9 @@ impl CallError {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match &self.failure {
-            Failure::TimedOut(_) | Failure::Transport(_) | Failure::Unreadable(_) => true,
+            Failure::TimedOut(_) | Failure::Transport(_) | Failure::Unreadable(_) | Failure::NotKept(_) => {
+                true
+            }
             Failure::NoLock(no) => !no.is_lost,
             Failure::Status { status, .. } => *status == 429 || *status >= 500,
             Failure::NotAllowed | Failure::NoCluster | Failure::Container(_) | Failure::TooMany(_) => false,

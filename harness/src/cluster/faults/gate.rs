@@ -196,6 +196,9 @@ impl Gate {
                 if self.is_ours(&standing) {
                     return Err(error);
                 }
+                if standing.now.is_default() {
+                    return Ok(Undone::Before);
+                }
                 Ok(Undone::LeftAlone { saw: words(&standing) })
             }
             Err(error) => Err(error),
@@ -305,7 +308,9 @@ impl Gate {
                 let target = Target::new("pods/portforward", pod);
                 // Whoever only asks how it stands changes nothing, and may do so without the lock.
                 let opening = if verb == Verb::Get { Verb::Get } else { Verb::Create };
-                let mut forwarder = access.bounded(opening, target, opened).await?;
+                let mut forwarder = access.bounded(opening, target.clone(), opened).await?;
+                // Opening took its time: whether it may be sent is asked anew.
+                let limit = access.time_for(opening, &target).await?;
                 let asked = async {
                     let stream = forwarder.take_stream(*port).ok_or("there is no stream")?;
                     exchange(stream, request).await

@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v1::Scale as ScaleObject;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::access::{Access, CallError, found};
+use crate::cluster::access::{Access, CallError, Failure, Target, Verb, found};
 use crate::cluster::mutation::{ATTEMPTS, Applied, Kubectl, MutationError, ReadBack, Undone};
 use crate::cluster::opponents::owners;
 use crate::cluster::refusals::{self, Refusal};
@@ -164,7 +164,9 @@ impl Scale {
                 Step::Nothing => return Ok(Undone::Before),
                 Step::Leave(saw) => return Ok(Undone::LeftAlone { saw }),
                 Step::Write => match self.write(access, self.replicas, &scale).await {
-                    Ok(_) => return Ok(Undone::Now),
+                    Ok(kept) if self.after(&kept) != Step::Write => return Ok(Undone::Now),
+                    // Whoever is asked about writes may have made something else of it.
+                    Ok(kept) => last = Some(self.not_kept(&kept)),
                     Err(error) if error.is_conflict() || error.is_outcome_unknown() => {
                         sent |= error.is_outcome_unknown();
                         last = Some(error);
@@ -174,6 +176,14 @@ impl Scale {
             }
         }
         Err(last.expect("each of several attempts has failed"))
+    }
+
+    fn not_kept(&self, kept: &ScaleObject) -> CallError {
+        CallError {
+            verb: Verb::Patch,
+            target: Target::scale(&self.deployment),
+            failure: Failure::NotKept(pods(count(kept))),
+        }
     }
 
     async fn write(

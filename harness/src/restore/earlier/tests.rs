@@ -183,3 +183,34 @@ fn one_run_alone_has_the_time_for_all_that_it_waits_for() {
     assert_eq!(earlier_within(&environment), waits + LAST_TRIES);
     assert!(CUT_WITHIN < waits, "{CUT_WITHIN:?}");
 }
+
+/// Between the first try of all and the turn of its record somebody scales it down again.
+#[tokio::test]
+async fn what_the_first_try_has_given_back_is_not_given_back_again() {
+    let patches: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = Arc::clone(&patches);
+    let respond = move |request: &Request| {
+        let Some(name) = request.url.path().strip_suffix("/scale").and_then(|path| path.rsplit('/').next())
+        else {
+            return ResponseTemplate::new(503);
+        };
+        let mut patches = patches.lock().unwrap();
+        let is_patch = request.method.as_str() == "PATCH";
+        if is_patch {
+            patches.push(name.to_owned());
+        }
+        let is_up = is_patch || (name != "vllm-1" && patches.iter().any(|own| own == name));
+        let replicas = if is_up { 2 } else { 0 };
+        ResponseTemplate::new(200).set_body_json(json!({
+            "kind": "Scale", "apiVersion": "autoscaling/v1",
+            "metadata": { "name": name, "namespace": "ml", "uid": "u1", "resourceVersion": "7" },
+            "spec": { "replicas": replicas }, "status": { "replicas": replicas },
+        }))
+    };
+    let budget =
+        Budget { waits: Duration::from_secs(2), last_tries: Duration::from_secs(1), after_cut: LONG };
+    let (restored, _) = undone_of(&records()[..2], respond, budget, CancellationToken::new()).await;
+    let mut once = seen.lock().unwrap().clone();
+    once.sort();
+    assert_eq!(once, ["vllm-0", "vllm-1"], "each once: {restored:?}");
+}

@@ -22,6 +22,8 @@ const RUN: &str = "20261123T004551Z-0a1b2c";
 enum Then {
     /// Somebody makes it 3.
     Changed,
+    /// Somebody makes it 0, as it was.
+    TakenDown,
     /// Somebody deletes the Deployment.
     Gone,
 }
@@ -48,7 +50,11 @@ fn answer(request: &Request, replicas: &mut Option<i64>, then: Then) -> Response
             })
         };
         if request.method.as_str() == "PATCH" {
-            *replicas = (then == Then::Changed).then_some(3);
+            *replicas = match then {
+                Then::Changed => Some(3),
+                Then::TakenDown => Some(0),
+                Then::Gone => None,
+            };
             return ResponseTemplate::new(200).set_body_json(scale(2));
         }
         return ResponseTemplate::new(200).set_body_json(scale(count));
@@ -96,6 +102,17 @@ async fn whoever_changes_what_was_just_scaled_back_is_named_and_it_is_theirs() {
     assert!(restored.is_complete(), "its pods are theirs, too: {restored:?}");
     let told = format!(
         "deployments/scale ml/vllm was undone, and has been changed by argocd-controller since: 3 pods (run {RUN})"
+    );
+    assert!(restored.notes.contains(&told), "{restored:?}");
+}
+
+#[tokio::test]
+async fn what_was_just_scaled_back_and_is_taken_down_again_is_theirs() {
+    let restored = restored(Then::TakenDown).await;
+    assert!(restored.is_complete(), "nobody is fought: {restored:?}");
+    let told = format!(
+        "deployments/scale ml/vllm was undone, and has been changed by argocd-controller since: as the run had left it \
+         (run {RUN})"
     );
     assert!(restored.notes.contains(&told), "{restored:?}");
 }

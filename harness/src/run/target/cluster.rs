@@ -285,6 +285,10 @@ impl Cluster {
         self.driver.settle(tell).await
     }
 
+    pub(super) fn is_settled(&self) -> bool {
+        self.driver.is_settled()
+    }
+
     pub(super) async fn look_again(&self) -> Infallible {
         self.driver.look_again().await
     }

@@ -135,6 +135,14 @@ struct Change {
     is_undone: bool,
 }
 
+impl Change {
+    /// A count that was given back, so that nothing which was sent before can follow any more: what it is from then on
+    /// is whoever's who has made it so.
+    fn is_given_back(&self) -> bool {
+        matches!(self.mutation, Mutation::Scale(_)) && self.is_undone && self.state == State::Made
+    }
+}
+
 /// What is known of a mutation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {

@@ -159,6 +159,14 @@ impl Target {
         }
     }
 
+    /// Whether nothing that was sent can still come through.
+    pub(super) fn is_settled(&self) -> bool {
+        match self {
+            Self::Embedded(world) => world.driver().is_settled(),
+            Self::Cluster(cluster) => cluster.is_settled(),
+        }
+    }
+
     /// Undoes what comes through late, for as long as somebody is waited for anyhow; never ends, and can be dropped.
     pub(super) async fn look_again(&self) -> Infallible {
         match self {

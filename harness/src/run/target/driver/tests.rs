@@ -93,7 +93,7 @@ impl World {
                 if replicas == 0 || !self.deaf {
                     self.replicas = replicas;
                 }
-                self.scale(replicas)
+                self.scale(self.replicas)
             }
             "GET" if !request.url.path().ends_with("/scale") => json!({
                 "kind": "Deployment", "apiVersion": "apps/v1",
@@ -374,6 +374,38 @@ async fn what_somebody_changes_before_it_is_read_back_is_theirs_and_told() {
     assert!(journal.contains(told), "{journal}");
 }
 
+/// It was scaled back, and could not be read for a while; then somebody takes it down.
+#[tokio::test]
+async fn what_was_given_back_is_not_given_back_again() {
+    let (_server, world, mut driver) = start().await;
+    let kept = Kept::of(&mut driver);
+    driver.make(&fault(), &to_zero()).await.unwrap();
+    assert!(matches!(driver.heal(&fault()).await, Ok(Healed::Undone)));
+    world.with(|world| world.refuses = true);
+    assert!(driver.is_healed("vllm").await.is_err());
+    world.with(|world| (world.refuses, world.replicas) = (false, 0));
+    assert!(matches!(driver.heal(&fault()).await, Ok(Healed::Undone)));
+    assert_eq!(driver.is_restored("vllm").await, Ok(true));
+    assert_eq!((world.with(|world| world.replicas), world.state()), (0, State::Undone));
+    let told = "was undone, and has been changed by somebody since: as it was during the fault";
+    let journal = kept.read();
+    assert!(journal.contains(told), "{journal}");
+}
+
+/// A later mode changes it again: until its record says so, that is refused.
+#[tokio::test]
+async fn what_could_not_be_read_back_is_read_again_between_modes() {
+    let (_server, world, driver) = start().await;
+    driver.make(&fault(), &to_zero()).await.unwrap();
+    assert!(matches!(driver.heal(&fault()).await, Ok(Healed::Undone)));
+    world.with(|world| world.refuses = true);
+    assert!(driver.is_healed("vllm").await.is_err());
+    world.with(|world| world.refuses = false);
+    assert!(driver.is_settled(), "nothing can come through");
+    assert_eq!(settled(&driver, || {}).await, Vec::<String>::new(), "nor is anything waited for");
+    assert_eq!(world.state(), State::Undone);
+}
+
 /// An undo that fails for as long as it is tried.
 async fn healed_in_vain(driver: &mut Driver, world: &Shared) {
     driver.patience.undo_within = Duration::from_millis(50);
@@ -496,10 +528,12 @@ async fn what_is_stuck_is_in_the_journal_once_however_much_else_is_and_however_o
 
 #[tokio::test]
 async fn the_record_says_undone_only_once_it_reads_back_so() {
-    let (_server, world, driver) = start().await;
+    let (_server, world, mut driver) = start().await;
     driver.make(&fault(), &to_zero()).await.unwrap();
     world.with(|world| world.deaf = true);
-    assert!(matches!(driver.heal(&fault()).await, Ok(Healed::Undone)), "it was told so");
+    driver.patience.undo_within = Duration::from_millis(50);
+    let Err(why) = driver.heal(&fault()).await else { panic!("it was answered, and is not kept") };
+    assert!(why.contains("the API keeps 0 pods"), "{why}");
     assert_eq!(driver.is_healed("vllm").await, Ok(false));
     // Whatever the record has of it is open, and a write of anything else keeps it so.
     driver.record(&[(7, State::LeftAlone)]).await;

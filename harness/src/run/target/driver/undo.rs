@@ -33,7 +33,9 @@ impl Driver {
     /// In words, what could not be undone, and what a person types instead.
     pub(in crate::run::target) async fn heal(&self, active: &ActiveFault) -> Result<Healed, String> {
         let (mut left_alone, mut failed, mut known) = (Vec::new(), Vec::new(), Vec::new());
-        for at_once in self.to_undo(active.id).chunk_by(are_apart) {
+        let ours: Vec<Change> =
+            self.to_undo(active.id).into_iter().filter(|change| !change.is_given_back()).collect();
+        for at_once in ours.chunk_by(are_apart) {
             let undone = join_all(at_once.iter().map(|change| self.undo(&change.mutation))).await;
             for (Change { mutation, seq, .. }, undone) in at_once.iter().zip(undone) {
                 match undone {
@@ -167,8 +169,9 @@ impl Driver {
         // One that cannot be undone keeps nobody from looking at the others.
         let settling = unsettled.iter().map(|(_, change)| self.settle_one(change));
         let failed: Vec<String> = join_all(settling).await.into_iter().filter_map(Result::err).collect();
-        // What that finds to be wrong, the end of the run finds, too.
-        let components: BTreeSet<String> = unsettled.into_iter().map(|(component, _)| component).collect();
+        // What that finds to be wrong, the end of the run finds, too. Nor may a bad moment of the API keep a later mode from
+        // changing what was undone.
+        let components: BTreeSet<String> = self.undone_unread();
         join_all(components.iter().map(|component| self.is_healed(component))).await;
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
@@ -247,6 +250,23 @@ impl Driver {
         changes.filter(|(_, change)| change.state == State::Intended).collect()
     }
 
+    /// Components of which something was to be undone and has not been read back since.
+    fn undone_unread(&self) -> BTreeSet<String> {
+        let made = self.made();
+        let is_unread = |change: &Change| match change.state {
+            State::Intended => true,
+            State::Made => change.is_undone,
+            State::NotMade | State::LeftAlone | State::Undone => false,
+        };
+        let over = made.values().filter(|made| made.is_over && made.mutations.iter().any(is_unread));
+        over.map(|made| made.component.clone()).collect()
+    }
+
+    /// Whether something may still come through.
+    pub(in crate::run::target) fn is_settled(&self) -> bool {
+        self.unsettled().is_empty()
+    }
+
     fn may_still_land(&self, change: &Change) -> bool {
         change.state == State::Intended && change.sent.elapsed() < self.patience.lands_within
     }
@@ -264,6 +284,11 @@ impl Driver {
         let read = join_all(changes.iter().map(|change| self.reads_undone(&change.mutation, deadline))).await;
         for ((change, may_still_land), read) in changes.iter().zip(may_still_land).zip(read) {
             match read {
+                Ok(ReadBack::Done) if change.is_given_back() => {
+                    self.end_alarm(&change.mutation, false);
+                    known
+                        .push((change.seq, self.left_to_another(change, "as it was during the fault").await));
+                }
                 // The first that is not tells for all.
                 Ok(ReadBack::Done) if healed == Ok(true) => healed = Ok(false),
                 Err(error) if healed == Ok(true) => healed = Err(error),
@@ -273,11 +298,13 @@ impl Driver {
                     if may_still_land {
                         continue;
                     }
-                    let (state, recorded) = match read {
+                    let recorded = match read {
                         ReadBack::Other { saw } => self.left_to_another(change, &saw).await,
-                        ReadBack::Done | ReadBack::Undone => (State::Undone, Recorded::Undone),
+                        ReadBack::Done | ReadBack::Undone => {
+                            self.note(change.seq, State::Undone);
+                            Recorded::Undone
+                        }
                     };
-                    self.note(change.seq, state);
                     known.push((change.seq, recorded));
                 }
             }
@@ -298,6 +325,7 @@ impl Driver {
             return healed;
         }
         let mut changes = self.changes_of(component);
+        changes.retain(|change| !change.is_given_back());
         changes.reverse();
         for at_once in changes.chunk_by(are_apart) {
             let tries =
@@ -305,7 +333,15 @@ impl Driver {
             for (change, undone) in at_once.iter().zip(join_all(tries).await) {
                 match undone {
                     Ok(Ok(Undone::LeftAlone { saw })) => self.leave_alone(change, &saw).await,
-                    Ok(Ok(Undone::Now | Undone::Before)) => self.undone(change.seq),
+                    Ok(Ok(Undone::Now)) => {
+                        self.undone(change.seq);
+                        let text = format!(
+                            "{} was undone at the end of the run; whether {component} serves again was not waited for",
+                            change.mutation.object()
+                        );
+                        self.journal.append(Event::Found { text });
+                    }
+                    Ok(Ok(Undone::Before)) => self.undone(change.seq),
                     Ok(Err(error)) => tracing::warn!("{} is not undone: {error}", change.mutation.object()),
                     Err(_) => tracing::warn!("{} is not undone in time", change.mutation.object()),
                 }
@@ -315,15 +351,17 @@ impl Driver {
     }
 
     /// Somebody was faster than we read, or than we could undo it: it is theirs, and nobody is fought. What became of it.
-    async fn left_to_another(&self, change: &Change, saw: &str) -> (State, Recorded) {
+    async fn left_to_another(&self, change: &Change, saw: &str) -> Recorded {
         let who = change.mutation.changed_by(self.access()).await;
         let text = change.mutation.taken_over_words(change.is_undone, who.as_deref(), saw);
         self.journal.append(Event::Found { text });
-        if change.is_undone {
+        let (state, recorded) = if change.is_undone {
             (State::Undone, Recorded::Undone)
         } else {
             (State::LeftAlone, Recorded::LeftAlone)
-        }
+        };
+        self.note(change.seq, state);
+        recorded
     }
 
     /// `Done` where it is not undone by then, `Other` where somebody else has made something else of it.
