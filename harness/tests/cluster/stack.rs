@@ -145,8 +145,7 @@ impl Stack {
 
     /// From now on the cloud is taken down by this mechanism.
     pub(crate) fn blackhole_by(&self, mechanism: &str) {
-        let text = ENVIRONMENT.replace("network-policy", mechanism);
-        std::fs::write(self.dir.path().join("cluster.yaml"), text).unwrap();
+        self.edit("network-policy", mechanism);
     }
 
     /// A scenario of these lines.
