@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mocks::kubernetes::kubelet::Workload;
 use mocks::kubernetes::resources::{CONFIG_MAPS, DEPLOYMENTS, PODS, SERVICES};
-use mocks::kubernetes::store::Writer;
+use mocks::kubernetes::store::{ObjectKey, Writer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -48,7 +48,24 @@ async fn house(mechanism: &str) -> House {
     let folder = overlay.path().strip_prefix(apply::root()).unwrap();
     house.deploy_folder(folder.to_str().unwrap(), CLOUD_AND_GPU_DOWN).await;
     house.until_swept().await;
-    house.write("environment.yaml", &environment("context: mock").replace("network-policy", mechanism));
+    let other = |text: &str| text.replace("network-policy", mechanism);
+    house.write("environment.yaml", &other(&environment("context: mock")));
+    // A run asks whether the sweeper restores in the same.
+    let store = house.cluster().store();
+    for map in store.list(&CONFIG_MAPS, Some("ml")).items {
+        let name = map["metadata"]["name"].as_str().unwrap();
+        if let Some(text) = map["data"]["environment.yaml"].as_str() {
+            let told = store.update(
+                &ObjectKey::new(&CONFIG_MAPS, "ml", name),
+                Writer::of_object("kubectl"),
+                |object| {
+                    object["data"]["environment.yaml"] = json!(other(text));
+                    Ok(())
+                },
+            );
+            told.unwrap();
+        }
+    }
     house.write("short.yaml", CLOUD_AND_GPU_DOWN);
     house
 }
