@@ -145,6 +145,33 @@ async fn a_gateway_that_was_replaced_in_one_mode_is_looked_at_anew_in_the_next()
 async fn what_others_change_while_a_fault_is_held_voids_the_mode() {
     let ask = ["-n", "ml", "delete", "pod", "-l", "app=litellm", "--wait=false"];
     let replaced = async |stack: &Stack| stack.kubectl(&ask).await;
+/// One that was there before is looked from again, too: the end of who looked first is not the last word on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_pod_that_another_joins_is_looked_from_on_in_the_next_mode() {
+    let stack = Stack::start(Staging::default()).await;
+    let files = [stack.scenario("a-cloud-down", CLOUD_DOWN), stack.scenario("b-gpu-down", GPU_DOWN)];
+    let mut running = stack.harness("run", &files);
+    running.until_it_says("judging").await;
+    stack.kubectl(&["-n", "ml", "scale", "deployment", "litellm", "--replicas=2"]).await;
+    let ended = running.end().await.expect(3);
+    assert!(ended.reasons().contains("joined the gateway"), "{}", ended.reasons());
+    let journal = stack.journal();
+    let events =
+        journal.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].clone());
+    let of_b = |event: &serde_json::Value, kind: &str| event[kind]["scenario"] == "b-gpu-down";
+    let events = events.take_while(|event| !of_b(event, "hold-ended"));
+    // The last word on each pod while the second mode was judged.
+    let mut reached = std::collections::BTreeMap::new();
+    for seen in events.map(|event| event["seen-from-pod"].clone()).filter(|seen| seen["component"] == "cloud")
+    {
+        reached.insert(seen["pod"].to_string(), seen["reached"].clone());
+    }
+    assert_eq!(reached.len(), 2, "{reached:?}");
+    assert!(reached.values().all(|reached| *reached == true), "{reached:?}");
+    stack.assert_clean();
+    stack.strike().await;
+}
+
     let moved = async |stack: &Stack| {
         stack.household.plane().network().move_host("ollama.com", 1).await.unwrap();
     };
