@@ -203,7 +203,15 @@ impl FaultFacts {
     /// In effect without a break, with fresh evidence all the time, from its start to `until_us`.
     #[must_use]
     pub fn held(&self, until_us: u64) -> bool {
-        let (Some((_, since)), Some(first)) = (self.effective, self.first_seen()) else { return false };
+        self.hold(until_us) == Hold::Whole
+    }
+
+    /// How far it was seen in effect without a break, from its start to `until_us`.
+    #[must_use]
+    pub fn hold(&self, until_us: u64) -> Hold {
+        let (Some((_, since)), Some(first)) = (self.effective, self.first_seen()) else {
+            return Hold::Unseen { from_us: self.injected.map_or(0, |(called, _)| called) };
+        };
         let heal = self.heal_called_us.unwrap_or(u64::MAX);
         let until = heal.min(until_us);
         let broken = |sent: u64| sent > first.sent_us && sent < until;
@@ -218,8 +226,28 @@ impl FaultFacts {
                 shown_to = shown_to.max(*to);
             }
         }
-        !seen_up && !counted_up && shown_to.saturating_add(EVIDENCE_AGE_US) >= until
+        if seen_up || counted_up {
+            Hold::Broken
+        } else if shown_to.saturating_add(EVIDENCE_AGE_US) < until {
+            Hold::Unseen { from_us: shown_to }
+        } else {
+            Hold::Whole
+        }
     }
+}
+
+/// Whether a fault was in effect all the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It was, and was seen to be.
+    Whole,
+    /// The component was seen up.
+    Broken,
+    /// For a while nobody saw it, up or down: the name had no address, or nobody could look.
+    Unseen {
+        /// From here on.
+        from_us: u64,
+    },
 }
 
 /// A look takes at most this long (the HTTP witness's hang limit).

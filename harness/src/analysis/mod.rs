@@ -10,7 +10,7 @@ mod failover;
 mod figures;
 mod quantiles;
 
-pub use facts::{Drift, FaultFacts, Mode, Probe, RunFacts, gather};
+pub use facts::{Drift, FaultFacts, Hold, Mode, Probe, RunFacts, gather};
 pub use failback::FailbackFigures;
 pub use failover::{FailoverFigures, Goodness};
 pub use figures::{Figures, Phase, figures};

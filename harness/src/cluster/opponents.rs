@@ -161,7 +161,7 @@ pub async fn look(access: &Access, name: &ObjectName) -> Result<Seen, CallError>
     let kustomization = by_flux("kustomize.toolkit.fluxcd.io");
     let helm_release = by_flux("helm.toolkit.fluxcd.io");
     let applications = if gitops::may_be_argo(&deployment) {
-        applications(access).await?
+        applications(access, name, &deployment).await?
     } else {
         Reading::Known(Vec::new())
     };
@@ -205,7 +205,11 @@ async fn listed(
 
 /// Those of the whole cluster, or else of the namespaces in which they may be read, provided that Argo CD has them there;
 /// none where the cluster has no such kind, which whoever may not read them is told only by asking for the kind.
-async fn applications(access: &Access) -> Result<Reading<Custom>, CallError> {
+async fn applications(
+    access: &Access,
+    name: &ObjectName,
+    deployment: &Deployment,
+) -> Result<Reading<Custom>, CallError> {
     let whole = listed(access, &[Kind::APPLICATION], None).await?;
     let Reading::Unknown(error) = whole else { return Ok(whole) };
     let mut all = Vec::new();
@@ -217,8 +221,8 @@ async fn applications(access: &Access) -> Result<Reading<Custom>, CallError> {
             all.extend(some);
         }
     }
-    // Where it lives elsewhere, a namespace without any says nothing.
-    if is_home_read || !all.is_empty() {
+    // Where its own namespace may not be read, those of others say nothing of the one that keeps the Deployment.
+    if is_home_read || all.iter().any(|custom| gitops::is_application_of(custom, name, deployment)) {
         return Ok(Reading::Known(all));
     }
     let kind = Kind::APPLICATION;

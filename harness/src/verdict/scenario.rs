@@ -1,6 +1,6 @@
 //! One scenario: facts and figures to its part of the result.
 
-use crate::analysis::{Drift, FaultFacts, Figures, Mode, RunFacts, figures, ms};
+use crate::analysis::{Drift, FaultFacts, Figures, Hold, Mode, RunFacts, figures, ms};
 use crate::journal::Outcome;
 use crate::plan::component_of;
 use crate::scenario::{Answer, ComponentState, Requirement};
@@ -203,8 +203,16 @@ fn void(run: &RunFacts, mode: &Mode) -> Vec<String> {
                 "{} of {} was seen in effect only after judging began",
                 fault.kind, fault.component
             ));
-        } else if !fault.held(until) {
-            void.push(format!("{} of {} did not hold until the mode ended", fault.kind, fault.component));
+        } else {
+            let what = format!("{} of {}", fault.kind, fault.component);
+            void.extend(match fault.hold(until) {
+                Hold::Whole => None,
+                Hold::Broken => Some(format!("{what} did not hold until the mode ended")),
+                Hold::Unseen { from_us } => Some(format!(
+                    "{what} was not seen to hold from {:.3} s on: for a while nobody saw it, up or down",
+                    ms(from_us) / 1000.0
+                )),
+            });
         }
     }
     void

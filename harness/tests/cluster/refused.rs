@@ -5,7 +5,7 @@ use mocks::gateway::Secret;
 use mocks::kubernetes::api::User;
 use mocks::kubernetes::controllers::Opponent;
 use mocks::kubernetes::resources::{
-    CONFIG_MAPS, CrdGroup, DEPLOYMENTS, HELM_RELEASES, NAMESPACES, SECRETS, SLEEP_INFOS,
+    APPLICATIONS, CONFIG_MAPS, CrdGroup, DEPLOYMENTS, HELM_RELEASES, NAMESPACES, SECRETS, SLEEP_INFOS,
 };
 use mocks::kubernetes::store::{ObjectKey, Writer};
 use serde_json::json;
@@ -143,6 +143,11 @@ async fn argo_cd_that_may_not_be_looked_at_is_refused_only_where_there_is_one() 
     let mut needs = needed(&there.environment());
     needs.push(list_of_applications("ml"));
     assert!(there.household.cluster().set_rules("drill", rules(&needs)));
+    refused(&there, CLOUD_AND_GPU_DOWN, unknown).await;
+    // Nor does one there that keeps something else.
+    let other = json!({ "metadata": { "name": "other" }, "spec": {}, "status": { "resources": [] } });
+    let store = there.household.cluster().store();
+    store.create(&APPLICATIONS, "ml", other, Writer::of_object("kubectl")).unwrap();
     refused(&there, CLOUD_AND_GPU_DOWN, unknown).await;
     needs.push(list_of_applications("argocd"));
     assert!(there.household.cluster().set_rules("drill", rules(&needs)));

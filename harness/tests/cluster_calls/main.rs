@@ -4,6 +4,7 @@
 
 mod access;
 mod alarm;
+mod applications;
 mod household;
 mod lock;
 mod mock;

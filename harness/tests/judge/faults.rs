@@ -80,6 +80,23 @@ fn a_void_experiment_beats_a_failure() {
     }
 }
 
+/// What nobody saw is not said to have ended.
+#[test]
+fn a_hold_that_was_not_seen_is_told_apart_from_one_that_broke() {
+    let lines = failing();
+    let hold = lines.when(is_hold);
+    let up = lines.clone().look("cloud", true, hold + 4 * SECOND);
+    let broken = up.look("cloud", false, hold + 4 * SECOND + 100_000).judge();
+    let unseen = lines.without(counted_from(hold + 3 * SECOND, u64::MAX)).judge();
+    for (result, words) in [
+        (broken, "blackhole of cloud did not hold until the mode ended"),
+        (unseen, "blackhole of cloud was not seen to hold from "),
+    ] {
+        let reasons = scenario(&result, "cloud-down").reasons.join("; ");
+        assert!(reasons.contains(words), "{reasons}");
+    }
+}
+
 #[test]
 fn an_effect_seen_before_the_call_returned_counts() {
     let lines = Story::of(&["cloud-down"]).tell();

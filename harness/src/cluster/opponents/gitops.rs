@@ -62,7 +62,7 @@ pub(super) fn argo_cd(judging: &Judging<'_>, verdict: &mut Verdict) {
         }
     };
     let mut found = false;
-    for custom in all.iter().filter(|custom| is_application_of(custom, name, deployment, sure)) {
+    for custom in all.iter().filter(|custom| is_application_of(custom, name, deployment)) {
         found = true;
         application(judging, verdict, custom);
     }
@@ -75,7 +75,7 @@ pub(super) fn argo_cd(judging: &Judging<'_>, verdict: &mut Verdict) {
 }
 
 /// By what the Application itself lists, or by what the Deployment says of it.
-fn is_application_of(custom: &Custom, name: &ObjectName, deployment: &Deployment, sure: bool) -> bool {
+pub(super) fn is_application_of(custom: &Custom, name: &ObjectName, deployment: &Deployment) -> bool {
     let lists = custom.object.data["status"]["resources"].as_array().is_some_and(|all| {
         all.iter().any(|one| {
             one["kind"] == "Deployment"
@@ -84,7 +84,7 @@ fn is_application_of(custom: &Custom, name: &ObjectName, deployment: &Deployment
         })
     });
     let tracked = deployment.annotations().get(TRACKING).and_then(|id| id.split(':').next());
-    let labelled = deployment.labels().get(INSTANCE).map(String::as_str).filter(|_| sure);
+    let labelled = deployment.labels().get(INSTANCE).map(String::as_str).filter(|_| is_argo(deployment));
     // An Application outside Argo CD's own namespace is tracked as `namespace_name`.
     let own = custom.object.name_any();
     let long = format!("{}_{own}", custom.object.namespace().unwrap_or_default());

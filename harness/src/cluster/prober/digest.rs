@@ -17,7 +17,7 @@ const WAITING_MAX: usize = 256;
 const ECHOES_MAX: usize = 16;
 /// Addresses that are told apart of those who are connected to the gateway.
 const CLIENTS_MAX: usize = 32;
-/// A name that was answered for no later is not resolved any more. A question or an answer that was lost costs 5 s.
+/// A name that has had no address for longer is not resolved any more. A question or an answer that was lost costs 5 s.
 const RESOLVED_WITHIN_US: u64 = 7_000_000;
 /// Addresses that are remembered of a target.
 const EVER_MAX: usize = 256;
@@ -77,8 +77,6 @@ pub struct TargetSeen {
     pub ever: BTreeSet<IpAddr>,
     /// There were more addresses at some time than are looked at or remembered.
     pub more: bool,
-    /// When its name was asked for last.
-    pub resolved_us: Option<u64>,
     /// How often its name was asked for and had an address.
     pub answers: u64,
     /// Why its name has no address.
@@ -137,6 +135,8 @@ pub(super) struct Digest {
     components: Vec<String>,
     states: Vec<TargetState>,
     numbers: Vec<u64>,
+    /// When each name was answered for with an address last, or at all where it has had none, in this stream.
+    named_us: Vec<Option<u64>>,
     clock: PodClock,
     echoes: BTreeMap<u64, u64>,
     next_echo: u64,
@@ -152,6 +152,7 @@ impl Digest {
         let targets = components.iter().map(|name| (name.clone(), TargetSeen::default()));
         Self {
             numbers: vec![0; components.len()],
+            named_us: vec![None; components.len()],
             clock: PodClock::default(),
             echoes: BTreeMap::new(),
             next_echo: 1,
@@ -191,6 +192,7 @@ impl Digest {
         self.echoes.clear();
         self.waiting.clear();
         self.numbers.fill(0);
+        self.named_us.fill(None);
     }
 
     /// The stream broke: from here on nothing is known.
@@ -289,11 +291,11 @@ impl Digest {
         self.numbers[look.target] = look.number;
         self.seen.clock_error_us = Some(done.error_us);
         let target = self.seen.targets.get_mut(&self.components[look.target]);
-        let resolved_us = target.as_ref().and_then(|target| target.resolved_us);
         let state = &mut self.states[look.target];
         let mut timed = Timed::new(sent, done, look.shown());
-        timed.name_is_stale =
-            resolved_us.is_some_and(|at_us| timed.sent_us > at_us.saturating_add(RESOLVED_WITHIN_US));
+        timed.unresolved = look.unresolved.is_some();
+        timed.name_is_stale = self.named_us[look.target]
+            .is_some_and(|at_us| timed.sent_us > at_us.saturating_add(RESOLVED_WITHIN_US));
         let events = state.take(timed);
         if let Some(target) = target {
             target.symptom = state.symptom().cloned();
@@ -305,7 +307,10 @@ impl Digest {
         let answered = self.map(resolved.sent_ns.saturating_add(resolved.took_ns));
         let target = self.seen.targets.get_mut(&self.components[resolved.target]);
         let (Some(target), Some(answered)) = (target, answered) else { return };
-        target.resolved_us = Some(answered.latest_us());
+        let named_us = &mut self.named_us[resolved.target];
+        if named_us.is_none() || resolved.error.is_none() {
+            *named_us = Some(answered.latest_us());
+        }
         target.more |= resolved.more;
         target.unresolved = resolved.error.as_ref().map(|error| error.as_str().to_owned());
         target.addresses = resolved.addresses.iter().copied().collect();
@@ -440,6 +445,49 @@ mod tests {
         let cloud = &pod.0.seen().targets["cloud"];
         assert_eq!((cloud.addresses.len(), cloud.ever.len()), (1, 3));
         assert!(cloud.more, "that there were more once is not forgotten");
+    }
+
+    /// One lookup that failed is kept for half a second, in which there are three looks.
+    #[test]
+    fn a_name_is_lost_once_no_answer_had_an_address_for_long() {
+        let mut pod = Pod::new();
+        pod.echo(0, 1000);
+        let resolved = |pod: &mut Pod, at_us: u64, found: &str| {
+            let sent = AHEAD_NS + at_us * 1000;
+            pod.line(
+                &format!(r#"{{"resolved":{{"target":0,"sent":{sent},"took":1,"more":false,{found}}}}}"#),
+                at_us,
+            );
+        };
+        let reached = |events: Vec<Event>| {
+            events.into_iter().find_map(|event| match event {
+                Event::SeenFromPod { reached, saw, .. } => Some((reached, saw)),
+                _ => None,
+            })
+        };
+        pod.0.states[0] = TargetState::new("cloud", Duration::from_millis(150)).seen_from("ml/litellm-0");
+        resolved(&mut pod, 100_000, r#""addresses":["1.2.3.4"]"#);
+        let mut told = Vec::new();
+        for number in 1..80 {
+            let at_us = 100_000 + number * 150_000;
+            if number % 3 == 1 {
+                resolved(&mut pod, at_us, r#""error":"EAI_AGAIN""#);
+            }
+            let sent = AHEAD_NS + at_us * 1000;
+            let text = format!(
+                r#"{{"look":{{"target":0,"number":{number},"sent":{sent},"took":1,"tries":[["1.2.3.4",null]],"unresolved":"EAI_AGAIN"}}}}"#
+            );
+            told.extend(reached(pod.line(&text, at_us)).map(|(reached, saw)| (reached, saw, at_us)));
+        }
+        let [(Some(true), ..), (Some(false), saw, at_us)] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(saw, "its name has no address");
+        assert!((8_000_000..9_000_000).contains(at_us), "{told:?}");
+        // Where it never had one, from the first answer on.
+        let mut pod = Pod::new();
+        pod.echo(0, 1000);
+        resolved(&mut pod, 100_000, r#""error":"EAI_AGAIN""#);
+        resolved(&mut pod, 5_000_000, r#""error":"EAI_AGAIN""#);
+        assert_eq!(pod.0.named_us[0].map(|at_us| at_us / 1_000_000), Some(0));
     }
 
     #[test]

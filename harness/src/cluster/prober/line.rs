@@ -87,7 +87,7 @@ pub(super) struct Look {
     pub took_ns: u64,
     /// The addresses that were tried to the end, with the error of those that failed.
     pub tries: Vec<(IpAddr, Option<ErrorName>)>,
-    /// Why there was no address to try.
+    /// Why the name had no address then; those of before were tried all the same.
     #[serde(default)]
     pub unresolved: Option<ErrorName>,
 }
@@ -99,7 +99,7 @@ pub(super) enum Shown {
     Up(IpAddr),
     /// None did.
     Down(Symptom),
-    /// There was none to try: its name has none.
+    /// There was none to try: its name has had none yet.
     Unresolved,
     /// Neither: the prober could not look.
     Unknown(Symptom),
@@ -112,12 +112,11 @@ impl Look {
         if let Some((address, _)) = self.tries.iter().find(|(_, error)| error.is_none()) {
             return Shown::Up(*address);
         }
-        let tried = self.tries.iter().filter_map(|(_, error)| error.as_ref());
-        let failed = tried.chain(&self.unresolved).map(ErrorName::symptom);
-        match Symptom::worst(failed) {
+        let failed = self.tries.iter().filter_map(|(_, error)| error.as_ref());
+        match Symptom::worst(failed.map(ErrorName::symptom)) {
             Some(ours @ Symptom::Ours(_)) => Shown::Unknown(ours),
-            Some(Symptom::Unresolved) | None => Shown::Unresolved,
             Some(symptom) => Shown::Down(symptom),
+            None => Shown::Unresolved,
         }
     }
 }
@@ -335,6 +334,10 @@ mod tests {
             Shown::Down(Symptom::Refused)
         );
         assert_eq!(shown("[]", r#","unresolved":"EAI_NONAME""#), Shown::Unresolved);
+        // What the addresses of before show is not hidden by a lookup that failed.
+        let unresolved = r#","unresolved":"EAI_AGAIN""#;
+        assert_eq!(shown(r#"[["1.2.3.4",null]]"#, unresolved), Shown::Up(first));
+        assert_eq!(shown(r#"[["1.2.3.4","EPERM"]]"#, unresolved), Shown::Down(Symptom::Unreachable));
         assert_eq!(
             shown(r#"[["1.2.3.4","EMFILE"]]"#, ""),
             Shown::Unknown(Symptom::Ours("EMFILE".to_owned()))

@@ -80,7 +80,7 @@ class Look:
         self.target, self.number, self.sent = target, number, mono()
         self.took, self.tries, self.open = None, [], {}
         self.unresolved = target.unresolved
-        for family, address in () if self.unresolved else target.addresses:
+        for family, address in target.addresses:
             sock, failed = connect(family, address, target.port)
             if sock is None:
                 self.tries.append([address, failed])
@@ -140,9 +140,9 @@ class Held:
             return None
         self.number, self.sent, self.born, self.phase = self.number + 1, now, 0, "open"
         self.due = now + ASK
-        if self.target.unresolved:
-            return self.fail(self.target.unresolved)
         addresses = self.target.addresses
+        if not addresses:
+            return self.fail(self.target.unresolved)
         family, address = addresses[self.turn % len(addresses)]
         self.sock, failed = connect(family, address, self.target.port)
         if failed:
@@ -266,7 +266,9 @@ class Target:
 
     def resolved(self, asked, took, addresses, failed):
         self.asked, self.unresolved = True, failed
-        self.addresses = addresses[:ADDRESSES_MAX]
+        if not failed:
+            # While a lookup fails the addresses of before are tried on: that shows what is behind the name.
+            self.addresses = addresses[:ADDRESSES_MAX]
         for _, address in self.addresses:
             if len(self.known) < KNOWN_MAX:
                 self.known.add(address)

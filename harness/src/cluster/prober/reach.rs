@@ -1,12 +1,17 @@
 //! Whether one pod of the gateway reaches a target: for what has to stay up.
 //!
-//! It differs from what a witness of a fault says in one thing: a name without an address, or one that nobody answers
-//! for any more, shows that the gateway cannot reach the target, and shows nothing of a fault that cuts off addresses.
+//! It differs from what a witness of a fault says in two things. A name that has had no address for longer than a lost
+//! question costs shows that the gateway cannot reach the target, and shows nothing of a fault that cuts off addresses.
+//! And what voids a mode is no short loss: the failures in a row span a second.
 
 use super::line::Shown;
 use super::state::{FAILURES_NEEDED, Timed, words};
 use super::symptom::Symptom;
 use crate::journal::Event;
+
+/// Three looks that are silent may be one loss of 300 ms: failures are shown only where they span this time, from when the
+/// first was sent to the end of the last.
+const FAILED_FOR_US: u64 = 1_000_000;
 
 /// Pure: looks in, what changed out.
 #[derive(Debug)]
@@ -32,12 +37,14 @@ impl Reach {
     /// Take in one look; looks come in the order in which they were sent.
     pub(super) fn take(&mut self, look: &Timed) -> Vec<Event> {
         let failure = match &look.shown {
-            Shown::Up(_) if !look.name_is_stale => None,
-            Shown::Up(_) => Some("its name is not resolved any more".to_owned()),
             Shown::Down(symptom) => Some(words(symptom)),
-            Shown::Unresolved => Some(words(&Symptom::Unresolved)),
-            // As if it had not been sent.
-            Shown::Unknown(_) => return Vec::new(),
+            Shown::Up(_) | Shown::Unresolved if look.name_is_stale => Some(match look.unresolved {
+                true => words(&Symptom::Unresolved),
+                false => "its name is not resolved any more".to_owned(),
+            }),
+            Shown::Up(_) => None,
+            // As if it had not been sent: one lookup that failed shows nothing yet.
+            Shown::Unresolved | Shown::Unknown(_) => return Vec::new(),
         };
         let mut events = Vec::new();
         if self.last_us.is_some_and(|last| look.sent_us.saturating_sub(last) > self.gap_us) {
@@ -55,7 +62,8 @@ impl Reach {
                     self.first_us = look.sent_us;
                 }
                 self.failed = self.failed.saturating_add(1);
-                if self.failed >= FAILURES_NEEDED {
+                let span_us = look.done_us.saturating_sub(self.first_us);
+                if self.failed >= FAILURES_NEEDED && span_us >= FAILED_FOR_US {
                     events.extend(self.change(Some(false), (self.first_us, look.done_us), &saw));
                 }
             }
@@ -100,7 +108,8 @@ mod tests {
 
     fn look(number: u64, shown: &Shown) -> Timed {
         let sent_us = number * 150_000;
-        Timed { sent_us, done_us: sent_us + 1000, shown: shown.clone(), name_is_stale: false }
+        let unresolved = *shown == Shown::Unresolved;
+        Timed { sent_us, done_us: sent_us + 1000, shown: shown.clone(), unresolved, name_is_stale: false }
     }
 
     fn up() -> Shown {
@@ -125,8 +134,26 @@ mod tests {
         assert_eq!(told(&brief), [(Some(true), 1)]);
         let not_looked = [(1, up()), (2, none.clone()), (3, none.clone()), (4, none.clone()), (5, up())];
         assert_eq!(told(&not_looked), [(Some(true), 1)]);
-        let gone = [(1, up()), (2, down.clone()), (3, none), (4, Shown::Unresolved), (5, down), (6, up())];
-        assert_eq!(told(&gone), [(Some(true), 1), (Some(false), 2), (Some(true), 6)]);
+        let gone = [(1, up()), (2, down.clone()), (4, none), (6, down.clone()), (9, down), (10, up())];
+        assert_eq!(told(&gone), [(Some(true), 1), (Some(false), 2), (Some(true), 10)]);
+    }
+
+    #[test]
+    fn failures_in_a_row_must_span_a_second() {
+        let looks =
+            |to: u64, shown: Shown| [(1, up())].into_iter().chain((2..=to).map(move |n| (n, shown.clone())));
+        let refused = |to| told(&looks(to, Shown::Down(Symptom::Refused)).collect::<Vec<_>>());
+        assert_eq!(refused(8), [(Some(true), 1)]);
+        assert_eq!(refused(9), [(Some(true), 1), (Some(false), 2)]);
+        // Each hangs for longer than three times the distance of two: the fourth ends a second after the first was sent.
+        let mut reach = Reach::new("vllm", "ml/litellm-0", 1_000_000);
+        reach.take(&look(1, &up()));
+        let silent = |number: u64| {
+            let look = look(number, &Shown::Down(Symptom::Silent));
+            Timed { done_us: look.sent_us + 600_000, ..look }
+        };
+        assert!((2..=4).all(|number| reach.take(&silent(number)).is_empty()), "it may be one loss of 300 ms");
+        assert_eq!(reach.take(&silent(5)).len(), 1);
     }
 
     #[test]
@@ -136,22 +163,31 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_nobody_answers_for_any_more_is_not_reached() {
-        let mut reach = Reach::new("vllm", "ml/litellm-0", 1_000_000);
-        let stale = |number| Timed { name_is_stale: true, ..look(number, &up()) };
-        let events: Vec<Event> = (1..=3).flat_map(|number| reach.take(&stale(number))).collect();
-        assert!(
-            matches!(&events[..], [Event::SeenFromPod { reached: Some(false), saw, .. }] if saw.contains("name")),
-            "{events:?}"
-        );
+    fn a_name_without_an_address_is_not_reached_once_it_has_had_none_for_long() {
+        for (shown, unresolved, word) in [
+            (up(), false, "its name is not resolved any more"),
+            (up(), true, "its name has no address"),
+            (Shown::Unresolved, true, "its name has no address"),
+        ] {
+            let mut reach = Reach::new("vllm", "ml/litellm-0", 1_000_000);
+            reach.take(&look(1, &up()));
+            let lost = |number, name_is_stale| Timed { unresolved, name_is_stale, ..look(number, &shown) };
+            let one: Vec<Event> = (2..=6).flat_map(|number| reach.take(&lost(number, false))).collect();
+            assert_eq!(one, [], "one lookup that failed");
+            let events: Vec<Event> = (7..=15).flat_map(|number| reach.take(&lost(number, true))).collect();
+            assert!(
+                matches!(&events[..], [Event::SeenFromPod { reached: Some(false), saw, .. }] if saw == word),
+                "{events:?}"
+            );
+        }
     }
 
     proptest! {
-        /// Each line tells a change, and none tells of a failure without three looks that failed.
+        /// Each line tells a change, and none tells of a failure without three looks that failed in a second or longer.
         #[test]
         fn only_changes_are_told(kinds in prop::collection::vec((1_u64..9, 0_u8..4), 0..80)) {
             let mut reach = Reach::new("vllm", "ml/litellm-0", 1_000_000);
-            let (mut number, mut failed, mut known) = (0, 0_u32, None);
+            let (mut number, mut failed, mut first, mut known) = (0, 0_u32, 0, None);
             for (step, kind) in kinds {
                 number += step;
                 let shown = match kind {
@@ -161,10 +197,14 @@ mod tests {
                     _ => Shown::Unknown(Symptom::Ours("EMFILE".into())),
                 };
                 failed = match kind { 0 => 0, 3 => failed, _ => failed + 1 };
-                for event in reach.take(&look(number, &shown)) {
+                if failed == 1 && kind != 3 {
+                    first = number;
+                }
+                let look = Timed { name_is_stale: kind == 2, ..look(number, &shown) };
+                for event in reach.take(&look) {
                     let Event::SeenFromPod { reached, .. } = event else { panic!("another event") };
                     prop_assert!(reached != known);
-                    prop_assert!(reached != Some(false) || failed >= 3);
+                    prop_assert!(reached != Some(false) || (failed >= 3 && (number - first) * 150_000 + 1000 >= 1_000_000));
                     known = reached;
                 }
             }

@@ -26,7 +26,9 @@ pub(super) struct Timed {
     pub done_us: u64,
     /// What it shows.
     pub shown: Shown,
-    /// The name has been asked for, for longer than that takes, and there is no answer.
+    /// The name has no address any more, by the newest answer; those of before were tried.
+    pub unresolved: bool,
+    /// The name has been asked for, for longer than that takes, and there was no address in any answer.
     pub name_is_stale: bool,
 }
 
@@ -35,7 +37,13 @@ impl Timed {
     #[must_use]
     pub(super) fn new(sent: Mapped, done: Mapped, shown: Shown) -> Self {
         let sent_us = sent.earliest_us();
-        Self { sent_us, done_us: done.latest_us().max(sent_us), shown, name_is_stale: false }
+        Self {
+            sent_us,
+            done_us: done.latest_us().max(sent_us),
+            shown,
+            unresolved: false,
+            name_is_stale: false,
+        }
     }
 }
 
@@ -119,7 +127,9 @@ impl TargetState {
             }
         }
         events.extend(self.reach.iter_mut().flat_map(|reach| reach.take(&look)));
-        if look.shown == Shown::Unresolved && self.name_may_go {
+        // Nobody comes to the addresses of before by a name that went with its pods.
+        let is_unresolved = look.unresolved || look.shown == Shown::Unresolved;
+        if is_unresolved && self.name_may_go && !matches!(look.shown, Shown::Unknown(_)) {
             look.shown = Shown::Down(Symptom::Unresolved);
         }
         match &look.shown {
@@ -267,7 +277,13 @@ mod tests {
 
     fn look(number: u64, shown: &Shown) -> Timed {
         let sent_us = number * EVERY_US;
-        Timed { sent_us, done_us: sent_us + 1000, shown: shown.clone(), name_is_stale: false }
+        Timed {
+            sent_us,
+            done_us: sent_us + 1000,
+            shown: shown.clone(),
+            unresolved: *shown == Shown::Unresolved,
+            name_is_stale: false,
+        }
     }
 
     fn up() -> Shown {
@@ -323,6 +339,26 @@ mod tests {
             looks.iter().flat_map(|(number, shown)| state.take(look(*number, shown))).collect();
         assert_eq!(changes(&events), [(true, 1, None), (false, 3, Some(2))]);
         assert_eq!(state.symptom(), Some(&Symptom::Unresolved));
+    }
+
+    /// A policy is seen to hold on while the name is away, by the addresses of before.
+    #[test]
+    fn a_name_that_is_lost_hides_nothing_of_a_fault_that_cuts_off_addresses() {
+        let lost = |shown: Shown| move |number| Timed { unresolved: true, ..look(number, &shown) };
+        let mut state = state();
+        let mut events = state.take(look(1, &up()));
+        events.extend((2..5).flat_map(|number| state.take(look(number, &refused()))));
+        events.extend((5..40).map(lost(refused())).flat_map(|look| state.take(look)));
+        assert_eq!(changes(&events), [(true, 1, None), (false, 2, Some(1))]);
+        assert_eq!(state.observed().last_down_sent_us, Some(39 * EVERY_US));
+        assert_eq!(state.symptom(), Some(&Symptom::Refused));
+        // One that goes with its pods is away for a client, though a pod that ends still accepts.
+        let mut scaled =
+            super::TargetState::new("vllm", Duration::from_micros(EVERY_US)).whose_name_may_go(true);
+        let mut events = scaled.take(look(1, &up()));
+        events.extend((2..9).map(lost(up())).flat_map(|look| scaled.take(look)));
+        assert_eq!(changes(&events), [(true, 1, None), (false, 2, Some(1))]);
+        assert_eq!(scaled.symptom(), Some(&Symptom::Unresolved));
     }
 
     #[test]

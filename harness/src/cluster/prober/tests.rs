@@ -254,6 +254,44 @@ async fn names_are_resolved_inside_and_a_missing_one_is_no_refusal() {
     stage.entries().await;
 }
 
+/// As the script is started in a pod, but that names are lost after some lookups.
+const NAMES_ARE_LOST: [&str; 4] = [
+    "python3",
+    "-u",
+    "-c",
+    "
+import itertools, json, socket
+found, count = socket.getaddrinfo, itertools.count()
+def lost(*place, **more):
+    if next(count) >= 5:
+        raise socket.gaierror(socket.EAI_AGAIN, 'lost')
+    return found(*place, **more)
+socket.getaddrinfo = lost
+exec(json.loads(open(0,'rb',0,closefd=False).readline()))
+",
+];
+
+#[tokio::test]
+async fn the_addresses_of_before_are_tried_on_while_a_name_is_lost() {
+    let (upstream, _server) = empty_answers().await;
+    let gate = Gate::start(upstream).await.unwrap();
+    let port = gate.address().port();
+    let (journal, _dir) = journal();
+    let targets = vec![target("cloud", "localhost", port)];
+    let prober = Prober::start(child(&NAMES_ARE_LOST), targets, options(port), journal).await.unwrap();
+    let lost = |seen: &Seen| seen.targets["cloud"].unresolved.is_some();
+    let seen = wait(&mut prober.seen(), lost).await;
+    assert_eq!(seen.targets["cloud"].unresolved.as_deref(), Some("EAI_AGAIN"));
+    gate.set(GateMode::Refuse).await.unwrap();
+    let mut observed = prober.observed("cloud").unwrap();
+    wait(&mut observed, |seen| seen.up == Some(false)).await;
+    assert_eq!(prober.target("cloud").unwrap().symptom, Some(Symptom::Refused));
+    gate.set(GateMode::Pass).await.unwrap();
+    wait(&mut observed, |seen| seen.up == Some(true)).await;
+    prober.stop().await;
+    gate.shutdown().await;
+}
+
 #[tokio::test]
 async fn sockets_of_others_are_counted_and_its_own_are_not() {
     let stage = Stage::set().await;

@@ -123,11 +123,19 @@ impl Drift {
     }
 
     /// Who did it, as far as the object says. Who deletes is recorded nowhere, so for a deletion it is who changed
-    /// the object last; nodes and names have no actor.
+    /// the object last; nodes and names have no actor, and what its pod says of a restart is who made the pod.
     #[must_use]
     pub fn actor_words(&self) -> Option<String> {
         match (&self.actor, &self.what) {
-            (_, What::NodeNotReady | What::NodeGone | What::AddressMoved { .. } | What::MoreAddresses)
+            (
+                _,
+                What::NodeNotReady
+                | What::NodeGone
+                | What::AddressMoved { .. }
+                | What::MoreAddresses
+                | What::LastPodRestarted
+                | What::GatewayPodRestarted,
+            )
             | (None, _) => None,
             (
                 Some(actor),

@@ -229,7 +229,7 @@ async fn follow_once<K: Watched>(
     was_listed: &mut bool,
 ) -> String {
     let mut events = pin!(watcher(api.clone(), Config::default().timeout(WATCH_SECONDS)));
-    let mut listing = Some(BTreeSet::new());
+    let mut listing = Some((BTreeSet::new(), Vec::new()));
     let list_by = Instant::now() + LIST_LIMIT;
     loop {
         let event = match &listing {
@@ -240,17 +240,23 @@ async fn follow_once<K: Watched>(
             },
         };
         match event {
-            Some(Ok(Event::Init)) => listing = Some(BTreeSet::new()),
+            Some(Ok(Event::Init)) => listing = Some((BTreeSet::new(), Vec::new())),
             Some(Ok(Event::InitApply(object))) => {
-                if let Some(names) = &mut listing {
-                    names.insert(name_of(object.meta()));
+                let Some((names, pods)) = &mut listing else { continue };
+                names.insert(name_of(object.meta()));
+                match object.seen() {
+                    // One of them after another, each would be judged by what the others were before.
+                    Seen::Pod(name, pod) => pods.push((name, pod)),
+                    other => shared.take(other),
                 }
-                shared.take(object.seen());
             }
             Some(Ok(Event::InitDone)) => {
-                let names = listing.take().unwrap_or_default();
+                let (names, pods) = listing.take().unwrap_or_default();
                 *was_listed = true;
-                shared.take(Seen::Listed(K::KIND, namespace.to_owned(), names));
+                shared.take(match K::KIND {
+                    Kind::Pod => Seen::PodsListed(namespace.to_owned(), pods),
+                    kind => Seen::Listed(kind, namespace.to_owned(), names),
+                });
             }
             Some(Ok(Event::Apply(object))) => shared.take(object.seen()),
             Some(Ok(Event::Delete(object))) => shared.take(Seen::Gone(K::KIND, name_of(object.meta()))),

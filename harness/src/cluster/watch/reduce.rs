@@ -209,7 +209,8 @@ impl Reducer {
         services.iter().for_each(|service| self.expect_service(service));
     }
 
-    /// From now on this component has to stay up; gives what speaks against that already.
+    /// From now on this component has to stay up; gives what speaks against that already, as far as it is known: what is
+    /// not listed again yet is told by that list.
     pub fn expect_up(
         &mut self,
         at_us: u64,
@@ -217,8 +218,10 @@ impl Reducer {
         deployment: &ObjectName,
         (namespace, selector): (&str, &Selector),
     ) -> Vec<Drift> {
-        let kept = KeptUp::new(deployment, namespace, selector, self.selected(namespace, selector));
-        let scaled = self.deployments.get(deployment).filter(|seen| seen.replicas == 0);
+        let kept = KeptUp::new(deployment, namespace, selector, &self.pods);
+        let is_known =
+            matches!(self.known.get(&(Kind::Deployment, deployment.namespace.clone())), Some(Ok(())));
+        let scaled = self.deployments.get(deployment).filter(|seen| is_known && seen.replicas == 0);
         let object = format!("Deployment {deployment}");
         let found = scaled.map(|seen| Found::new(What::ScaledToZero, object, seen.actor.clone()));
         self.expected.up.insert(component.to_owned(), kept);
@@ -230,13 +233,9 @@ impl Reducer {
         self.expected.up.clear();
     }
 
-    /// Whether all pods that keep something up are on this node.
+    /// Whether all pods that keep something up are on this node. They may not be ready any more because of it.
     fn keeps_up(&self, node: &str) -> bool {
-        self.expected.up.values().any(|kept| {
-            let pods = self.selected(&kept.namespace, &kept.selector);
-            let mut ready = pods.filter(|(_, pod)| pod.serves()).peekable();
-            ready.peek().is_some() && ready.all(|(_, pod)| pod.node.as_deref() == Some(node))
-        })
+        self.expected.up.values().any(|kept| kept.is_all_on(node))
     }
 
     /// What becomes of what has to stay up when this pod has changed, or is gone.
@@ -373,7 +372,7 @@ impl Reducer {
     pub fn take(&mut self, at_us: u64, seen: Seen) -> Vec<Drift> {
         let found = match seen {
             Seen::Deployment(name, seen) => self.take_deployment(name, seen),
-            Seen::Pod(name, seen) => self.take_pod(name, seen),
+            Seen::Pod(name, seen) => self.take_pods(&[(name, seen)], &[]),
             Seen::Slice(name, seen) => {
                 insert(&mut self.slices, name, seen);
                 Vec::new()
@@ -398,6 +397,14 @@ impl Reducer {
                 let found =
                     gone.collect::<Vec<_>>().iter().flat_map(|name| self.take_gone(kind, name)).collect();
                 self.known.insert((kind, namespace), Ok(()));
+                found
+            }
+            Seen::PodsListed(namespace, pods) => {
+                let listed: BTreeSet<&ObjectName> = pods.iter().map(|(name, _)| name).collect();
+                let mut gone = self.names(Kind::Pod, &namespace);
+                gone.retain(|name| !listed.contains(name));
+                let found = self.take_pods(&pods, &gone);
+                self.known.insert((Kind::Pod, namespace), Ok(()));
                 found
             }
             Seen::Lost(kind, namespace, why) => {
@@ -474,7 +481,29 @@ impl Reducer {
         found
     }
 
-    fn take_pod(&mut self, name: ObjectName, seen: PodSeen) -> Vec<Found> {
+    /// Pods that were seen together. What the loss of one means depends on the others, so all are as they are now before
+    /// any is judged.
+    fn take_pods(&mut self, seen: &[(ObjectName, PodSeen)], gone: &[ObjectName]) -> Vec<Found> {
+        let gone: Vec<_> = gone.iter().filter_map(|name| Some((name, self.pods.remove(name)?))).collect();
+        for (name, pod) in seen {
+            insert(&mut self.pods, name.clone(), pod.clone());
+        }
+        let mut found = Vec::new();
+        for (name, pod) in seen {
+            found.extend(self.pod_changed(name, pod));
+            found.extend(self.lost_with(name, pod, false));
+        }
+        for (name, pod) in gone {
+            found.extend(self.lost_with(name, &pod, true));
+            let gateway = self.expected.gateway.as_ref();
+            let drift = gateway.is_some_and(|gateway| gateway.pods.contains_key(&pod.uid));
+            found.extend(found_if(drift, What::GatewayPodGone, format!("Pod {name}"), pod.actor));
+        }
+        self.expected.up.values_mut().for_each(|kept| kept.settle(&self.pods));
+        found
+    }
+
+    fn pod_changed(&self, name: &ObjectName, seen: &PodSeen) -> Vec<Found> {
         let mut found = Vec::new();
         let object = || format!("Pod {name}");
         let is_new_here = |empty: &Empty| {
@@ -498,9 +527,6 @@ impl Reducer {
             };
             found.extend(what.map(|what| Found::new(what, object(), seen.actor.clone())));
         }
-        found.extend(self.lost_with(&name, &seen, false));
-        self.expected.up.values_mut().for_each(|kept| kept.join(&name, &seen));
-        insert(&mut self.pods, name, seen);
         found
     }
 
@@ -551,14 +577,7 @@ impl Reducer {
                     || self.expected.up.values().any(|kept| kept.deployment == *name);
                 found_if(drift, What::DeploymentGone, format!("Deployment {name}"), actor)
             }
-            Kind::Pod => {
-                let Some(pod) = self.pods.remove(name) else { return Vec::new() };
-                let gateway = self.expected.gateway.as_ref();
-                let drift = gateway.is_some_and(|gateway| gateway.pods.contains_key(&pod.uid));
-                let mut found = self.lost_with(name, &pod, true);
-                found.extend(found_if(drift, What::GatewayPodGone, format!("Pod {name}"), pod.actor));
-                found
-            }
+            Kind::Pod => self.take_pods(&[], std::slice::from_ref(name)),
             Kind::EndpointSlice => {
                 self.slices.remove(name);
                 Vec::new()

@@ -224,8 +224,10 @@ pub enum Seen {
     },
     /// Deleted. Nodes have an empty namespace.
     Gone(Kind, ObjectName),
-    /// All objects of a kind in a namespace were read, and these are all.
+    /// All objects of a kind but pods in a namespace were read one after another, and these are all.
     Listed(Kind, String, BTreeSet<ObjectName>),
+    /// All pods of a namespace were read together, and these are all.
+    PodsListed(String, Vec<(ObjectName, PodSeen)>),
     /// The watch broke: until the next list nothing is known of this kind there.
     Lost(Kind, String, String),
     /// A target's name was resolved in a gateway's pod.

@@ -156,10 +156,28 @@ fn a_gateway_pod_that_goes_restarts_or_joins_is_drift() {
     assert!(take(&mut start(), Seen::Node("two".to_owned(), false)).is_empty());
 }
 
+/// The Deployments were read, and vLLM's is all there is.
+fn deployments_listed() -> Seen {
+    Seen::Listed(Kind::Deployment, "ml".to_owned(), BTreeSet::from([name("vllm")]))
+}
+
+/// A pod of vLLM as it is after a change.
+fn vllm_pod(uid: &str, change: impl FnOnce(&mut PodSeen)) -> (ObjectName, PodSeen) {
+    let mut pod = a_pod("vllm", uid);
+    change(&mut pod);
+    (name(&format!("vllm-{uid}")), pod)
+}
+
+fn changed(uid: &str, change: impl FnOnce(&mut PodSeen)) -> Seen {
+    let (name, pod) = vllm_pod(uid, change);
+    Seen::Pod(name, pod)
+}
+
 /// vLLM has to stay up, with these pods.
 fn kept_up(pods: &[&str]) -> Reducer {
     let mut reducer = Reducer::new("r1");
     take(&mut reducer, deployment(1, "helm"));
+    take(&mut reducer, deployments_listed());
     for uid in pods {
         take(&mut reducer, pod("vllm", uid));
     }
@@ -169,11 +187,6 @@ fn kept_up(pods: &[&str]) -> Reducer {
 
 #[test]
 fn what_has_to_stay_up_and_is_taken_down_is_drift() {
-    let changed = |change: fn(&mut PodSeen)| {
-        let mut pod = a_pod("vllm", "a");
-        change(&mut pod);
-        Seen::Pod(name("vllm-a"), pod)
-    };
     let scaled = kept_up(&["a"]).take(7, deployment(0, "kubectl-patch"));
     assert_eq!(whats(&scaled), [What::ScaledToZero]);
     let words = scaled[0].to_string();
@@ -182,9 +195,9 @@ fn what_has_to_stay_up_and_is_taken_down_is_drift() {
     for (sight, what) in [
         (gone(Kind::Deployment, "vllm"), What::DeploymentGone),
         (gone(Kind::Pod, "vllm-a"), What::LastPodGone),
-        (changed(|pod| pod.terminating = true), What::LastPodGone),
-        (changed(|pod| pod.runs = false), What::LastPodGone),
-        (changed(|pod| (pod.restarts, pod.ready) = (1, false)), What::LastPodRestarted),
+        (changed("a", |pod| pod.terminating = true), What::LastPodGone),
+        (changed("a", |pod| pod.runs = false), What::LastPodGone),
+        (changed("a", |pod| (pod.restarts, pod.ready) = (1, false)), What::LastPodRestarted),
         (Seen::Node("one".to_owned(), false), What::NodeNotReady),
         (Seen::Gone(Kind::Node, ObjectName::new("", "one")), What::NodeGone),
     ] {
@@ -224,9 +237,114 @@ fn what_stays_up_with_fewer_pods_or_need_not_stay_up_is_no_drift() {
 fn what_is_at_0_already_when_it_has_to_stay_up_is_drift_at_once() {
     let mut reducer = Reducer::new("r1");
     take(&mut reducer, deployment(0, "kubectl-patch"));
+    take(&mut reducer, deployments_listed());
     let drifts = reducer.expect_up(9, "vllm", &name("vllm"), ("ml", &app("vllm")));
     assert_eq!(whats(&drifts), [What::ScaledToZero]);
     assert_eq!(reducer.drifts(), &drifts[..]);
+}
+
+#[test]
+fn a_count_that_may_not_be_so_any_more_is_no_drift_until_it_is_read_again() {
+    let mut reducer = Reducer::new("r1");
+    take(&mut reducer, deployment(0, "kubectl-patch"));
+    take(&mut reducer, deployments_listed());
+    take(&mut reducer, Seen::Lost(Kind::Deployment, "ml".to_owned(), "the watch broke".to_owned()));
+    assert_eq!(reducer.expect_up(9, "vllm", &name("vllm"), ("ml", &app("vllm"))), []);
+    assert_eq!(take(&mut reducer, deployment(0, "kubectl-patch")), [What::ScaledToZero], "and it is");
+}
+
+#[test]
+fn what_others_have_taken_over_from_ends_nothing() {
+    let harmless = |reducer: &mut Reducer, sight: Seen| assert_eq!(take(reducer, sight), []);
+    // Started again while the other served: later it is ready, and the other is not for a moment.
+    let mut reducer = kept_up(&["a", "b"]);
+    harmless(&mut reducer, changed("a", |pod| (pod.restarts, pod.ready) = (1, false)));
+    harmless(&mut reducer, changed("a", |pod| pod.restarts = 1));
+    harmless(&mut reducer, changed("b", |pod| pod.ready = false));
+    harmless(&mut reducer, changed("a", |pod| (pod.restarts, pod.grace_s) = (1, Some(31))));
+    assert_eq!(take(&mut reducer, changed("a", |pod| pod.restarts = 2)), [What::LastPodRestarted]);
+    // One that never came back kept nothing up when the other was not ready.
+    let mut reducer = kept_up(&["a", "b"]);
+    for sight in [
+        changed("a", |pod| (pod.restarts, pod.ready) = (1, false)),
+        changed("b", |pod| pod.ready = false),
+        changed("a", |pod| (pod.restarts, pod.ready) = (2, false)),
+        changed("a", |pod| pod.terminating = true),
+        gone(Kind::Pod, "vllm-a"),
+    ] {
+        harmless(&mut reducer, sight);
+    }
+    assert_eq!(take(&mut reducer, gone(Kind::Pod, "vllm-b")), [What::LastPodGone], "the last that served");
+    // Without another, one that serves again was away all the same.
+    assert_eq!(take(&mut kept_up(&["a"]), changed("a", |pod| pod.restarts = 1)), [What::LastPodRestarted]);
+}
+
+/// A list comes in the order of names: which pod is judged first says nothing.
+#[test]
+fn pods_that_were_listed_are_judged_together() {
+    let lost = |reducer: &mut Reducer| {
+        take(reducer, Seen::Lost(Kind::Pod, "ml".to_owned(), "the watch broke".to_owned()));
+    };
+    let listed = |pods: Vec<(ObjectName, PodSeen)>| Seen::PodsListed("ml".to_owned(), pods);
+    let same = |_: &mut PodSeen| {};
+    // Meanwhile another took over.
+    let mut reducer = kept_up(&["a"]);
+    lost(&mut reducer);
+    let taken_over = vec![vllm_pod("a", |pod| pod.terminating = true), vllm_pod("b", same)];
+    assert_eq!(take(&mut reducer, listed(taken_over)), []);
+    assert_eq!(reducer.blind().count(), 0, "and all is known");
+    // Meanwhile the other one was ready again.
+    let mut reducer = kept_up(&["a", "b"]);
+    take(&mut reducer, changed("b", |pod| pod.ready = false));
+    lost(&mut reducer);
+    let restarted = vec![vllm_pod("a", |pod| pod.restarts = 1), vllm_pod("b", same)];
+    assert_eq!(take(&mut reducer, listed(restarted)), []);
+    // What is lost is told.
+    for (pods, what) in [
+        (vec![vllm_pod("c", |pod| pod.ready = false)], What::LastPodGone),
+        (vec![vllm_pod("a", |pod| pod.terminating = true)], What::LastPodGone),
+        (vec![vllm_pod("a", |pod| (pod.restarts, pod.ready) = (1, false))], What::LastPodRestarted),
+    ] {
+        let mut reducer = kept_up(&["a"]);
+        lost(&mut reducer);
+        assert_eq!(take(&mut reducer, listed(pods)), [what]);
+    }
+}
+
+/// Pods and nodes are watched apart: either may be told first.
+#[test]
+fn a_node_that_goes_is_drift_whichever_watch_tells_it_first() {
+    let not_ready = || changed("a", |pod| pod.ready = false);
+    for node in [Seen::Node("one".to_owned(), false), Seen::Gone(Kind::Node, ObjectName::new("", "one"))] {
+        let mut reducer = kept_up(&["a"]);
+        assert_eq!(take(&mut reducer, not_ready()), []);
+        assert_eq!(take(&mut reducer, node.clone()).len(), 1, "{node:?}");
+        let mut reducer = kept_up(&["a"]);
+        take(&mut reducer, changed("b", |pod| pod.node = Some("two".to_owned())));
+        assert_eq!(take(&mut reducer, node.clone()), [], "another serves elsewhere");
+        assert_eq!(take(&mut reducer, not_ready()), []);
+        assert_eq!(take(&mut reducer, node), []);
+        assert_eq!(take(&mut reducer, Seen::Node("two".to_owned(), false)), [What::NodeNotReady]);
+    }
+}
+
+/// The managed fields of a pod name who made it.
+#[test]
+fn nobody_is_said_to_have_restarted_a_pod() {
+    let words = |reducer: &mut Reducer, seen: Seen| reducer.take(1, seen)[0].to_string();
+    let restarted = changed("a", |pod| (pod.restarts, pod.ready) = (1, false));
+    assert_eq!(
+        words(&mut kept_up(&["a"]), restarted),
+        "Pod ml/vllm-a was restarted, and no other pod is ready of what had to stay up (by someone unknown)"
+    );
+    let mut reducer = Reducer::new("r1");
+    take(&mut reducer, pod("litellm", "a"));
+    reducer.expect_gateway("ml", &app("litellm"));
+    let restarted = Seen::Pod(name("litellm-a"), PodSeen { restarts: 1, ..a_pod("litellm", "a") });
+    assert_eq!(
+        words(&mut reducer, restarted),
+        "Pod ml/litellm-a was restarted: its memory of cooldowns is lost (by someone unknown)"
+    );
 }
 
 #[test]

@@ -131,10 +131,12 @@ impl Cluster {
         let names: Vec<String> = pods.iter().map(ToString::to_string).collect();
         let text = format!("the gateway has other pods than in the mode before: {}", names.join(", "));
         parts.journal.append(Event::Found { text });
-        let started = parts.from_pods.start(&parts.access, &pods, &parts.watching, &parts.journal).await;
-        if let Ok(before) = std::mem::replace(&mut parts.probers, started) {
+        // Before others look from the same pods: with its end nothing is known of those any more.
+        let none = Err("probers are started anew".to_owned());
+        if let Ok(before) = std::mem::replace(&mut parts.probers, none) {
             before.stop().await;
         }
+        parts.probers = parts.from_pods.start(&parts.access, &pods, &parts.watching, &parts.journal).await;
         let (container, probers) = (parts.from_pods.container.as_deref(), parts.probers.as_ref().ok());
         parts.at_gateway.follow(&parts.access, &pods, container, probers);
         parts.gateway_pods = pods;
