@@ -21,7 +21,7 @@ pub use self::earlier::{CUT_WITHIN, earlier_within};
 pub use self::undo::Undoing;
 use crate::cluster::access::{Access, CallError};
 use crate::cluster::lease::{self, Claim, Holder, Lock, LockError, LockOptions, SystemTimes, Terms};
-use crate::cluster::mutation::{FILTER_SENT_WITHIN, Kubectl};
+use crate::cluster::mutation::{FILTER_SENT_WITHIN, Kubectl, Mutation};
 use crate::cluster::permissions::{self, needed_to_restore};
 use crate::cluster::record::{self, Found};
 use crate::environment::{Cluster, Environment};
@@ -35,6 +35,11 @@ const UNDO_WITHIN: Duration = Duration::from_secs(60);
 /// Whatever was still on its way to the API has come through by then.
 const SETTLED_WITHIN: Duration =
     FILTER_SENT_WITHIN.saturating_add(record::LANDS_WITHIN).saturating_add(record::CLOCKS_DIFFER);
+
+/// From when nobody sends a change any more until nothing of it can come through.
+pub(crate) fn lands_within(mutation: &Mutation) -> Duration {
+    mutation.sent_within() + record::LANDS_WITHIN
+}
 
 /// Another sweep ends by then.
 const RESTORER_ENDS_WITHIN: Duration = Duration::from_secs(90);
@@ -191,6 +196,7 @@ pub async fn restore(
         .map_or_else(|| Holder::here(&new_id(), lease::TO_RESTORE), |lock| lock.holder().clone());
     let mut undoing = Undoing::new(&writing, environment, kubectl.clone(), &by, progress);
     undoing.asks = patience;
+    undoing.alone = lock.as_ref().map(|_| lands_within as _);
     undoing.wait = if wish.abandoned { Some(Duration::ZERO) } else { wish.wait };
     for found in &open {
         match &claim {

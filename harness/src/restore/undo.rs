@@ -49,6 +49,9 @@ pub struct Undoing<'a> {
     pub asks: Duration,
     /// How long to wait until nothing that was sent can still come through.
     pub settles: Duration,
+    /// While this holds the lock nobody sends anything: after so long nothing of a change can come through, whatever the
+    /// clock of its machine said. Without the lock only clocks tell.
+    pub alone: Option<fn(&Mutation) -> Duration>,
     /// How long to wait until what was scaled back is available; by default as long as its component may take.
     pub wait: Option<Duration>,
     /// Ends waiting for what was scaled back; what is undone is undone all the same.
@@ -79,6 +82,7 @@ impl<'a> Undoing<'a> {
             tries: super::UNDO_WITHIN,
             asks: super::ANSWERS_WITHIN,
             settles: super::SETTLED_WITHIN,
+            alone: None,
             wait: None,
             cut: CancellationToken::new(),
             until: None,
@@ -212,7 +216,10 @@ impl<'a> Undoing<'a> {
                         restored.left_alone.push(format!("{} (run {run}): {saw}", change.object));
                     }
                     // A write that was sent may still come through: only then is "as before" the last word.
-                    Ok(Undone::Before) if change.may_still_land(Timestamp::now()) => {
+                    Ok(Undone::Before)
+                        if change.may_still_land(Timestamp::now())
+                            && self.alone.is_none_or(|within| begun.elapsed() < within(&change.mutation)) =>
+                    {
                         unsettled.push(change.object.as_str());
                         pending.push(change);
                     }

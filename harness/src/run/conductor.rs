@@ -162,7 +162,8 @@ impl Conductor {
         }
         self.left.extend(std::mem::take(&mut self.failed).into_values());
         // What has been read back since is for good.
-        self.left.extend(settled.err().filter(|_| !self.target.is_settled()));
+        let unsettled = settled.into_iter().filter(|(change, _)| !self.target.is_settled(*change));
+        self.left.extend(unsettled.map(|(_, words)| words));
         self.look_once_more().await;
         self.left.dedup();
         (self.left.is_empty(), self.left.clone())
@@ -214,9 +215,9 @@ impl Conductor {
         self.target.mode_ends().await;
         outcome?;
         // Without traffic, so that nobody pays for it; the next mode begins with what is known.
-        if let Ok(Err(text)) = self.unless_stopped(self.settle()).await {
-            // It is undone once more at the end, and a run that is cut short waits for the rest there: what is still
-            // held comes first.
+        // What is left is undone once more at the end, and a run that is cut short waits for the rest there: what is still
+        // held comes first.
+        for text in self.unless_stopped(self.settle()).await.unwrap_or_default().into_values() {
             self.journal.append(Event::Found { text });
         }
         self.journal.append(Event::ScenarioEnded { scenario });

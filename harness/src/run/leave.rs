@@ -1,6 +1,7 @@
 //! Leaving a mode: every fault undone, each whatever becomes of the others, seen to be gone, and the
 //! routes watched until they are back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,7 +139,7 @@ impl Conductor {
     }
 
     /// Waits until nothing that was undone can still come through; what does and cannot be undone, in words.
-    pub(super) async fn settle(&self) -> Result<(), String> {
+    pub(super) async fn settle(&self) -> BTreeMap<u32, String> {
         let watcher = Arc::clone(&self.watcher);
         self.target.settle(&move |line: &str| watcher.progress(line)).await
     }

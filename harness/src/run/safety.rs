@@ -14,7 +14,7 @@ use crate::cluster::mutation::Kubectl;
 use crate::cluster::record::{self, Found, Keeper, Record};
 use crate::environment::Cluster;
 use crate::journal::{Entry, Event};
-use crate::restore::{ANSWERS_WITHIN, Undoing, patiently};
+use crate::restore::{ANSWERS_WITHIN, Undoing, lands_within, patiently};
 use crate::units::Period;
 use crate::verdict::result::Ended;
 
@@ -96,6 +96,7 @@ impl Stage<'_> {
         let environment = &self.options.environment;
         let mut undoing = Undoing::new(access, environment, Kubectl::of(cluster), &by, &progress);
         undoing.cut = self.options.stop.token().clone();
+        undoing.alone = Some(lands_within);
         let open: Vec<&Found> = all.iter().filter(|found| found.is_open()).collect();
         let mut restored = undoing.undo_earlier(&open, namespace).await;
         for note in &restored.notes {

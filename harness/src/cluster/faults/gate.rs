@@ -289,7 +289,7 @@ impl Gate {
             Method::PUT => Verb::Update,
             _ => Verb::Delete,
         };
-        let limit = access.map_or(CALL_LIMIT, Access::limit);
+        let mut limit = access.map_or(CALL_LIMIT, Access::limit);
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{query}", self.path))
@@ -310,7 +310,13 @@ impl Gate {
                 let opening = if verb == Verb::Get { Verb::Get } else { Verb::Create };
                 let mut forwarder = access.bounded(opening, target.clone(), opened).await?;
                 // Opening took its time: whether it may be sent is asked anew.
-                let limit = access.time_for(opening, &target).await?;
+                limit = match access.time_for(opening, &target).await {
+                    Ok(limit) => limit,
+                    Err(no) => {
+                        forwarder.abort();
+                        return Err(no);
+                    }
+                };
                 let asked = async {
                     let stream = forwarder.take_stream(*port).ok_or("there is no stream")?;
                     exchange(stream, request).await

@@ -10,7 +10,7 @@ use super::joint::Joint;
 use super::{Prober, ProberError, ProberOptions, Target, Told, in_pod};
 use crate::cluster::access::Access;
 use crate::environment::ObjectName;
-use crate::journal::Journal;
+use crate::journal::{Event, Journal};
 use crate::witness::Observed;
 
 /// Pods that have a prober; a home gateway has one or two replicas.
@@ -117,6 +117,24 @@ impl Fleet {
         let _ = tokio::time::timeout(limit, futures::future::join_all(waits)).await;
         let unlike = self.unlike(component, up);
         if unlike.is_empty() { Ok(()) } else { Err(unlike) }
+    }
+
+    /// Others look from the same pods from now on, and this one until it is stopped. What each pod sees for itself is theirs
+    /// to tell, and not known until they do.
+    pub fn hand_over(&self, journal: &Journal) {
+        let now_us = journal.clock().now_us();
+        for (pod, prober) in self.members() {
+            for component in prober.hand_over() {
+                journal.append(Event::SeenFromPod {
+                    component: component.clone(),
+                    pod: pod.to_string(),
+                    reached: None,
+                    sent_us: now_us,
+                    done_us: now_us,
+                    saw: "probers are started anew".to_owned(),
+                });
+            }
+        }
     }
 
     /// Stop all, each whatever becomes of the others.

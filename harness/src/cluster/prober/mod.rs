@@ -31,6 +31,7 @@ mod target;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -113,6 +114,7 @@ pub enum ProberError {
 pub struct Prober {
     seen: watch::Receiver<Seen>,
     observed: BTreeMap<String, watch::Receiver<Observed>>,
+    handed_over: Arc<AtomicBool>,
     stop: CancellationToken,
     task: Option<JoinHandle<()>>,
 }
@@ -153,10 +155,13 @@ impl Prober {
         let (senders, observed): (Vec<_>, Vec<_>) =
             components.iter().map(|_| watch::channel(Observed::default())).unzip();
         let stop = CancellationToken::new();
-        let teller = Teller { digest, journal, told, seen: sender, observed: senders };
+        let handed_over = Arc::new(AtomicBool::new(false));
+        let seen_by_others = Arc::clone(&handed_over);
+        let teller =
+            Teller { digest, journal, told, handed_over: seen_by_others, seen: sender, observed: senders };
         let task = tokio::spawn(keep_looking(open, targets, options, teller, stop.clone()));
         let observed = components.into_iter().zip(observed).collect();
-        let prober = Self { seen, observed, stop, task: Some(task) };
+        let prober = Self { seen, observed, handed_over, stop, task: Some(task) };
         prober.wait_for_the_first().await?;
         Ok(prober)
     }
@@ -188,6 +193,13 @@ impl Prober {
     #[must_use]
     pub fn observed(&self, component: &str) -> Option<watch::Receiver<Observed>> {
         self.observed.get(component).cloned()
+    }
+
+    /// Another one looks from the same pod from now on: what the pod sees for itself is told by that one alone. Of which
+    /// components nothing is known until then.
+    fn hand_over(&self) -> impl Iterator<Item = &String> {
+        self.handed_over.store(true, Ordering::Relaxed);
+        self.observed.keys()
     }
 
     /// Stop looking, and wait until the script has ended.
@@ -296,6 +308,8 @@ struct Teller {
     digest: Digest,
     journal: Arc<Journal>,
     told: Told,
+    /// What the pod sees for itself is told by another.
+    handed_over: Arc<AtomicBool>,
     seen: watch::Sender<Seen>,
     observed: Vec<watch::Sender<Observed>>,
 }
@@ -311,13 +325,18 @@ impl Teller {
     }
 
     fn append(&self, events: Vec<Event>) {
+        let is_of_pod = |event: &Event| matches!(event, Event::SeenFromPod { .. });
+        let is_handed_over = self.handed_over.load(Ordering::Relaxed);
         match &self.told {
-            Told::Journal { .. } => events.into_iter().for_each(|event| self.journal.append(event)),
+            Told::Journal { .. } => {
+                let told = events.into_iter().filter(|event| !(is_handed_over && is_of_pod(event)));
+                told.for_each(|event| self.journal.append(event));
+            }
             Told::Joint { joint, number, .. } => {
                 joint.take(*number, &events);
                 // What each pod sees for itself is not joined.
-                let own = |event: &Event| matches!(event, Event::SeenFromPod { .. });
-                events.into_iter().filter(own).for_each(|event| self.journal.append(event));
+                let told = events.into_iter().filter(|event| !is_handed_over && is_of_pod(event));
+                told.for_each(|event| self.journal.append(event));
             }
             Told::Nobody => {}
         }

@@ -70,8 +70,13 @@ fn answer(request: &Request, replicas: &mut Option<i64>, then: Then) -> Response
 }
 
 async fn restored(then: Then) -> Restored {
+    restored_from(0, then, |_, _| {}).await
+}
+
+/// The same from another count, and with another record or somebody else who undoes it.
+async fn restored_from(count: i64, then: Then, with: impl FnOnce(&mut Record, &mut Undoing<'_>)) -> Restored {
     let server = MockServer::start().await;
-    let replicas = Arc::new(Mutex::new(Some(0)));
+    let replicas = Arc::new(Mutex::new(Some(count)));
     let answered = move |request: &Request| answer(request, &mut replicas.lock().unwrap(), then);
     Mock::given(any()).respond_with(answered).mount(&server).await;
     let kubeconfig = json!({
@@ -87,13 +92,30 @@ async fn restored(then: Then) -> Restored {
     let deployment = ObjectName::new("ml", "vllm");
     let scale = Mutation::Scale(Scale { deployment, uid: "u1".into(), replicas: 2 });
     record.intend(&scale, &Kubectl::new(None)).unwrap();
-    let name = Record::name("ml", RUN);
-    let found = Found { name, uid: "u1".into(), version: "7".into(), run: RUN.into(), record: Ok(record) };
     let by = Holder::here("run-9", "run");
     let mut undoing = Undoing::new(&access, &environment, Kubectl::new(None), &by, &|_| {});
     undoing.tries = Duration::from_secs(4);
+    undoing.settles = Duration::from_secs(3);
     undoing.wait = Some(Duration::from_secs(2));
+    with(&mut record, &mut undoing);
+    let name = Record::name("ml", RUN);
+    let found = Found { name, uid: "u1".into(), version: "7".into(), run: RUN.into(), record: Ok(record) };
     undoing.undo(&found).await
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_keeps_nothing_open_for_whoever_holds_the_lock_and_has_waited() {
+    let ahead = |record: &mut Record| record.changes[0].intended_at = Some("2999-01-01T00:00:00Z".to_owned());
+    let unlocked = restored_from(2, Then::Changed, |record, _| ahead(record)).await;
+    assert!(unlocked.notes.iter().any(|note| note.contains("may still come through")), "{unlocked:?}");
+    assert!(unlocked.undone.is_empty(), "{unlocked:?}");
+    let locked = restored_from(2, Then::Changed, |record, undoing| {
+        ahead(record);
+        undoing.alone = Some(|_| Duration::from_millis(100));
+        undoing.wait = Some(Duration::ZERO);
+    });
+    let locked = locked.await;
+    assert_eq!((locked.undone.len(), locked.notes.len()), (1, 0), "{locked:?}");
 }
 
 #[tokio::test]

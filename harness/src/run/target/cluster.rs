@@ -131,12 +131,14 @@ impl Cluster {
         let names: Vec<String> = pods.iter().map(ToString::to_string).collect();
         let text = format!("the gateway has other pods than in the mode before: {}", names.join(", "));
         parts.journal.append(Event::Found { text });
-        // Before others look from the same pods: with its end nothing is known of those any more.
-        let none = Err("probers are started anew".to_owned());
-        if let Ok(before) = std::mem::replace(&mut parts.probers, none) {
+        // Those of before look on meanwhile: a fault that is held needs evidence without a gap.
+        if let Ok(before) = &parts.probers {
+            before.hand_over(&parts.journal);
+        }
+        let started = parts.from_pods.start(&parts.access, &pods, &parts.watching, &parts.journal).await;
+        if let Ok(before) = std::mem::replace(&mut parts.probers, started) {
             before.stop().await;
         }
-        parts.probers = parts.from_pods.start(&parts.access, &pods, &parts.watching, &parts.journal).await;
         let (container, probers) = (parts.from_pods.container.as_deref(), parts.probers.as_ref().ok());
         parts.at_gateway.follow(&parts.access, &pods, container, probers);
         parts.gateway_pods = pods;
@@ -283,12 +285,12 @@ impl Cluster {
         });
     }
 
-    pub(super) async fn settle(&self, tell: &(dyn Fn(&str) + Sync)) -> Result<(), String> {
+    pub(super) async fn settle(&self, tell: &(dyn Fn(&str) + Sync)) -> BTreeMap<u32, String> {
         self.driver.settle(tell).await
     }
 
-    pub(super) fn is_settled(&self) -> bool {
-        self.driver.is_settled()
+    pub(super) fn is_settled(&self, change: u32) -> bool {
+        self.driver.is_settled(change)
     }
 
     pub(super) async fn look_again(&self) -> Infallible {

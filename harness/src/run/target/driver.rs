@@ -343,6 +343,12 @@ impl Driver {
             .collect()
     }
 
+    /// A change as it is known now.
+    fn known(&self, seq: u32) -> Option<Change> {
+        let made = self.made();
+        made.values().flat_map(|own| &own.mutations).find(|known| known.seq == seq).cloned()
+    }
+
     /// An undo came through, or found it as before.
     fn undone(&self, seq: u32) {
         self.change(seq, |known| known.is_undone = true);

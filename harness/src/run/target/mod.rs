@@ -4,6 +4,7 @@ mod cluster;
 mod driver;
 mod embedded;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,21 +150,19 @@ impl Target {
 
     /// Looks again at what was undone but may still come through, since nobody has answered it, until it can no longer,
     /// and undoes what does. Tells what is waited for.
-    ///
-    /// # Errors
-    /// In words, what could not be undone then.
-    pub(super) async fn settle(&self, tell: &(dyn Fn(&str) + Sync)) -> Result<(), String> {
+    /// What could not be undone then, in words, by the number of the change.
+    pub(super) async fn settle(&self, tell: &(dyn Fn(&str) + Sync)) -> BTreeMap<u32, String> {
         match self {
             Self::Embedded(world) => Box::pin(world.driver().settle(tell)).await,
             Self::Cluster(cluster) => Box::pin(cluster.settle(tell)).await,
         }
     }
 
-    /// Whether nothing that was sent can still come through.
-    pub(super) fn is_settled(&self) -> bool {
+    /// Whether nothing of a change can still come through.
+    pub(super) fn is_settled(&self, change: u32) -> bool {
         match self {
-            Self::Embedded(world) => world.driver().is_settled(),
-            Self::Cluster(cluster) => cluster.is_settled(),
+            Self::Embedded(world) => world.driver().is_settled(change),
+            Self::Cluster(cluster) => cluster.is_settled(change),
         }
     }
 

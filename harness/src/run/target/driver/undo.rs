@@ -1,7 +1,7 @@
 //! Undoing: each change within a bound of its own and whatever becomes of the others, once more where a write comes
 //! through late that nobody has answered, and once more at the end of a run where it still reads as changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -150,9 +150,8 @@ impl Driver {
     /// and once after that, however late this is called; undoes what does. Tells first what is waited for. The record
     /// stays open until then: whoever ends this program meanwhile leaves it to whoever comes next.
     ///
-    /// # Errors
-    /// In words, what could not be undone, and what a person types instead.
-    pub(in crate::run::target) async fn settle(&self, tell: &(dyn Fn(&str) + Sync)) -> Result<(), String> {
+    /// Of what could not be undone that in words, with what a person types instead, by its number.
+    pub(in crate::run::target) async fn settle(&self, tell: &(dyn Fn(&str) + Sync)) -> BTreeMap<u32, String> {
         let unsettled = self.unsettled();
         let objects: Vec<String> = unsettled
             .iter()
@@ -168,12 +167,13 @@ impl Driver {
         }
         // One that cannot be undone keeps nobody from looking at the others.
         let settling = unsettled.iter().map(|(_, change)| self.settle_one(change));
-        let failed: Vec<String> = join_all(settling).await.into_iter().filter_map(Result::err).collect();
+        let failed = join_all(settling).await;
         // What that finds to be wrong, the end of the run finds, too. Nor may a bad moment of the API keep a later mode from
         // changing what was undone.
         let components: BTreeSet<String> = self.undone_unread();
         join_all(components.iter().map(|component| self.is_healed(component))).await;
-        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+        let failed = unsettled.iter().zip(failed).map(|((_, change), settled)| (change.seq, settled.err()));
+        failed.filter_map(|(seq, why)| Some((seq, why?))).collect()
     }
 
     async fn settle_one(&self, change: &Change) -> Result<(), String> {
@@ -201,7 +201,8 @@ impl Driver {
                     ));
                 }
             }
-            if looked_at >= lands_by || Instant::now() >= deadline {
+            let is_given_back = self.known(change.seq).is_some_and(|known| known.is_given_back());
+            if is_given_back || looked_at >= lands_by || Instant::now() >= deadline {
                 return Ok(());
             }
         }
@@ -214,8 +215,17 @@ impl Driver {
         self.journal.append(Event::Found { text });
     }
 
-    fn came_late(&self, change: &Change) {
+    /// An undo was written and answered.
+    fn given_back(&self, change: &Change) {
         self.undone(change.seq);
+        // What was sent before held the version of before, and can come through no more.
+        if matches!(change.mutation, Mutation::Scale(_)) {
+            self.note(change.seq, State::Made);
+        }
+    }
+
+    fn came_late(&self, change: &Change) {
+        self.given_back(change);
         let text = format!("what was sent to {} came through late, and was undone", change.mutation.object());
         self.journal.append(Event::Found { text });
     }
@@ -262,9 +272,9 @@ impl Driver {
         over.map(|made| made.component.clone()).collect()
     }
 
-    /// Whether something may still come through.
-    pub(in crate::run::target) fn is_settled(&self) -> bool {
-        self.unsettled().is_empty()
+    /// Whether nothing of it can come through any more, and that has been read back.
+    pub(in crate::run::target) fn is_settled(&self, seq: u32) -> bool {
+        self.known(seq).is_none_or(|known| known.state != State::Intended)
     }
 
     fn may_still_land(&self, change: &Change) -> bool {
@@ -281,7 +291,7 @@ impl Driver {
         let changes = self.changes_of(component);
         // Before it is read: what comes through after that is not seen.
         let may_still_land: Vec<bool> = changes.iter().map(|change| self.may_still_land(change)).collect();
-        let read = join_all(changes.iter().map(|change| self.reads_undone(&change.mutation, deadline))).await;
+        let read = join_all(changes.iter().map(|change| self.reads_undone(change, deadline))).await;
         for ((change, may_still_land), read) in changes.iter().zip(may_still_land).zip(read) {
             match read {
                 Ok(ReadBack::Done) if change.is_given_back() => {
@@ -334,7 +344,7 @@ impl Driver {
                 match undone {
                     Ok(Ok(Undone::LeftAlone { saw })) => self.leave_alone(change, &saw).await,
                     Ok(Ok(Undone::Now)) => {
-                        self.undone(change.seq);
+                        self.given_back(change);
                         let text = format!(
                             "{} was undone at the end of the run; whether {component} serves again was not waited for",
                             change.mutation.object()
@@ -365,11 +375,13 @@ impl Driver {
     }
 
     /// `Done` where it is not undone by then, `Other` where somebody else has made something else of it.
-    async fn reads_undone(&self, mutation: &Mutation, deadline: Instant) -> Result<ReadBack, String> {
+    async fn reads_undone(&self, change: &Change, deadline: Instant) -> Result<ReadBack, String> {
+        let mutation = &change.mutation;
         loop {
             let read = mutation.read_back(self.access()).await;
             match &read {
                 Ok(ReadBack::Undone) => return Ok(ReadBack::Undone),
+                Ok(ReadBack::Done) if change.is_given_back() => return Ok(ReadBack::Done),
                 Ok(ReadBack::Other { .. }) if matches!(mutation, Mutation::Scale(_)) => {
                     return read.map_err(|error| error.to_string());
                 }
