@@ -39,13 +39,7 @@ fn environment() -> Environment {
 async fn api(respond: impl Fn(&Request) -> ResponseTemplate + Send + Sync + 'static) -> (MockServer, Access) {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(respond).mount(&server).await;
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "mock",
-        "clusters": [{ "name": "c", "cluster": { "server": server.uri() } }],
-        "users": [{ "name": "u", "user": {} }],
-        "contexts": [{ "name": "mock", "context": { "cluster": "c", "user": "u" } }],
-    });
-    let access = Access::with_kubeconfig(&kubeconfig, "mock", &["ml".to_owned()]).await.unwrap();
+    let access = Access::to_server(&server.uri()).await;
     (server, access)
 }
 

@@ -126,6 +126,20 @@ impl Access {
         Self::of(source, namespaces).await
     }
 
+    /// A server of a test, with changes in the namespace `ml`.
+    #[cfg(test)]
+    pub(crate) async fn to_server(url: &str) -> Self {
+        let kubeconfig = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "mock",
+            "clusters": [{ "name": "c", "cluster": { "server": url } }],
+            "users": [{ "name": "u", "user": {} }],
+            "contexts": [{ "name": "mock", "context": { "cluster": "c", "user": "u" } }],
+        });
+        Self::with_kubeconfig(&kubeconfig, "mock", &["ml".to_owned()])
+            .await
+            .expect("a kubeconfig that can be used")
+    }
+
     /// Reads the credentials again, for all clones; not where somebody has done so since `generation` was used.
     pub(super) async fn renew(&self, generation: u64) -> Result<(), AccessError> {
         if self.clients().generation != generation {

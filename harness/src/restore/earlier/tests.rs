@@ -50,13 +50,7 @@ async fn undone_of(
 ) -> (Restored, Duration) {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(respond).mount(&server).await;
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "mock",
-        "clusters": [{ "name": "c", "cluster": { "server": server.uri() } }],
-        "users": [{ "name": "u", "user": {} }],
-        "contexts": [{ "name": "mock", "context": { "cluster": "c", "user": "u" } }],
-    });
-    let access = Access::with_kubeconfig(&kubeconfig, "mock", &["ml".to_owned()]).await.unwrap();
+    let access = Access::to_server(&server.uri()).await;
     let environment = crate::input::environment("local").unwrap();
     let by = Holder::here("run-9", "run");
     let mut undoing = Undoing::new(&access, &environment, Kubectl::new(None), &by, &|_| {});

@@ -79,13 +79,7 @@ async fn restored_from(count: i64, then: Then, with: impl FnOnce(&mut Record, &m
     let replicas = Arc::new(Mutex::new(Some(count)));
     let answered = move |request: &Request| answer(request, &mut replicas.lock().unwrap(), then);
     Mock::given(any()).respond_with(answered).mount(&server).await;
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "mock",
-        "clusters": [{ "name": "c", "cluster": { "server": server.uri() } }],
-        "users": [{ "name": "u", "user": {} }],
-        "contexts": [{ "name": "mock", "context": { "cluster": "c", "user": "u" } }],
-    });
-    let access = Access::with_kubeconfig(&kubeconfig, "mock", &["ml".to_owned()]).await.unwrap();
+    let access = Access::to_server(&server.uri()).await;
     let environment = crate::input::environment("local").unwrap();
     let now = Timestamp::now();
     let mut record = Record::new(RUN, "home", "attic", None, now, now);

@@ -152,13 +152,7 @@ async fn start() -> (MockServer, Shared, Driver) {
     })));
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(world.clone()).mount(&server).await;
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "mock",
-        "clusters": [{ "name": "c", "cluster": { "server": server.uri() } }],
-        "users": [{ "name": "u", "user": {} }],
-        "contexts": [{ "name": "mock", "context": { "cluster": "c", "user": "u" } }],
-    });
-    let access = Access::with_kubeconfig(&kubeconfig, "mock", &["ml".to_owned()]).await.unwrap();
+    let access = Access::to_server(&server.uri()).await;
     let now = Timestamp::now();
     let record = Record::new(RUN, "home", "attic", None, now, now);
     let kubectl = Kubectl::new(None);
