@@ -159,7 +159,10 @@ async fn play_some<P: Program>(cases: Arc<Mutex<Vec<Case>>>) -> Played {
                 lane = Some(fit);
             }
             Err(complaint) => {
-                played.complaints.push(format!("{case:?}: {complaint}"));
+                let complaint = format!("{case:?}: {complaint}");
+                // The whole matrix takes an hour: nobody has to wait for its end.
+                figures(&format!("{complaint}\n\n"));
+                played.complaints.push(complaint);
                 // What is left would disturb the next.
                 fit.strike().await;
             }
@@ -202,12 +205,8 @@ pub(crate) async fn play_all<P: Program>(whose: &str, default: u64) {
     let Played { codes, complaints } = played;
     let complaints: Vec<String> =
         complaints.into_iter().map(|complaint| format!("seed {seed}, {complaint}")).collect();
-    figures(&format!(
-        "{words} in {} s, exit codes {codes:?}, {} complaints\n{}\n",
-        begun.elapsed().as_secs(),
-        complaints.len(),
-        complaints.join("\n\n")
-    ));
+    let took = begun.elapsed().as_secs();
+    figures(&format!("{words} in {took} s, exit codes {codes:?}, {} complaints\n", complaints.len()));
     assert!(complaints.is_empty(), "{} of {count}:\n{}", complaints.len(), complaints.join("\n\n"));
     assert!(count > 0 && codes.values().sum::<usize>() == count);
 }
