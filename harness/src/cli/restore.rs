@@ -14,6 +14,14 @@ pub(super) fn restore(arguments: &RestoreArguments, quiet: bool) -> ExitStatus {
         Ok(environment) => environment,
         Err(problems) => return printer::problems(&problems),
     };
+    if environment.is_local() && (arguments.abandoned || arguments.take_over || arguments.wait.is_some()) {
+        printer::tell(&format!(
+            "error: nothing outlives a run in the environment {}, so there is nobody's lock to take and nothing to wait for; \
+             name the environment of a cluster: --env FILE",
+            environment.name
+        ));
+        return ExitStatus::Usage;
+    }
     let Some(cluster) = environment.cluster() else {
         return printer::data("nothing to restore: what a local run changes is inside its own process\n");
     };

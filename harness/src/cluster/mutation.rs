@@ -12,6 +12,7 @@ use super::faults::netns::{self, NetnsDrop};
 use super::faults::policy::{Anchor, Policy};
 use super::faults::scale::Scale;
 use super::opponents::pause::Pause;
+use crate::environment::quoted;
 
 /// How often a change is tried again after something else in the object has changed meanwhile.
 pub(super) const ATTEMPTS: usize = 5;
@@ -365,27 +366,9 @@ impl Kubectl {
     }
 }
 
-/// A word as a shell takes it.
-pub(super) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/=@,+%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Kubectl, quoted};
-
-    #[test]
-    fn words_stay_one_word_in_a_shell() {
-        assert_eq!(quoted("home"), "home");
-        assert_eq!(quoted("my home"), "'my home'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
-        assert_eq!(quoted("$(rm)"), "'$(rm)'");
-    }
+    use super::Kubectl;
 
     #[test]
     fn a_line_names_its_context_where_there_is_one() {

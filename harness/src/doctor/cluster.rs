@@ -47,7 +47,7 @@ pub(super) async fn examine(examination: &mut Examination, environment: &Environ
             examination.ok("API", format!("the cluster {} answers", access.name()));
             permitted(examination, cluster, &found);
             targets(examination, &found);
-            safety(examination, &found);
+            safety(examination, environment, &found);
         }
     }
     // An environment of a cluster that is not ours always names its key.
@@ -130,14 +130,14 @@ fn targets(examination: &mut Examination, found: &Preview) {
     }
 }
 
-fn safety(examination: &mut Examination, found: &Preview) {
+fn safety(examination: &mut Examination, environment: &Environment, found: &Preview) {
     match &found.lock {
         None => examination.ok("lock", "nobody holds it"),
         Some(_) => examination.note("lock", found.lock_words()),
     }
     for run in &found.open {
         let words = format!("what the run {run} has left would be undone before anything else");
-        examination.add("earlier runs", Standing::Note, words, Some("harness restore".to_owned()));
+        examination.add("earlier runs", Standing::Note, words, Some(environment.restore_command()));
     }
     if found.dead_man.is_missing() {
         examination.problem("dead-man switch", found.dead_man.words(), dead_man::HINT);

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 mod cluster;
+mod command;
 mod names;
 pub(crate) mod written;
 
@@ -14,6 +15,7 @@ pub use self::cluster::{
     Cluster, ClusterGateway, Cni, EgressProxy, KeySource, Mechanism, NotAnObjectName, ObjectName, Opponent,
     Reach,
 };
+pub(crate) use self::command::quoted;
 pub use self::names::Names;
 use crate::scenario::Source;
 use crate::units::{Period, Rate};

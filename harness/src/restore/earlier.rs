@@ -130,8 +130,9 @@ impl Undoing<'_> {
             restored.left.push(if commands.is_empty() {
                 format!(
                     "what the run {} has left was undone, but not looked at again in the time that there is for it: \
-                     `harness restore` does",
-                    record.run
+                     `{}` does",
+                    record.run,
+                    self.environment.restore_command()
                 )
             } else {
                 format!(

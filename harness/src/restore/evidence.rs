@@ -28,6 +28,11 @@ impl Undoing<'_> {
         }
     }
 
+    /// Whether it may be long until what was undone is in effect, and somebody waits for that.
+    pub(super) fn takes_time(&self, mutation: &Mutation) -> bool {
+        matches!(mutation, Mutation::Scale(_)) && self.wait.is_none_or(|wait| !wait.is_zero())
+    }
+
     async fn is_available(&self, scale: &Scale) -> Seen {
         let deployment = &scale.deployment;
         let ready_within = || {

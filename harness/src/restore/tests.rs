@@ -133,12 +133,12 @@ async fn one_that_is_slow_to_be_there_leaves_the_others_their_time_to_be_read_ba
         record.intend(&Mutation::Scale(to_zero(name)), &Kubectl::new(None)).unwrap();
     }
     let changes: Vec<Change> = record.changes.clone();
-    let unseen = with(&access, async |undoing: &mut Undoing<'_>| {
+    let (undone, unseen) = with(&access, async |undoing: &mut Undoing<'_>| {
         undoing.tries = Duration::from_millis(1500);
-        undoing.confirm(&changes, RUN, &mut record, &mut Restored::default()).await
+        undoing.read_all_back(&changes, RUN, &mut record, &mut Restored::default()).await
     })
     .await;
-    assert_eq!(unseen, Vec::<String>::new());
+    assert_eq!((undone.len(), unseen), (2, vec![]));
     assert!(record.to_undo().next().is_none());
 }
 

@@ -112,18 +112,33 @@ impl<'a> Undoing<'a> {
         };
         (self.progress)(&format!("undoing what the run {} has left", record.run));
         let changes: Vec<Change> = record.to_undo().cloned().collect();
-        let mut after = record.clone();
+        // Whoever restored before may not have waited until these were in effect.
+        let earlier = record.changes.iter().filter(|change| change.state == State::Undone).cloned();
+        let mut to_show: Vec<Change> = earlier.filter(|change| self.takes_time(&change.mutation)).collect();
+        let (mut after, mut version) = (record.clone(), found.version.clone());
         let (done, stuck) = self.undo_changes(&changes, &record.run, &mut after, restored).await;
-        let unseen = self.confirm(&done, &record.run, &mut after, restored).await;
+        let (read, mut unseen) = self.read_all_back(&done, &record.run, &mut after, restored).await;
         if !stuck.is_empty() {
             self.alarm.raise(Some(self.access), &stuck).await;
         }
+        after.restored_by = Some(format!("{} on {}", self.by.id, self.by.machine));
+        let mut before = record.clone();
+        if read.iter().any(|change| self.takes_time(&change.mutation)) {
+            // On record before minutes are waited for: from now on a count is whoever's who makes it so, also where this
+            // program does not live to see the end.
+            after.phase = Phase::Restoring;
+            match record::replace(self.access, &found.name, &version, &before, &after).await {
+                Ok(replaced) => (version, before) = (replaced, after.clone()),
+                Err(error) => tracing::warn!("the record of {} does not say so yet: {error}", record.run),
+            }
+        }
+        to_show.extend(read);
+        unseen.extend(self.show(&to_show, restored).await);
         let is_whole = stuck.is_empty() && unseen.is_empty();
         restored.left.extend(stuck.iter().map(Stuck::words).chain(unseen));
         let is_seen = after.to_undo().next().is_none();
         after.phase = if is_whole && is_seen { Phase::Restored } else { Phase::Restoring };
-        after.restored_by = Some(format!("{} on {}", self.by.id, self.by.machine));
-        let written = record::replace(self.access, &found.name, &found.version, &record, &after).await;
+        let written = record::replace(self.access, &found.name, &version, &before, &after).await;
         if let Err(error) = written {
             // Undoing it once more does no harm, but until then no run begins.
             restored.notes.push(format!("the record of {} does not say so yet: {error}", record.run));
@@ -283,39 +298,47 @@ impl<'a> Undoing<'a> {
         }
     }
 
-    /// Reads each back, and waits until it shows; what does not, in words.
-    pub(super) async fn confirm(
+    /// Reads each back and notes it; those that read back as undone, of which it is to be seen that they are in effect, and
+    /// what does not, in words.
+    pub(super) async fn read_all_back(
         &self,
         done: &[Change],
         run: &str,
         after: &mut Record,
         restored: &mut Restored,
-    ) -> Vec<String> {
+    ) -> (Vec<Change>, Vec<String>) {
         let deadline = Instant::now() + self.at_most(self.tries.min(READ_BACK_WITHIN));
-        let mut unseen = Vec::new();
-        // At once: one that takes minutes to show leaves the others their time.
+        let (mut undone, mut unseen) = (Vec::new(), Vec::new());
+        // At once: one that has a bad moment leaves the others their time.
         let read = join_all(done.iter().map(|change| self.reads_back(change, run, deadline))).await;
         for (change, read) in done.iter().zip(read) {
-            let seen = match read {
-                Ok(None) => self.shows(&change.mutation).await,
-                // Theirs, whatever becomes of its pods.
-                Ok(Some(taken_over)) => {
-                    restored.notes.push(format!("{taken_over} (run {run})"));
-                    Seen::Yes
+            match read {
+                Ok(taken_over) => {
+                    after.note(change.seq, State::Undone);
+                    match taken_over {
+                        None => undone.push(change.clone()),
+                        // Theirs, whatever becomes of its pods.
+                        Some(words) => restored.notes.push(format!("{words} (run {run})")),
+                    }
                 }
-                Err(why) => Seen::No(format!(
+                Err(why) => unseen.push(format!(
                     "{} was undone, and does not read back so: {why}; to undo it: {}",
                     change.object, change.undo
                 )),
-            };
-            match seen {
-                Seen::Yes => after.note(change.seq, State::Undone),
+            }
+        }
+        (undone, unseen)
+    }
+
+    /// Waits until each is in effect again; what is not, in words.
+    async fn show(&self, undone: &[Change], restored: &mut Restored) -> Vec<String> {
+        let mut unseen = Vec::new();
+        for change in undone {
+            match self.shows(&change.mutation).await {
+                Seen::Yes => {}
                 Seen::No(why) => unseen.push(why),
                 // It has been read back; nobody has the time to see more of it.
-                Seen::NotWaitedFor(words) => {
-                    after.note(change.seq, State::Undone);
-                    restored.notes.push(words);
-                }
+                Seen::NotWaitedFor(words) => restored.notes.push(words),
             }
         }
         unseen

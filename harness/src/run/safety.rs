@@ -70,7 +70,8 @@ impl Stage<'_> {
                 Ok(taken.lock)
             }
             Err(error @ LockError::Held { .. }) => Err(self.refuse(&format!(
-                "{error}; wait until it has ended, or take the lock from it: harness restore --take-over"
+                "{error}; wait until it has ended, or take the lock from it: {} --take-over",
+                self.options.environment.restore_command()
             ))),
             Err(LockError::Call(error)) if error.is_forbidden() => Err(self.refuse(&format!(
                 "the lock cannot be taken: {error}; `harness plan` prints what to add to the Role"
@@ -131,8 +132,9 @@ impl Stage<'_> {
             .collect();
         if !still.is_empty() {
             return Err(self.refuse(&format!(
-                "the record of {} is still open: what it has changed may not be undone for good yet; run again in some minutes, or see `harness restore`",
-                still.join(", ")
+                "the record of {} is still open: what it has changed may not be undone for good yet; run again in some minutes, or see `{}`",
+                still.join(", "),
+                self.options.environment.restore_command()
             )));
         }
         let job = job_uid();

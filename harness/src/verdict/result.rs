@@ -74,6 +74,9 @@ pub struct RunResult {
     pub verdict: Verdict,
     /// Everything that was changed is as it was, seen by evidence.
     pub restored: bool,
+    /// What a person types first where something is not restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_with: Option<String>,
     /// Why the verdict is not pass, most important first; empty on pass.
     pub reasons: Vec<String>,
     /// Over all scenarios, always all five.

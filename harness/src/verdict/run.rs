@@ -51,6 +51,7 @@ pub fn judge(run: &RunFacts) -> RunResult {
         },
         verdict,
         restored,
+        restore_with: (!restored).then(|| start.environment.restore_command()),
         reasons,
         requirements,
         scenarios,

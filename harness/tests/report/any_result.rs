@@ -148,7 +148,7 @@ prop_compose! {
         ended in prop_oneof![Just(Ended::Completed), Just(Ended::Interrupted), Just(Ended::Refused),
                              Just(Ended::Aborted)],
         (kind, version, config) in (text(), text(), text()),
-        verdict in verdict(), restored: bool, reasons in texts(),
+        verdict in verdict(), restored: bool, restore_with in proptest::option::of(text()), reasons in texts(),
         requirements in vec((text(), requirement_verdict(), texts(), text()), 0..4),
         scenarios in vec(scenario().boxed(), 0..3), findings in texts(),
         made_with in vec((text(), text()), 0..3),
@@ -156,7 +156,8 @@ prop_compose! {
         let requirements = requirements.into_iter().map(|(id, verdict, scenarios, detail)|
             RunRequirement { id, verdict, scenarios, detail }).collect();
         RunResult { schema: "harness/result/v1".into(), run_id, environment, started_at, finished_at, ended,
-            gateway: GatewayIdentity { kind, version, config }, verdict, restored, reasons, requirements,
+            gateway: GatewayIdentity { kind, version, config }, verdict, restored, restore_with, reasons,
+            requirements,
             scenarios, findings, made_with }
     }
 }

@@ -30,6 +30,7 @@ pub(crate) fn all_pass() -> RunResult {
         },
         verdict: Verdict::Pass,
         restored: true,
+        restore_with: None,
         reasons: vec![],
         requirements: vec![
             run_requirement(
@@ -178,6 +179,7 @@ pub(crate) fn not_restored() -> RunResult {
     run.environment = "home-cluster".into();
     run.verdict = Verdict::Inconclusive;
     run.restored = false;
+    run.restore_with = Some("harness restore --env home.yaml".into());
     run.reasons = vec![
         "Deployment ml/vllm is still at 0 replicas: the API server answered \"exceeded quota: gpu|<limit>\" \
          to the scale-up"

@@ -77,7 +77,11 @@ async fn a_restore_that_fails_is_told_by_exit_code_and_report_and_erases_no_meas
     assert_eq!(holder(&stack), "", "whoever restores need not wait");
     stack.assert_clean();
     stack.household.cluster().chaos().clear();
-    stack.command(&["restore", "--env", "cluster.yaml"]).end().await.expect(0);
+    // Somebody types what the report says.
+    let typed =
+        ended.report.split("Put it back with `harness ").nth(1).and_then(|rest| rest.split('`').next());
+    let typed: Vec<&str> = typed.unwrap_or_else(|| panic!("{}", ended.report)).split(' ').collect();
+    stack.command(&typed).end().await.expect(0);
     assert_eq!(replicas(&stack, "vllm"), 2);
     stack.strike().await;
 }

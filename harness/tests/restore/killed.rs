@@ -1,5 +1,7 @@
 //! kill -9 while a fault is held.
 
+use std::time::Duration;
+
 use mocks::kubernetes::api::{ChaosRule, Trouble};
 use mocks::kubernetes::resources::{CONFIG_MAPS, DEPLOYMENTS, EVENTS, LEASES};
 use mocks::kubernetes::store::{Deletion, ObjectKey};
@@ -105,6 +107,25 @@ async fn one_undo_that_fails_keeps_no_other_from_being_made() {
     stack.household.cluster().chaos().clear();
     stack.command(&["restore", "--env", "cluster.yaml"]).end().await.expect(0);
     assert_eq!(replicas(&stack, "vllm"), 2);
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_back_is_on_record_before_its_pods_are_waited_for() {
+    let stack = two_pods().await;
+    killed(&stack).await;
+    assert!(stack.household.plane().kubelet().set_ready_after("ml", "vllm", Duration::from_secs(3600)));
+    let mut restoring = stack.command(&["restore", "--env", "cluster.yaml"]);
+    restoring.until_it_says("until Deployment ml/vllm is available").await;
+    restoring.kill().await;
+    let record = &records(&stack)[0];
+    assert_eq!(record["phase"], "restoring", "{record:#}");
+    let states = record["changes"].as_array().unwrap().iter().map(|change| &change["state"]);
+    assert!(states.into_iter().all(|state| state == "undone"), "{record:#}");
+    // Whoever typed it has found that the GPU is broken.
+    stack.change(&DEPLOYMENTS, "ml", "vllm", |object| object["spec"]["replicas"] = 0.into());
+    stack.command(&["restore", "--env", "cluster.yaml"]).end().await.expect(0);
+    assert_eq!((replicas(&stack, "vllm"), &records(&stack)[0]["phase"]), (0, &"restored".into()));
     stack.strike().await;
 }
 

@@ -70,6 +70,9 @@ async fn where_no_run_has_left_anything_there_is_nothing_to_restore() {
     let stack = Stack::start(Staging::default()).await;
     let local = stack.command(&["restore"]).end().await.expect(0);
     assert!(local.stdout.contains("nothing to restore"), "{}", local.stdout);
+    // Whoever means a cluster and does not name it is not told that all is well.
+    let unnamed = stack.command(&["restore", "--take-over"]).end().await.expect(2);
+    assert!(unnamed.stderr.contains("--env FILE"), "{}", unnamed.stderr);
     let restored = stack.command(&["restore", "--env", "cluster.yaml"]).end().await.expect(0);
     assert!(restored.stdout.contains("no run has left anything"), "{}", restored.stdout);
     stack.lead_kubeconfig_to("http://127.0.0.1:9");

@@ -16,11 +16,9 @@ use serde_json::json;
 
 use super::{Prepared, Wanted, cut_off, host_of, object_name, policy};
 use crate::cluster::access::{Access, CallError, Failure, Target, Verb, found, shown};
-use crate::cluster::mutation::{
-    ATTEMPTS, Applied, Kubectl, Mutation, MutationError, ReadBack, Undone, quoted,
-};
+use crate::cluster::mutation::{ATTEMPTS, Applied, Kubectl, Mutation, MutationError, ReadBack, Undone};
 use crate::cluster::refusals::{self, Refusal, is_ending, is_ready, selects};
-use crate::environment::{Cluster, Component, ObjectName};
+use crate::environment::{Cluster, Component, ObjectName, quoted};
 use crate::units::Period;
 
 /// A container has run by then: its image may have to be pulled before.

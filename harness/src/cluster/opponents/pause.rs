@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::{Custom, scalers};
 use crate::cluster::access::{Access, CallError, found};
-use crate::cluster::mutation::{ATTEMPTS, Applied, Kubectl, MutationError, ReadBack, Undone, quoted};
-use crate::environment::{ObjectName, Opponent};
+use crate::cluster::mutation::{ATTEMPTS, Applied, Kubectl, MutationError, ReadBack, Undone};
+use crate::environment::{ObjectName, Opponent, quoted};
 
 /// A kind of custom object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

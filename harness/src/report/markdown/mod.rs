@@ -105,13 +105,17 @@ fn introduction(run: &RunResult) -> String {
 }
 
 fn to_do(page: &mut Page, run: &RunResult) {
-    if run.restored {
-        return;
-    }
+    let Some(restore) = &run.restore_with else { return };
+    let file = if restore.ends_with(" FILE") {
+        ", where FILE is that of this environment with a context of the cluster; without the program, the lines to type are \
+         among the reasons above"
+    } else {
+        ""
+    };
     page.paragraph(format!(
-        "**Do this first:** something that this run changed is still changed. Put it back with {}. It is \
-         safe to run more than once, and it leaves alone what someone else has changed since.",
-        command(&format!("harness restore --env {}", run.environment))
+        "**Do this first:** something that this run changed is still changed. Put it back with {}{file}. It is safe to run \
+         more than once, and it leaves alone what someone else has changed since.",
+        command(restore)
     ));
 }
 
