@@ -9,7 +9,7 @@ use super::enter::{BASELINE_WITHIN, DRAINED_WITHIN, FIRST_LOOK_WITHIN};
 use super::in_cluster::KNOWN_WITHIN;
 use super::leave::{COMPLETION_LIMIT, REACHED_WITHIN, steady_takes};
 use super::stop::{CLUSTER_RESTORE_RESERVE, RESTORE_RESERVE};
-use super::target::{FILTER_MADE_WITHIN, MADE_WITHIN, Patience, SEEN_AGAIN_WITHIN};
+use super::target::{FILTER_MADE_WITHIN, MADE_WITHIN, Patience, SEEN_AGAIN_WITHIN, TAKEN_DOWN_WITHIN};
 use crate::cluster::access::CALL_LIMIT;
 use crate::cluster::others;
 use crate::cluster::record::{CLOSED_WITHIN, INTENDED_WITHIN, NOTED_WITHIN};
@@ -34,9 +34,11 @@ const EFFECTIVE_WITHIN: Duration = Duration::from_secs(120);
 /// at once.
 const PODS: u32 = 4;
 /// In a run that is cut short: whether a component serves is looked at for a moment, with one look under way before and
-/// one at the end, and whether new connections reach it.
-const SERVED_WITHIN: Duration =
-    RESTORE_RESERVE.saturating_add(COMPLETION_LIMIT.saturating_mul(2)).saturating_add(REACHED_WITHIN);
+/// one at the end, and whether new connections reach it; after both looks, whether somebody else keeps it down.
+const SERVED_WITHIN: Duration = RESTORE_RESERVE
+    .saturating_add(COMPLETION_LIMIT.saturating_mul(2))
+    .saturating_add(REACHED_WITHIN)
+    .saturating_add(TAKEN_DOWN_WITHIN.saturating_mul(2));
 /// Between the baseline and the first fault.
 const PHASE_MAX: Duration = Duration::from_secs(2);
 
@@ -125,7 +127,9 @@ fn of_step(plan: &Plan, step: &Step, environment: &Environment) -> Duration {
     let healed: Vec<(&String, &Component)> = step.heal.iter().filter_map(component).collect();
     let served = healed
         .iter()
-        .map(|(_, component)| component.ready_within.0 + COMPLETION_LIMIT + REACHED_WITHIN)
+        .map(|(_, component)| {
+            component.ready_within.0 + COMPLETION_LIMIT + REACHED_WITHIN + TAKEN_DOWN_WITHIN
+        })
         .max();
     let recovered = step.routes.iter().filter_map(|route| {
         let recovery = route.recover.as_ref()?;

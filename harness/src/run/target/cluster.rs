@@ -268,6 +268,10 @@ impl Cluster {
         self.driver.heal(active).await
     }
 
+    pub(super) async fn taken_down(&self, active: &ActiveFault) -> Option<String> {
+        self.driver.taken_down(active).await
+    }
+
     /// What is undone by us is no drift.
     fn forget(&self, active: &ActiveFault) {
         self.parts.watching.with(|watch| {

@@ -4,6 +4,8 @@
 
 mod undo;
 
+pub(in crate::run) use self::undo::TAKEN_DOWN_WITHIN;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;

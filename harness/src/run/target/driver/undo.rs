@@ -17,6 +17,11 @@ use crate::cluster::record::State as Recorded;
 use crate::journal::Event;
 use crate::run::target::{ActiveFault, Healed};
 
+/// An object is read again so long to learn whether somebody else keeps it down, and then who that is.
+const ASKED_WITHIN: Duration = Duration::from_secs(2);
+/// The longest that both take.
+pub(in crate::run) const TAKEN_DOWN_WITHIN: Duration = ASKED_WITHIN.saturating_mul(2);
+
 /// Changes of as many pods, of which none depends on another.
 fn are_apart(one: &Change, other: &Change) -> bool {
     matches!(
@@ -358,6 +363,26 @@ impl Driver {
             }
         }
         self.is_healed(component).await
+    }
+
+    /// That somebody else keeps down what was undone for a fault, or left to them, in words. Where it cannot be read, or
+    /// nothing was undone yet, nobody is accused. Takes [`TAKEN_DOWN_WITHIN`] at most.
+    pub(in crate::run::target) async fn taken_down(&self, active: &ActiveFault) -> Option<String> {
+        let change = self.given_up(active.id)?;
+        let down = timeout(ASKED_WITHIN, change.mutation.is_down(self.access())).await;
+        let Ok(Ok(Some(saw))) = down else { return None };
+        let who = timeout(ASKED_WITHIN, change.mutation.changed_by(self.access())).await.ok().flatten();
+        Some(change.mutation.taken_over_words(change.is_undone, who.as_deref(), &saw))
+    }
+
+    /// What is not ours any more of a fault: a count that was given back, or left to somebody.
+    fn given_up(&self, fault: u32) -> Option<Change> {
+        let made = self.made();
+        let is_given_up = |change: &&Change| {
+            let is_over = matches!(change.state, State::Undone | State::LeftAlone);
+            matches!(change.mutation, Mutation::Scale(_)) && (is_over || change.is_given_back())
+        };
+        made.get(&fault)?.mutations.iter().find(is_given_up).cloned()
     }
 
     /// Somebody was faster than we read, or than we could undo it: it is theirs, and nobody is fought. What became of it.
