@@ -187,9 +187,10 @@ fn undone_within<'c>(
     Patience::IN_CLUSTER.one_undo() * slowest + read_back_within(rounds.len())
 }
 
-/// Reading so many components back at once, and writing it down for one after the other.
+/// Reading so many components back at once, and writing down what became of them, and what was left to others: however
+/// many they are, a write that is under way, and one for all the rest.
 fn read_back_within(components: usize) -> Duration {
-    Patience::IN_CLUSTER.one_read_back() + NOTED_WITHIN * count(components)
+    Patience::IN_CLUSTER.one_read_back() + NOTED_WITHIN * count(components.min(2))
 }
 
 /// Waiting until a write that was not answered can no longer come through, and undoing it where it has at the end.

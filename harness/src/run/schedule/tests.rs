@@ -84,6 +84,16 @@ fn an_undo_has_the_time_for_an_alarm_that_is_due_just_before_its_last_try() {
     assert!(patience.one_undo() >= patience.undo_within + last, "{:?}", patience.one_undo());
 }
 
+/// They are written together: with each more component nothing more is written than with two.
+#[test]
+fn notes_of_any_number_of_components_take_two_writes() {
+    let one = " }\n  more: { aliases: [more], deployment: ml/more, down: scale-to-zero, ready_within: 30s";
+    let two = format!("{one}{}", one.replace("more", "most"));
+    let grace = |more: &str| with(BY_POLICY, more).grace;
+    assert_eq!(grace(""), grace(one));
+    assert_eq!(grace(one), grace(&two));
+}
+
 #[test]
 fn what_is_undone_at_once_is_not_counted_one_after_the_other() {
     let patience = Patience::IN_CLUSTER;

@@ -62,8 +62,8 @@ impl Driver {
                 }
             }
         }
-        // Only then: what is slow to be written must not keep anything from being undone.
-        self.record(&known).await;
+        // Written with what is read back: what is slow to be written must not keep anything from being undone.
+        self.remember(&known);
         if let Some(made) = self.made().get_mut(&active.id) {
             made.is_over = true;
         }
@@ -176,7 +176,9 @@ impl Driver {
         // What that finds to be wrong, the end of the run finds, too. Nor may a bad moment of the API keep a later mode from
         // changing what was undone.
         let components: BTreeSet<String> = self.undone_unread();
-        join_all(components.iter().map(|component| self.is_healed(component))).await;
+        let read = join_all(components.iter().map(|component| self.is_healed(component)));
+        // What was left to others is written down together.
+        tokio::join!(read, self.write_down());
         let failed = unsettled.iter().zip(failed).map(|((_, change), settled)| (change.seq, settled.err()));
         failed.filter_map(|(seq, why)| Some((seq, why?))).collect()
     }
@@ -196,7 +198,7 @@ impl Driver {
                 Ok(Undone::Before) => {}
                 Ok(Undone::Now) => self.came_late(change),
                 Ok(Undone::LeftAlone { saw }) => {
-                    self.leave_alone(change, &saw).await;
+                    self.leave_alone(change, &saw);
                     return Ok(());
                 }
                 Err(error) => {
@@ -213,9 +215,10 @@ impl Driver {
         }
     }
 
-    async fn leave_alone(&self, change: &Change, saw: &str) {
+    /// To be written down at the end of whatever finds it.
+    fn leave_alone(&self, change: &Change, saw: &str) {
         self.note(change.seq, State::LeftAlone);
-        self.record(&[(change.seq, Recorded::LeftAlone)]).await;
+        self.remember(&[(change.seq, Recorded::LeftAlone)]);
         let text = format!("{} was left as it is: {saw}", change.mutation.object());
         self.journal.append(Event::Found { text });
     }
@@ -324,7 +327,8 @@ impl Driver {
                 }
             }
         }
-        self.record(&known).await;
+        self.remember(&known);
+        self.write_down().await;
         healed
     }
 
@@ -347,7 +351,7 @@ impl Driver {
                 at_once.iter().map(|change| self.try_to_undo(self.patience.last_try, &change.mutation));
             for (change, undone) in at_once.iter().zip(join_all(tries).await) {
                 match undone {
-                    Ok(Ok(Undone::LeftAlone { saw })) => self.leave_alone(change, &saw).await,
+                    Ok(Ok(Undone::LeftAlone { saw })) => self.leave_alone(change, &saw),
                     Ok(Ok(Undone::Now)) => {
                         self.given_back(change);
                         let text = format!(
