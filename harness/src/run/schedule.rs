@@ -15,13 +15,15 @@ use crate::cluster::others;
 use crate::cluster::record::{CLOSED_WITHIN, INTENDED_WITHIN, NOTED_WITHIN};
 use crate::environment::{Component, Environment, FaultKind, Mechanism};
 use crate::plan::{Plan, Step};
-use crate::restore::earlier_within;
+use crate::restore::{ANSWERS_WITHIN, earlier_within};
 use crate::units::Period;
 
 /// From the Job's first second to that of the program: a node that has to pull the image first.
 const STARTED_WITHIN: Duration = Duration::from_secs(120);
 /// Waiting for a sweep that holds the lock, and watching whether somebody else does who does not live any more.
 const LOCKED_WITHIN: Duration = Duration::from_secs(120);
+/// Asking for the records of runs: an API that has a bad moment is asked again, the last time at the end.
+const RECORDS_WITHIN: Duration = ANSWERS_WITHIN.saturating_add(CALL_LIMIT);
 /// Finding the gateway and asking about permissions, owners and pods: calls that take milliseconds each.
 const LOOKED_WITHIN: Duration = Duration::from_secs(120);
 /// Judging and writing the reports, once all is restored.
@@ -60,17 +62,9 @@ pub struct Schedule {
 /// What a Job must be given that runs a plan in an environment.
 #[must_use]
 pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
-    let postponed = environment.cluster().and_then(|cluster| cluster.postpone);
     let all_undone = undone_within(environment.components.iter(), environment);
-    let before = postponed.map_or(Duration::ZERO, |postponed| postponed.0)
-        + LOCKED_WITHIN
-        // What earlier runs have left.
-        + earlier_within(environment)
-        + LOOKED_WITHIN
-        + others::SEEN_IN
-        + KNOWN_WITHIN;
     let steps: Duration = plan.steps.iter().map(|step| of_step(plan, step, environment)).sum();
-    let longest = before + steps + REPORTED_WITHIN;
+    let longest = before_within(environment) + steps + REPORTED_WITHIN;
     let deadline = in_minutes(longest + CLUSTER_RESTORE_RESERVE);
     let grace = under_way_within(environment)
         + all_undone
@@ -102,6 +96,19 @@ pub(super) fn too_short(deadline: Duration, plan: &Plan, environment: &Environme
             Period(deadline)
         )
     })
+}
+
+/// All that comes before the first mode.
+fn before_within(environment: &Environment) -> Duration {
+    let postponed = environment.cluster().and_then(|cluster| cluster.postpone);
+    postponed.map_or(Duration::ZERO, |postponed| postponed.0)
+        + LOCKED_WITHIN
+        // What earlier runs have left: what that is, undoing it, and whether anything of it is open then.
+        + RECORDS_WITHIN * 2
+        + earlier_within(environment)
+        + LOOKED_WITHIN
+        + others::SEEN_IN
+        + KNOWN_WITHIN
 }
 
 /// What a run ends first that is cut short, before it undoes everything: a change that it makes; or a heal, which has failed

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use super::{
     CALL_LIMIT, CLOSED_WITHIN, COMPLETION_LIMIT, FILTER_MADE_WITHIN, INTENDED_WITHIN, LAST_LINES_WITHIN,
-    MADE_WITHIN, NOTED_WITHIN, PODS, Patience, REACHED_WITHIN, REPORTED_WITHIN, RESTORE_RESERVE,
-    SEEN_AGAIN_WITHIN, Schedule, held_read_within, schedule, too_short,
+    LOCKED_WITHIN, LOOKED_WITHIN, MADE_WITHIN, NOTED_WITHIN, PODS, Patience, REACHED_WITHIN, REPORTED_WITHIN,
+    RESTORE_RESERVE, SEEN_AGAIN_WITHIN, Schedule, before_within, held_read_within, schedule, too_short,
 };
 use crate::environment::Environment;
 use crate::input;
@@ -136,6 +136,14 @@ fn what_earlier_runs_have_left_has_its_time_before_the_first_mode() {
         " }\n  ollama: { aliases: [ollama-qwen], deployment: ml/ollama, down: scale-to-zero, ready_within: 11m",
     );
     assert!(slow > longest("") + minutes * 10, "{slow:?}");
+}
+
+#[test]
+fn records_are_asked_for_twice_before_the_first_mode_each_time_patiently() {
+    let environment = resolved(BY_GATE, "").1;
+    let asked = (crate::restore::ANSWERS_WITHIN + CALL_LIMIT) * 2;
+    let others = LOCKED_WITHIN + crate::restore::earlier_within(&environment) + LOOKED_WITHIN;
+    assert!(before_within(&environment) >= others + asked, "{:?}", before_within(&environment));
 }
 
 #[test]
