@@ -215,7 +215,7 @@ impl Conductor {
             self.is_cut = true;
         }
         traffic.finish(self.stop.token()).await;
-        self.target.mode_ends().await;
+        self.target.mode_ends(self.stop.token()).await;
         outcome?;
         // Without traffic, so that nobody pays for it; the next mode begins with what is known.
         // What is left is undone once more at the end, and a run that is cut short waits for the rest there: what is still

@@ -73,7 +73,6 @@ pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
         + read_back_within(environment.components.len())
         + tried_once_more_within(environment)
         + CLOSED_WITHIN
-        + LAST_LINES_WITHIN
         // The lock is released.
         + CALL_LIMIT
         + SERVED_WITHIN

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use super::{
-    CALL_LIMIT, CLOSED_WITHIN, COMPLETION_LIMIT, FILTER_MADE_WITHIN, INTENDED_WITHIN, LAST_LINES_WITHIN,
-    LOCKED_WITHIN, LOOKED_WITHIN, MADE_WITHIN, NOTED_WITHIN, PODS, Patience, REACHED_WITHIN, REPORTED_WITHIN,
+    CALL_LIMIT, CLOSED_WITHIN, COMPLETION_LIMIT, FILTER_MADE_WITHIN, INTENDED_WITHIN, LOCKED_WITHIN,
+    LOOKED_WITHIN, MADE_WITHIN, NOTED_WITHIN, PODS, Patience, REACHED_WITHIN, REPORTED_WITHIN,
     RESTORE_RESERVE, SEEN_AGAIN_WITHIN, Schedule, before_within, held_read_within, schedule, too_short,
 };
 use crate::environment::Environment;
@@ -65,7 +65,7 @@ fn the_grace_holds_whatever_has_to_be_tried_until_its_bound() {
     // What reads as changed at the end has one more try, and is read back again.
     let read_back = (patience.one_read_back() + NOTED_WITHIN * 2) * 2 + patience.last_try * 2;
     // What else a run that was cut short waits for at its end.
-    let ended = LAST_LINES_WITHIN + CLOSED_WITHIN + CALL_LIMIT;
+    let ended = CLOSED_WITHIN + CALL_LIMIT;
     let looked = RESTORE_RESERVE + COMPLETION_LIMIT + REACHED_WITHIN + REPORTED_WITHIN;
     let needed = with(BY_POLICY, "").grace;
     let bounds = INTENDED_WITHIN + MADE_WITHIN + undone + settled + read_back + ended + looked;

@@ -144,8 +144,8 @@ impl Cluster {
         parts.gateway_pods = pods;
     }
 
-    pub(super) async fn mode_ends(&self) {
-        self.parts.at_gateway.end().await;
+    pub(super) async fn mode_ends(&self, cut: &CancellationToken) {
+        self.parts.at_gateway.end(cut).await;
     }
 
     /// Pods of the gateway that run and were not ready when probers were started: requests reach them as soon as they

@@ -102,11 +102,11 @@ impl Target {
         }
     }
 
-    /// A mode is over: all that was sent in it has ended.
-    pub(super) async fn mode_ends(&self) {
+    /// A mode is over: all that was sent in it has ended. Waits for nothing once the run is cut short.
+    pub(super) async fn mode_ends(&self, cut: &CancellationToken) {
         match self {
             Self::Embedded(_) => {}
-            Self::Cluster(cluster) => cluster.mode_ends().await,
+            Self::Cluster(cluster) => cluster.mode_ends(cut).await,
         }
     }
 
