@@ -11,7 +11,7 @@ use kube::ResourceExt as _;
 
 use super::access::{Access, CallError};
 use super::permissions::{Need, needed_to_restore};
-use crate::environment::{Environment, ObjectName};
+use crate::environment::{Environment, FaultKind, ObjectName, Opponent};
 
 /// By what the sweeper is found.
 pub const LABELS: &str = "app.kubernetes.io/name=failover-harness,app.kubernetes.io/component=sweeper";
@@ -119,14 +119,44 @@ async fn lacks(
     };
     let Some(text) = found.and_then(|map| map.data?.remove(&key)) else { return unknown("is not there") };
     let Ok(theirs) = Environment::of_text(&key, text) else { return unknown("is no environment") };
-    let missing = missing(environment, &theirs);
-    let words: Vec<String> = missing.iter().take(NAMED_MAX).map(words_of).collect();
+    let missing = not_done(environment, &theirs);
+    let words: Vec<&str> = missing.iter().take(NAMED_MAX).map(String::as_str).collect();
     let more = if missing.len() > NAMED_MAX { ", and more" } else { "" };
     let words = format!(
         "restores in another environment ({key} of ConfigMap {name}), and does not {}{more}",
         words.join(", ")
     );
     Ok((!missing.is_empty()).then_some(words))
+}
+
+/// What a run in an environment may leave, and whoever restores in the other one does not undo, in words.
+fn not_done(environment: &Environment, theirs: &Environment) -> Vec<String> {
+    missing(environment, theirs).iter().map(words_of).chain(held_up(environment, theirs)).collect()
+}
+
+/// Whoever a run may tell to wait, and nobody lets go on who restores in the other environment: what that takes is not among
+/// the rights that a sweep asks about, since only the cluster tells where they are.
+fn held_up(environment: &Environment, theirs: &Environment) -> Vec<String> {
+    const BY_NAME: [Opponent; 2] = [Opponent::ArgoCd, Opponent::Flux];
+    let mut words = Vec::new();
+    for (name, component) in &environment.components {
+        let (FaultKind::ScaleToZero, Some(target)) = (component.down, &component.deployment) else {
+            continue;
+        };
+        let same = theirs.components.iter().filter(|(_, their)| their.deployment.as_ref() == Some(target));
+        let known: BTreeSet<Opponent> = same.flat_map(|(name, _)| theirs.pause(name)).collect();
+        let ours = environment.pause(name);
+        let held = BY_NAME.iter().filter(|who| ours.contains(*who) && !known.contains(*who));
+        words.extend(held.map(|who| format!("let {} go on that keeps {target}", who.word())));
+    }
+    let pauses = |name: &String| BY_NAME.iter().any(|who| environment.pause(name).contains(who));
+    if environment.components.keys().any(pauses) {
+        let reached = |place: &&String| theirs.cluster().is_some_and(|own| own.namespaces.contains(*place));
+        let places = environment.cluster().map(|own| &own.namespaces).into_iter().flatten();
+        let beyond = places.filter(|place| !reached(place));
+        words.extend(beyond.map(|place| format!("let anybody go on in {place}")));
+    }
+    words
 }
 
 /// What restoring in an environment takes, and whoever restores in the other one does not do.

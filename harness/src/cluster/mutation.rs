@@ -303,6 +303,14 @@ impl Mutation {
         }
     }
 
+    /// That the object itself keeps its component down now, whoever wants that, in words; told of counts only.
+    pub(crate) async fn is_down(&self, access: Option<&Access>) -> Result<Option<String>, CallError> {
+        match self {
+            Self::Scale(scale) => scale.is_down(reached(access)?).await,
+            _ => Ok(None),
+        }
+    }
+
     /// Who has changed it after us, where that is told of such an object.
     pub(crate) async fn changed_by(&self, access: Option<&Access>) -> Option<String> {
         match (self, access) {

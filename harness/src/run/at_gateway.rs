@@ -119,13 +119,11 @@ impl AtGateway {
         state.mode = Some(Mode { scenario: scenario.to_owned(), during, forwarded });
     }
 
-    /// The mode is over, and all that was sent in it has ended: writes down what was seen in it.
-    pub(super) async fn end(&self) {
+    /// The mode is over, and all that was sent in it has ended: writes down what was seen in it. What is not printed yet is
+    /// not waited for once the run is cut short.
+    pub(super) async fn end(&self, cut: &CancellationToken) {
         let shared = &self.shared;
-        let deadline = Instant::now() + LAST_LINES_WITHIN;
-        while !shared.is_printed() && Instant::now() < deadline {
-            tokio::time::sleep(LOOK_EVERY / 5).await;
-        }
+        last_lines(|| shared.is_printed(), cut).await;
         shared.look();
         let mode = shared.lock().mode.take();
         if let Some(mode) = mode {
@@ -150,6 +148,16 @@ impl AtGateway {
 impl Drop for AtGateway {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// Waits until all of ours is printed, for a moment.
+async fn last_lines(is_printed: impl Fn() -> bool, cut: &CancellationToken) {
+    let deadline = Instant::now() + LAST_LINES_WITHIN;
+    while !is_printed() && Instant::now() < deadline {
+        if cut.run_until_cancelled(tokio::time::sleep(LOOK_EVERY / 5)).await.is_none() {
+            return;
+        }
     }
 }
 
@@ -292,9 +300,25 @@ fn pods_of(before: &Forwarded, after: &Forwarded) -> BTreeMap<String, Option<u64
 
 #[cfg(test)]
 mod tests {
-    use super::pods_of;
+    use tokio::time::Instant;
+    use tokio_util::sync::CancellationToken;
+
+    use super::{LAST_LINES_WITHIN, last_lines, pods_of};
     use crate::cluster::forward::Forwarded;
     use crate::environment::ObjectName;
+
+    /// Faults of the mode before may be held meanwhile.
+    #[tokio::test]
+    async fn last_lines_are_not_waited_for_once_the_run_is_cut_short() {
+        let (cut, begun) = (CancellationToken::new(), Instant::now());
+        let fired = async { cut.cancel() };
+        tokio::join!(last_lines(|| false, &cut), fired);
+        assert!(begun.elapsed() < LAST_LINES_WITHIN / 2, "{:?}", begun.elapsed());
+        let begun = Instant::now();
+        last_lines(|| false, &CancellationToken::new()).await;
+        assert!(begun.elapsed() >= LAST_LINES_WITHIN);
+        last_lines(|| true, &CancellationToken::new()).await;
+    }
 
     #[test]
     fn the_pods_of_a_mode_are_the_one_in_use_and_those_that_followed() {

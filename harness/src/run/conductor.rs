@@ -3,7 +3,7 @@
 //! It decides nothing about pass or fail. Each mutation is journaled (on disk) before it is made, and
 //! is undone on every way out: [`Conductor::restore`] knows all that was ever intended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -68,9 +68,9 @@ pub(super) struct Conductor {
     pub(super) witnesses: BTreeMap<String, Witness>,
     pub(super) active: Vec<ActiveFault>,
     /// Those that were made and not proven: what inherits them says nothing either.
-    unproven: std::collections::BTreeSet<u32>,
+    unproven: BTreeSet<u32>,
     pub(super) faults: u32,
-    journaled_calls: std::collections::BTreeSet<u64>,
+    journaled_calls: BTreeSet<u64>,
     /// From when old connections were gone, too.
     pub(super) effective_us: u64,
     pub(super) chance: ChaCha8Rng,
@@ -78,6 +78,8 @@ pub(super) struct Conductor {
     pub(super) failed: BTreeMap<u32, String>,
     /// Faults that are undone and whose component did not serve again in its time, with what was seen last.
     pub(super) unserved: BTreeMap<u32, (ActiveFault, String)>,
+    /// Components that somebody else has taken down once they were undone.
+    pub(super) taken_down: BTreeSet<String>,
     pub(super) left: Vec<String>,
     /// The run has been cut short, and all was undone then that could be.
     is_cut: bool,
@@ -105,13 +107,14 @@ impl Conductor {
             budgets,
             witnesses: BTreeMap::new(),
             active: Vec::new(),
-            unproven: std::collections::BTreeSet::new(),
+            unproven: BTreeSet::new(),
             faults: 0,
-            journaled_calls: std::collections::BTreeSet::new(),
+            journaled_calls: BTreeSet::new(),
             effective_us: 0,
             chance,
             failed: BTreeMap::new(),
             unserved: BTreeMap::new(),
+            taken_down: BTreeSet::new(),
             left: Vec::new(),
             is_cut: false,
         }
@@ -212,7 +215,7 @@ impl Conductor {
             self.is_cut = true;
         }
         traffic.finish(self.stop.token()).await;
-        self.target.mode_ends().await;
+        self.target.mode_ends(self.stop.token()).await;
         outcome?;
         // Without traffic, so that nobody pays for it; the next mode begins with what is known.
         // What is left is undone once more at the end, and a run that is cut short waits for the rest there: what is still

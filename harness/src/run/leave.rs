@@ -27,7 +27,9 @@ pub(super) const REACHED_WITHIN: Duration = Duration::from_secs(30);
 const SEEN_AGAIN_WITHIN: Duration = Duration::from_secs(10);
 /// Whoever waits is told now and again what for.
 pub(super) const TELL_EVERY: Duration = Duration::from_secs(10);
-/// Between two looks at that.
+/// How often is asked whether somebody else keeps down what is waited for.
+const ASK_WHO_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks at new connections.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// What came of undoing one fault.
@@ -38,6 +40,8 @@ struct Healing {
     read_back: bool,
     /// What was seen last of a component that does not serve again, although all is undone.
     unserved: Option<String>,
+    /// Somebody else has taken it down since.
+    taken_down: bool,
     /// When its component was seen to serve again, or nobody waited any more.
     at_us: u64,
 }
@@ -46,6 +50,8 @@ struct Healing {
 enum NotSeen {
     /// The run was cut short, and it takes longer than that.
     Cut,
+    /// Somebody else has taken it down since: theirs, in words, and nothing to wait for.
+    TakenDown(String),
     /// It should have by then; what was seen last.
     NotServing(String),
 }
@@ -75,6 +81,11 @@ impl Conductor {
             // Undone only when it reads back so: until then `restore` does it again.
             if end.read_back {
                 self.active.retain(|other| other.id != active.id);
+            }
+            if end.taken_down {
+                self.taken_down.insert(active.fault.component.clone());
+            } else {
+                self.taken_down.remove(&active.fault.component);
             }
             if let Some(saw) = end.unserved {
                 self.unserved.insert(active.id, (active.clone(), saw));
@@ -113,8 +124,14 @@ impl Conductor {
         self.journal.append(Event::FaultHealed { fault: active.id, called_us, accepted_us, read_back });
         let confirmed = self.unless_others_wait(others_held, self.confirm(active, called_us)).await;
         let confirmed = confirmed.unwrap_or(Err(NotSeen::Cut));
+        let mut taken_down = false;
         let (served_us, unserved) = match confirmed {
             Ok(served_us) => (Some(served_us), None),
+            Err(NotSeen::TakenDown(why)) => {
+                self.journal.append(Event::HealLeftAlone { fault: active.id, why });
+                taken_down = true;
+                (None, None)
+            }
             Err(NotSeen::Cut) => {
                 let text = format!(
                     "{component} was undone, and whether it serves again was not waited for: the run was cut short"
@@ -125,12 +142,13 @@ impl Conductor {
             Err(NotSeen::NotServing(saw)) => (None, Some(saw)),
         };
         let at_us = served_us.unwrap_or_else(|| self.journal.clock().now_us());
-        Healing { failed: None, read_back, unserved, at_us }
+        Healing { failed: None, read_back, unserved, taken_down, at_us }
     }
 
     /// What is healed once more.
     fn not_healed(&self, failed: Option<String>) -> Healing {
-        Healing { failed, read_back: false, unserved: None, at_us: self.journal.clock().now_us() }
+        let at_us = self.journal.clock().now_us();
+        Healing { failed, read_back: false, unserved: None, taken_down: false, at_us }
     }
 
     /// Waits for it, but in a run that is cut short not while others are held.
@@ -144,8 +162,8 @@ impl Conductor {
         self.target.settle(&move |line: &str| watcher.progress(line)).await
     }
 
-    /// At the end of a run: what did not serve again in its time may do so by now, and then it is not left behind. Its
-    /// mode has said what it has to say of that.
+    /// At the end of a run: what did not serve again in its time may do so by now, and then it is not left behind; nor is
+    /// what somebody else has taken down since. Its mode has said what it has to say of the first.
     pub(super) async fn look_once_more(&mut self) {
         for (active, saw) in std::mem::take(&mut self.unserved).into_values() {
             let component = &active.fault.component;
@@ -154,6 +172,8 @@ impl Conductor {
                 let text =
                     format!("{component} serves again at the end of the run, later than it should have");
                 self.journal.append(Event::Found { text });
+            } else if let Some(why) = self.target.taken_down(&active).await {
+                self.journal.append(Event::HealLeftAlone { fault: active.id, why });
             } else {
                 let look = self.target.look_command(component);
                 let look = look.map_or(String::new(), |line| format!("; to see why: {line}"));
@@ -162,7 +182,7 @@ impl Conductor {
         }
     }
 
-    /// Wait until a healed component serves a completion.
+    /// Wait until a healed component serves a completion, unless somebody else has taken it down since.
     async fn confirm(&self, active: &ActiveFault, called_us: u64) -> Result<u64, NotSeen> {
         let component = &active.fault.component;
         let alias = alias_of(active);
@@ -171,7 +191,7 @@ impl Conductor {
         let mut deadline = tokio::time::Instant::now() + limit;
         let (mut last_down_us, mut cut) = (called_us, false);
         let begun = tokio::time::Instant::now();
-        let mut told = begun;
+        let (mut told, mut asked) = (begun, None::<tokio::time::Instant>);
         loop {
             // A run that is cut short, also while it waits here, waits no longer than the reserve that it has for this.
             if self.stop.token().is_cancelled() && !cut {
@@ -182,6 +202,7 @@ impl Conductor {
             match self.target.serves(component, alias, COMPLETION_LIMIT.min(limit)).await {
                 Ok(()) => {
                     if let Err(saw) = self.reached(component).await {
+                        self.unless_taken_down(active).await?;
                         self.journal.append(Event::NotServing { fault: active.id, saw: saw.clone() });
                         return Err(NotSeen::NotServing(saw));
                     }
@@ -190,6 +211,7 @@ impl Conductor {
                     return Ok(served_us);
                 }
                 Err(saw) if tokio::time::Instant::now() >= deadline => {
+                    self.unless_taken_down(active).await?;
                     self.journal.append(Event::NotServing { fault: active.id, saw: saw.clone() });
                     // What starts for minutes cannot be waited for by a run that has to end: it reads back as undone.
                     let starts = cut && limit > RESTORE_RESERVE && !self.environment.is_local();
@@ -197,6 +219,10 @@ impl Conductor {
                 }
                 Err(saw) => {
                     last_down_us = sent_us;
+                    if asked.is_none_or(|asked| asked.elapsed() >= ASK_WHO_EVERY) {
+                        self.unless_taken_down(active).await?;
+                        asked = Some(tokio::time::Instant::now());
+                    }
                     if told.elapsed() >= TELL_EVERY {
                         told = tokio::time::Instant::now();
                         self.watcher.progress(&format!(
@@ -210,6 +236,11 @@ impl Conductor {
             }
             tokio::time::sleep(self.target.ask_every()).await;
         }
+    }
+
+    /// Nobody waits for what somebody else keeps down once ours is undone.
+    async fn unless_taken_down(&self, active: &ActiveFault) -> Result<(), NotSeen> {
+        self.target.taken_down(active).await.map_or(Ok(()), |why| Err(NotSeen::TakenDown(why)))
     }
 
     /// The negative control: what saw the component go must see it back by new connections, too, since a completion may
@@ -238,7 +269,8 @@ impl Conductor {
         }
     }
 
-    /// Watch the routes come back to their primaries, as long as their expectations allow.
+    /// Watch the routes come back to their primaries, as long as their expectations allow: those that nobody else keeps
+    /// down.
     pub(super) async fn await_recovery(
         &self,
         step: &Step,
@@ -248,6 +280,11 @@ impl Conductor {
         let routes = step.routes.iter();
         let wanted: Vec<(&PlannedRoute, &Recovery)> =
             routes.filter_map(|route| Some((route, route.recover.as_ref()?))).collect();
+        let is_taken_down = |recovery: &Recovery| {
+            let component = plan::component_of(&recovery.served_by, &self.environment);
+            component.is_some_and(|component| self.taken_down.contains(component))
+        };
+        let wanted: Vec<_> = wanted.into_iter().filter(|(_, recovery)| !is_taken_down(recovery)).collect();
         // A run that starts at the very end of the limit still has to show that it is steady.
         let watched = wanted.iter().map(|(route, recovery)| recovery.within.0 + steady_takes(route)).max();
         let Some(limit) = watched else { return Ok(()) };

@@ -9,19 +9,21 @@ use super::enter::{BASELINE_WITHIN, DRAINED_WITHIN, FIRST_LOOK_WITHIN};
 use super::in_cluster::KNOWN_WITHIN;
 use super::leave::{COMPLETION_LIMIT, REACHED_WITHIN, steady_takes};
 use super::stop::{CLUSTER_RESTORE_RESERVE, RESTORE_RESERVE};
-use super::target::{FILTER_MADE_WITHIN, MADE_WITHIN, Patience, SEEN_AGAIN_WITHIN};
+use super::target::{FILTER_MADE_WITHIN, MADE_WITHIN, Patience, SEEN_AGAIN_WITHIN, TAKEN_DOWN_WITHIN};
 use crate::cluster::access::CALL_LIMIT;
 use crate::cluster::others;
 use crate::cluster::record::{CLOSED_WITHIN, INTENDED_WITHIN, NOTED_WITHIN};
 use crate::environment::{Component, Environment, FaultKind, Mechanism};
 use crate::plan::{Plan, Step};
-use crate::restore::earlier_within;
+use crate::restore::{ANSWERS_WITHIN, earlier_within};
 use crate::units::Period;
 
 /// From the Job's first second to that of the program: a node that has to pull the image first.
 const STARTED_WITHIN: Duration = Duration::from_secs(120);
 /// Waiting for a sweep that holds the lock, and watching whether somebody else does who does not live any more.
 const LOCKED_WITHIN: Duration = Duration::from_secs(120);
+/// Asking for the records of runs: an API that has a bad moment is asked again, the last time at the end.
+const RECORDS_WITHIN: Duration = ANSWERS_WITHIN.saturating_add(CALL_LIMIT);
 /// Finding the gateway and asking about permissions, owners and pods: calls that take milliseconds each.
 const LOOKED_WITHIN: Duration = Duration::from_secs(120);
 /// Judging and writing the reports, once all is restored.
@@ -34,9 +36,11 @@ const EFFECTIVE_WITHIN: Duration = Duration::from_secs(120);
 /// at once.
 const PODS: u32 = 4;
 /// In a run that is cut short: whether a component serves is looked at for a moment, with one look under way before and
-/// one at the end, and whether new connections reach it.
-const SERVED_WITHIN: Duration =
-    RESTORE_RESERVE.saturating_add(COMPLETION_LIMIT.saturating_mul(2)).saturating_add(REACHED_WITHIN);
+/// one at the end, and whether new connections reach it; after both looks, whether somebody else keeps it down.
+const SERVED_WITHIN: Duration = RESTORE_RESERVE
+    .saturating_add(COMPLETION_LIMIT.saturating_mul(2))
+    .saturating_add(REACHED_WITHIN)
+    .saturating_add(TAKEN_DOWN_WITHIN.saturating_mul(2));
 /// Between the baseline and the first fault.
 const PHASE_MAX: Duration = Duration::from_secs(2);
 
@@ -58,17 +62,9 @@ pub struct Schedule {
 /// What a Job must be given that runs a plan in an environment.
 #[must_use]
 pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
-    let postponed = environment.cluster().and_then(|cluster| cluster.postpone);
     let all_undone = undone_within(environment.components.iter(), environment);
-    let before = postponed.map_or(Duration::ZERO, |postponed| postponed.0)
-        + LOCKED_WITHIN
-        // What earlier runs have left.
-        + earlier_within(environment)
-        + LOOKED_WITHIN
-        + others::SEEN_IN
-        + KNOWN_WITHIN;
     let steps: Duration = plan.steps.iter().map(|step| of_step(plan, step, environment)).sum();
-    let longest = before + steps + REPORTED_WITHIN;
+    let longest = before_within(environment) + steps + REPORTED_WITHIN;
     let deadline = in_minutes(longest + CLUSTER_RESTORE_RESERVE);
     let grace = under_way_within(environment)
         + all_undone
@@ -77,7 +73,6 @@ pub fn schedule(plan: &Plan, environment: &Environment) -> Schedule {
         + read_back_within(environment.components.len())
         + tried_once_more_within(environment)
         + CLOSED_WITHIN
-        + LAST_LINES_WITHIN
         // The lock is released.
         + CALL_LIMIT
         + SERVED_WITHIN
@@ -100,6 +95,19 @@ pub(super) fn too_short(deadline: Duration, plan: &Plan, environment: &Environme
             Period(deadline)
         )
     })
+}
+
+/// All that comes before the first mode.
+fn before_within(environment: &Environment) -> Duration {
+    let postponed = environment.cluster().and_then(|cluster| cluster.postpone);
+    postponed.map_or(Duration::ZERO, |postponed| postponed.0)
+        + LOCKED_WITHIN
+        // What earlier runs have left: what that is, undoing it, and whether anything of it is open then.
+        + RECORDS_WITHIN * 2
+        + earlier_within(environment)
+        + LOOKED_WITHIN
+        + others::SEEN_IN
+        + KNOWN_WITHIN
 }
 
 /// What a run ends first that is cut short, before it undoes everything: a change that it makes; or a heal, which has failed
@@ -125,7 +133,9 @@ fn of_step(plan: &Plan, step: &Step, environment: &Environment) -> Duration {
     let healed: Vec<(&String, &Component)> = step.heal.iter().filter_map(component).collect();
     let served = healed
         .iter()
-        .map(|(_, component)| component.ready_within.0 + COMPLETION_LIMIT + REACHED_WITHIN)
+        .map(|(_, component)| {
+            component.ready_within.0 + COMPLETION_LIMIT + REACHED_WITHIN + TAKEN_DOWN_WITHIN
+        })
         .max();
     let recovered = step.routes.iter().filter_map(|route| {
         let recovery = route.recover.as_ref()?;
@@ -183,9 +193,10 @@ fn undone_within<'c>(
     Patience::IN_CLUSTER.one_undo() * slowest + read_back_within(rounds.len())
 }
 
-/// Reading so many components back at once, and writing it down for one after the other.
+/// Reading so many components back at once, and writing down what became of them, and what was left to others: however
+/// many they are, a write that is under way, and one for all the rest.
 fn read_back_within(components: usize) -> Duration {
-    Patience::IN_CLUSTER.one_read_back() + NOTED_WITHIN * count(components)
+    Patience::IN_CLUSTER.one_read_back() + NOTED_WITHIN * count(components.min(2))
 }
 
 /// Waiting until a write that was not answered can no longer come through, and undoing it where it has at the end.

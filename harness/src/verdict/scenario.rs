@@ -69,6 +69,13 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
             worst: story::worst(figures),
         });
     }
+    for (fault, why) in mode.faults.iter().filter_map(|fault| Some((fault, taken_over(mode, fault)?))) {
+        let text = format!(
+            "{} of {} was undone, and whether it comes back was not seen, since somebody else has it now: {why}",
+            fault.kind, fault.component
+        );
+        checks.open(&[Requirement::NFR125], text);
+    }
     if all.iter().all(|figures| figures.expectation.is_none()) {
         checks.open(&mode.step.scenario.requirements, "nothing is expected of any route".to_owned());
     }
@@ -107,6 +114,13 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
             .map(|(known_by, pods)| AnsweredBy { known_by: *known_by, pods: pods.clone() }),
         routes,
     }
+}
+
+/// What somebody else has made of a component that this mode has healed, where it was not seen to serve since.
+fn taken_over<'f>(mode: &Mode, fault: &'f FaultFacts) -> Option<&'f str> {
+    let (from, to) = (mode.started_us?, mode.ended_us.unwrap_or(u64::MAX));
+    let is_healed_here = fault.heal_called_us.is_some_and(|at_us| (from..=to).contains(&at_us));
+    fault.left_alone.as_deref().filter(|_| is_healed_here && fault.healed.is_none())
 }
 
 /// How long it took is not told by any reading.

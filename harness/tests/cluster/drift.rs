@@ -1,5 +1,7 @@
 //! What somebody else does while a fault is held.
 
+use std::time::{Duration, Instant};
+
 use mocks::kubernetes::plane::NODE;
 use mocks::kubernetes::resources::{NODES, PODS};
 use mocks::kubernetes::store::{ObjectKey, Writer};
@@ -115,6 +117,38 @@ async fn what_somebody_scales_once_it_was_restored_is_theirs() {
     let ended = running.end().await.expect(0);
     assert_eq!(ended.result["restored"], true);
     assert_eq!(stack.replicas("vllm"), 2);
+    stack.assert_clean();
+    stack.strike().await;
+}
+
+/// It loads for longer than anybody waits, and meanwhile a person scales it to 0 again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_takes_down_right_after_the_undo_is_theirs_and_not_waited_for() {
+    let stack =
+        Stack::start(Staging { vllm_ready_after: Some(Duration::from_secs(12)), ..Staging::default() }).await;
+    stack.edit(
+        "down: scale-to-zero, ready_within: 30s }\n  ollama",
+        "down: scale-to-zero, ready_within: 10m }\n  ollama",
+    );
+    let file = stack.scenario("gpu-down", GPU_DOWN);
+    let running = stack.harness("run", &[file]);
+    let is_healed = |stack: &Stack| stack.journal().contains("\"fault-healed\"");
+    stack.eventually("it is scaled back", crate::child::LIMIT, is_healed).await;
+    stack.kubectl(&["-n", "ml", "patch", "deployment", "vllm", "-p", r#"{"spec":{"replicas":0}}"#]).await;
+    let told = Instant::now();
+    let ended = running.end().await.expect(3);
+    assert!(told.elapsed() < Duration::from_secs(60), "nobody waits for it: {:?}", told.elapsed());
+    assert_eq!((&ended.result["verdict"], &ended.result["restored"]), (&"inconclusive".into(), &true.into()));
+    let reasons = ended.reasons();
+    for words in [
+        "scale-to-zero of vllm was undone",
+        "somebody else has it now",
+        "ml/vllm was undone, and has been changed by kubectl-patch since: 0 pods",
+    ] {
+        assert!(reasons.contains(words), "{words}: {reasons}");
+    }
+    assert!(!stack.journal().contains("\"not-serving\""));
+    assert_eq!(stack.replicas("vllm"), 0, "it is theirs");
     stack.assert_clean();
     stack.strike().await;
 }

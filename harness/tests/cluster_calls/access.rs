@@ -315,6 +315,41 @@ async fn credentials_go_to_no_server_without_tls_but_one_on_this_machine() {
     }
 }
 
+/// Loopback is then somebody else's, and everybody on the way there hears.
+#[tokio::test]
+async fn nothing_without_tls_goes_through_the_proxy_of_a_kubeconfig() {
+    const SECRETS: [&str; 2] = ["canary-4712", "canary-4713"];
+    let kubeconfig = |server: &str, proxy: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Config",
+            "clusters": [{ "name": "c", "cluster": { "server": server, "proxy-url": proxy } }],
+            "users": [{ "name": "u", "user": { "token": SECRETS[0] } }],
+            "contexts": [{ "name": "mock", "context": { "cluster": "c", "user": "u" } }],
+        })
+    };
+    let proxy = format!("http://someone:{}@10.0.0.9:3128", SECRETS[1]);
+    for (server, proxy, is_taken) in [
+        ("http://127.0.0.1:8080", proxy.as_str(), false),
+        ("http://localhost:8080", "http://127.0.0.1:3128", false),
+        ("https://10.0.0.5:6443", &proxy, true),
+        ("https://127.0.0.1:6443", &proxy, true),
+    ] {
+        let opened = Access::with_kubeconfig(&kubeconfig(server, proxy), "mock", &[]).await.map(|_| ());
+        match &opened {
+            Err(error) => {
+                let words = error.to_string();
+                assert!(words.contains("without TLS, and through a proxy: take proxy-url out"), "{words}");
+                assert!(words.contains("its cluster c"), "{words}");
+                assert!(
+                    !is_taken && SECRETS.iter().all(|secret| !words.contains(secret)),
+                    "{server}: {words}"
+                );
+            }
+            Ok(()) => assert!(is_taken, "{server}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn how_a_gate_stands_may_be_asked_without_the_lock_and_nothing_else() {
     let pod = json!({

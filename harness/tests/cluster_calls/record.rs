@@ -188,6 +188,33 @@ async fn what_was_written_while_nobody_waited_any_more_is_no_change_of_somebody_
     cluster.shutdown().await;
 }
 
+/// An API that hangs would hold each of them for as long as a write may take.
+#[tokio::test]
+async fn notes_that_come_at_once_are_written_together() {
+    let (cluster, access) = start().await;
+    let keeper = keeper(&access, "run-1").await.unwrap();
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        keeper.intend(&scale(name, 2)).await.unwrap();
+    }
+    let writes = || cluster.audit().entries().iter().filter(|entry| entry.verb == "update").count();
+    let before = writes();
+    let notes = (0..6).map(|seq| {
+        let keeper = &keeper;
+        async move { keeper.note(&[(seq, State::LeftAlone)]).await }
+    });
+    let noted = futures::future::join_all(notes).await;
+    assert!(noted.iter().all(Result::is_ok), "{noted:?}");
+    assert!(only(&access).await.changes.iter().all(|change| change.state == State::LeftAlone));
+    assert!(writes() - before <= 2, "{}", writes() - before);
+    // One that was not written is written with the next.
+    trouble(&cluster, "update", None, Trouble::Refused { code: 503, retry_after: None });
+    assert!(keeper.note(&[(0, State::Undone)]).await.is_err());
+    cluster.chaos().clear();
+    keeper.note(&[]).await.unwrap();
+    assert_eq!(only(&access).await.changes[0].state, State::Undone);
+    cluster.shutdown().await;
+}
+
 #[tokio::test]
 async fn only_the_last_closed_records_are_kept() {
     let (cluster, access) = start().await;

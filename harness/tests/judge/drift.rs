@@ -230,6 +230,22 @@ fn what_the_undo_left_to_someone_else_is_told() {
     assert!(findings.iter().any(|finding| finding.ends_with(&why)), "{findings:?}");
 }
 
+/// It was undone, and never seen to serve: what is not measured is no pass, and what failed before stays failed.
+#[test]
+fn what_somebody_takes_down_once_it_was_undone_is_left_open() {
+    let lines = told();
+    let at = lines.when(|event| matches!(event, Event::FaultHealed { .. })) + 1;
+    let why = "ml/vllm was undone, and has been changed by kubectl since: 0 pods".to_owned();
+    let taken = lines.with(at, Event::HealLeftAlone { fault: 0, why: why.clone() });
+    expect_verdict(&taken.clone().judge(), Verdict::Pass, "it serves again");
+    let taken = taken.without(|event| matches!(event, Event::FaultGone { .. }));
+    let result = taken.judge();
+    expect_verdict(&result, Verdict::Inconclusive, "taken down");
+    assert!(result.restored);
+    let reasons = &scenario(&result, "cloud-down").reasons;
+    assert!(reasons.iter().any(|reason| reason.ends_with(&why)), "{reasons:?}");
+}
+
 #[test]
 fn what_a_client_meets_is_named() {
     let result = told().judge();

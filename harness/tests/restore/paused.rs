@@ -1,11 +1,16 @@
 //! Runs that lose their lock: they are stopped for longer than it lasts, or it is taken from them.
 
+use std::time::Duration;
+
+use mocks::kubernetes::api::{AuditEntry, ChaosRule, Trouble};
 use mocks::kubernetes::resources::{CONFIG_MAPS, LEASES};
 use mocks::kubernetes::store::Writer;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::records::{asked, changes_since, holding, records, replicas, two_pods};
+use crate::child::Running;
+use crate::records::{LONG, asked, changes_since, holding, records, replicas, two_pods};
+use crate::stack::Stack;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_run_that_wakes_up_after_a_sweep_writes_nothing() {
@@ -24,6 +29,77 @@ async fn a_paused_run_that_wakes_up_after_a_sweep_writes_nothing() {
     assert_eq!((replicas(&stack, "vllm"), &records(&stack)[0]["phase"]), (2, &"restored".into()));
     stack.assert_clean();
     stack.strike().await;
+}
+
+/// What the API is asked of counts it answers late, so that a run is stopped while it waits for that.
+fn counts_are_read_late(stack: &Stack) {
+    stack.household.cluster().chaos().add(ChaosRule {
+        verb: "get".to_owned(),
+        resource: "deployments/scale".to_owned(),
+        times: None,
+        trouble: Trouble::Latency(Duration::from_secs(4)),
+    });
+}
+
+/// It is stopped, others sweep, and it goes on: it writes nothing, nor tries to, and ends by itself.
+async fn stopped_and_swept(stack: &Stack, running: Running) {
+    running.signal(Signal::STOP);
+    stack.household.cluster().chaos().clear();
+    stack.command(&["restore", "--env", "cluster.yaml", "--abandoned"]).end().await;
+    assert_eq!(replicas(stack, "vllm"), 2);
+    let before = asked(stack);
+    running.signal(Signal::CONT);
+    let ended = running.end().await.expect(3);
+    let entries = stack.household.cluster().audit().entries().into_iter().skip(before);
+    let sent: Vec<AuditEntry> =
+        entries.filter(|entry| entry.is_mutation() && entry.resource != "leases").collect();
+    assert_eq!(sent, [], "nothing is even tried");
+    assert_eq!(changes_since(stack, before), [], "nothing came through");
+    assert_eq!((&ended.result["ended"], &ended.result["restored"]), (&"interrupted".into(), &true.into()));
+    let result = ended.result.to_string();
+    assert!(result.contains("the lock ml/failover-harness was taken by somebody else"), "{result}");
+    assert_eq!(replicas(stack, "vllm"), 2);
+    stack.assert_clean();
+}
+
+/// How often anybody has scaled vLLM.
+fn scaled(stack: &Stack) -> usize {
+    stack.mutations().iter().filter(|made| *made == "patch deployments/scale ml/vllm").count()
+}
+
+/// It has written down that it will scale vLLM, and reads the count that it is about to change.
+async fn stopped_while_it_enters() {
+    let stack = two_pods().await;
+    counts_are_read_late(&stack);
+    let running = stack.harness("run", &[stack.scenario("cloud-gpu-down", LONG)]);
+    let is_intended = |stack: &Stack| {
+        let changes = records(stack).into_iter().filter_map(|record| record["changes"].as_array().cloned());
+        changes.flatten().any(|change| change["object"] == "deployments/scale ml/vllm")
+    };
+    stack.eventually("its intent is in the cluster", crate::child::LIMIT, is_intended).await;
+    assert_eq!(replicas(&stack, "vllm"), 2, "the count is not written yet");
+    stopped_and_swept(&stack, running).await;
+    assert_eq!(scaled(&stack), 0, "nobody has ever scaled it");
+    stack.strike().await;
+}
+
+/// It undoes what it has changed, and reads the count that it is about to give back.
+async fn stopped_while_it_restores() {
+    let stack = two_pods().await;
+    let running = stack.harness("run", &[stack.scenario("cloud-gpu-down", &LONG.replace("120s", "4s"))]);
+    let says = |words: &'static str| move |stack: &Stack| stack.journal().contains(words);
+    stack.eventually("it is held", crate::child::LIMIT, says("\"hold-started\"")).await;
+    counts_are_read_late(&stack);
+    stack.eventually("it undoes", crate::child::LIMIT, says("\"heal-intended\"")).await;
+    assert_eq!(replicas(&stack, "vllm"), 0, "the count is not given back yet");
+    stopped_and_swept(&stack, running).await;
+    assert_eq!(scaled(&stack), 2, "down by the run, and up by the sweep");
+    stack.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_paused_while_it_changes_or_undoes_writes_nothing_once_it_has_lost_its_lock() {
+    tokio::join!(stopped_while_it_enters(), stopped_while_it_restores());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,10 +90,6 @@ pub(crate) async fn kill_after(running: &mut Running, after: Duration) {
 }
 
 impl Lane {
-    pub(crate) async fn start() -> Self {
-        Self::start_as(Variant::Stock).await
-    }
-
     pub(crate) async fn start_as(variant: Variant) -> Self {
         let (stack, gate) = match variant {
             Variant::Stock => (Stack::start(Staging::default()).await, None),
@@ -129,9 +125,11 @@ impl Lane {
         self.stack.strike().await;
     }
 
-    /// Draws how many pods the backends have, so that a count that comes back by chance is noticed.
+    /// Draws how many pods the backends have, so that a count that comes back by chance is noticed; but where somebody
+    /// holds them to the count that he knows.
     pub(crate) async fn deal(&mut self, chance: &mut ChaCha8Rng) {
-        for (name, count) in BACKENDS.iter().zip(&mut self.counts) {
+        let dealt = BACKENDS.iter().zip(&mut self.counts);
+        for (name, count) in dealt.filter(|_| self.variant != Variant::IsolateAndPause) {
             *count = chance.random_range(1..=3);
             self.stack
                 .change(&DEPLOYMENTS, "ml", name, |object| object["spec"]["replicas"] = (*count).into());

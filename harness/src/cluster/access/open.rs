@@ -79,6 +79,19 @@ pub enum AccessError {
         /// The cluster of the context.
         cluster: String,
     },
+    /// What is sent without TLS would leave this machine by way of a proxy.
+    #[error(
+        "the context {context} of the kubeconfig {file} goes to its server without TLS, and through a proxy: take \
+         proxy-url out of its cluster {cluster}, or give it an https:// server and certificate-authority-data"
+    )]
+    UnencryptedByProxy {
+        /// Which.
+        file: String,
+        /// As the environment names it.
+        context: String,
+        /// The cluster of the context.
+        cluster: String,
+    },
     /// The mock cluster of the environment has not been started.
     #[error("the mock cluster of this environment is not running")]
     NotStarted,
@@ -263,6 +276,14 @@ async fn of_context(kubeconfig: Kubeconfig, file: &str, context: &str) -> Result
     let is_encrypted = config.cluster_url.scheme() == Some(&http::uri::Scheme::HTTPS);
     if !is_encrypted && !is_loopback(&config) {
         return Err(AccessError::Unencrypted {
+            file: file.to_owned(),
+            context: context.to_owned(),
+            cluster: super::call::shown(&cluster.unwrap_or_default()),
+        });
+    }
+    // Loopback is then that of the proxy's machine, if it is heard at all on the way there.
+    if !is_encrypted && own_proxy {
+        return Err(AccessError::UnencryptedByProxy {
             file: file.to_owned(),
             context: context.to_owned(),
             cluster: super::call::shown(&cluster.unwrap_or_default()),

@@ -2,8 +2,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::CronJob;
 use serde_json::{Value, json};
 
-use super::{missing, place_of_environment, words_of, works};
-use crate::environment::Environment;
+use super::{not_done, place_of_environment, works};
+use crate::environment::{Environment, Opponent};
 
 fn sweeper(suspend: bool, last: Option<&str>) -> CronJob {
     serde_json::from_value(json!({
@@ -75,9 +75,7 @@ fn environment(namespaces: &str, deployment: &str, cloud: &str) -> Environment {
 #[test]
 fn a_sweeper_of_another_environment_proves_nothing_for_what_it_does_not_restore() {
     let ours = environment("[ml]", "ml/vllm", "network-policy");
-    let lacks = |ours: &Environment, theirs: &Environment| {
-        missing(ours, theirs).iter().map(words_of).collect::<Vec<_>>().join(", ")
-    };
+    let lacks = |ours: &Environment, theirs: &Environment| not_done(ours, theirs).join(", ");
     assert_eq!(lacks(&ours, &ours), "");
     assert_eq!(lacks(&ours, &environment("[ml, gpu]", "ml/vllm", "network-policy")), "", "it may do more");
     let other = environment("[ml]", "ml/vllm-next", "network-policy");
@@ -89,4 +87,28 @@ fn a_sweeper_of_another_environment_proves_nothing_for_what_it_does_not_restore(
     assert!(lacks(&elsewhere, &ours).contains("patch deployments/scale vllm in gpu"));
     let filter = environment("[ml]", "ml/vllm", "netns-drop");
     assert!(lacks(&filter, &ours).contains("patch pods/ephemeralcontainers in ml"));
+}
+
+#[test]
+fn a_sweeper_that_lets_nobody_go_on_proves_nothing_where_somebody_may_be_paused() {
+    let pausing = |namespaces: &str, who: &[Opponent]| {
+        let mut environment = environment(namespaces, "ml/vllm", "network-policy");
+        environment.components.get_mut("vllm").unwrap().pause.extend(who);
+        environment
+    };
+    let lacks = |ours: &Environment, theirs: &Environment| not_done(ours, theirs).join(", ");
+    let (argo, flux, hpa) = (Opponent::ArgoCd, Opponent::Flux, Opponent::Hpa);
+    let ours = pausing("[ml]", &[argo, flux, hpa]);
+    assert_eq!(lacks(&ours, &ours), "");
+    assert_eq!(lacks(&ours, &pausing("[ml]", &[flux])), "let argo-cd go on that keeps ml/vllm");
+    assert_eq!(
+        lacks(&ours, &pausing("[ml]", &[])),
+        "let argo-cd go on that keeps ml/vllm, let flux go on that keeps ml/vllm",
+        "who scales by load stands aside by itself"
+    );
+    assert_eq!(lacks(&pausing("[ml]", &[]), &ours), "", "it may do more");
+    // Where Argo CD has its Applications.
+    let elsewhere = pausing("[ml, argocd]", &[argo]);
+    assert_eq!(lacks(&elsewhere, &pausing("[ml]", &[argo])), "let anybody go on in argocd");
+    assert_eq!(lacks(&pausing("[ml, argocd]", &[]), &pausing("[ml]", &[])), "", "nobody is paused there");
 }

@@ -209,6 +209,14 @@ impl Scale {
 }
 
 impl Scale {
+    /// That it is to have no pod, where that is so now, in words.
+    pub(in crate::cluster) async fn is_down(&self, access: &Access) -> Result<Option<String>, CallError> {
+        let Some(scale) = found(access.scale(&self.deployment).await)? else {
+            return Ok(Some("the Deployment is gone".to_owned()));
+        };
+        Ok((count(&scale) == 0).then(|| pods(0)))
+    }
+
     /// Who set the count that is there now, as far as the API knows; nobody did where the Deployment is another one.
     pub(in crate::cluster) async fn changed_by(&self, access: &Access) -> Option<String> {
         let object = access.get::<Deployment>(&self.deployment).await.ok()?;

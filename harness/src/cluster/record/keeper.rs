@@ -1,5 +1,6 @@
 //! Records in the cluster: the own one while a run goes on, and all of them for whoever restores.
 
+use std::sync::{Mutex as Lock, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,7 +28,8 @@ const AGAIN_AFTER: Duration = Duration::from_millis(300);
 const LAST_TRY: Duration = CALL_LIMIT.saturating_mul(2);
 /// The longest that writing down an intent takes: the others' records are listed first.
 pub const INTENDED_WITHIN: Duration = CALL_LIMIT.saturating_add(CALM_FOR).saturating_add(LAST_TRY);
-/// The longest that writing down what became of changes takes.
+/// The longest that one write of what became of changes takes. However many notes come at once, each is written after two
+/// such writes: the one that is under way, and one for all that came meanwhile.
 pub const NOTED_WITHIN: Duration = BRIEFLY.saturating_add(LAST_TRY);
 /// The longest that closing a record takes.
 pub const CLOSED_WITHIN: Duration = CALM_FOR.saturating_add(LAST_TRY);
@@ -172,12 +174,25 @@ pub struct Keeper {
     name: ObjectName,
     kubectl: Kubectl,
     deadline: Period,
+    wanted: Lock<Wanted>,
     kept: Mutex<Kept>,
 }
 
-struct Kept {
-    /// As it should be.
+/// As it should be.
+struct Wanted {
     record: Record,
+    /// Counts what was noted and is to be written.
+    notes: u64,
+    /// Counts those who asked for that.
+    asked: u64,
+}
+
+/// Whoever writes holds this.
+struct Kept {
+    /// How many notes are written.
+    notes: u64,
+    /// Who the last write was for that has ended, they and all before them, and what came of it.
+    last: (u64, Result<(), RecordError>),
     /// As it may be in the cluster: as it was last known to be, then what was sent since and never answered.
     there: Vec<Record>,
     version: String,
@@ -214,8 +229,15 @@ impl Keeper {
                     return Err(RecordError::Changed(name));
                 }
                 let version = map.resource_version().unwrap_or_default();
-                let kept = Mutex::new(Kept { there: vec![record.clone()], record, version });
-                return Ok(Self { access: access.clone(), name, kubectl, deadline, kept });
+                let kept = Kept { notes: 0, last: (0, Ok(())), there: vec![record.clone()], version };
+                return Ok(Self {
+                    access: access.clone(),
+                    name,
+                    kubectl,
+                    deadline,
+                    wanted: Lock::new(Wanted { record, notes: 0, asked: 0 }),
+                    kept: Mutex::new(kept),
+                });
             }
             sleep(AGAIN_AFTER).await;
         }
@@ -247,14 +269,18 @@ impl Keeper {
             }
         }
         let mut kept = self.kept.lock().await;
-        let seq = kept.record.intend(mutation, &self.kubectl)?;
-        if let Ok(deadline) = Timestamp::now().checked_add(self.deadline.0) {
-            kept.record.deadline = format!("{deadline:.0}");
-        }
+        let seq = {
+            let mut wanted = self.wanted();
+            let seq = wanted.record.intend(mutation, &self.kubectl)?;
+            if let Ok(deadline) = Timestamp::now().checked_add(self.deadline.0) {
+                wanted.record.deadline = format!("{deadline:.0}");
+            }
+            seq
+        };
         let written = self.write(&mut kept, CALM_FOR).await;
         if written.is_err() {
             // It is not made; should the cluster have the intent, the next write corrects it.
-            kept.record.note(seq, State::NotMade);
+            self.wanted().record.note(seq, State::NotMade);
         }
         written.map(|()| seq)
     }
@@ -265,14 +291,46 @@ impl Keeper {
     /// # Errors
     /// Where it was not written.
     pub async fn note(&self, changes: &[(u32, State)]) -> Result<(), RecordError> {
-        let mut kept = self.kept.lock().await;
+        self.remember(changes);
+        self.write_down().await
+    }
+
+    /// Remembers what has become of changes: the next write has it. Whoever reads the record before looks at the objects
+    /// themselves.
+    pub fn remember(&self, changes: &[(u32, State)]) {
+        let mut wanted = self.wanted();
         for (seq, state) in changes {
-            kept.record.note(*seq, *state);
+            wanted.record.note(*seq, *state);
         }
-        if changes.iter().all(|(_, state)| *state == State::Made) {
+        wanted.notes += u64::from(changes.iter().any(|(_, state)| *state != State::Made));
+    }
+
+    /// Writes down what was remembered so far, if somebody else would act on it; all who ask meanwhile wait for one write
+    /// together. Takes twice [`NOTED_WITHIN`] at most, however many they are.
+    ///
+    /// # Errors
+    /// Where it was not written.
+    pub async fn write_down(&self) -> Result<(), RecordError> {
+        let place = {
+            let mut wanted = self.wanted();
+            wanted.asked += 1;
+            wanted.asked
+        };
+        let mut kept = self.kept.lock().await;
+        // A write that began since had it, whatever came of it.
+        if kept.last.0 >= place {
+            return kept.last.1.clone();
+        }
+        let Wanted { notes, asked, .. } = *self.wanted();
+        if kept.notes >= notes {
             return Ok(());
         }
-        self.write(&mut kept, BRIEFLY).await
+        let written = self.write(&mut kept, BRIEFLY).await;
+        if written.is_ok() {
+            kept.notes = notes;
+        }
+        kept.last = (asked, written.clone());
+        written
     }
 
     /// Writes down how the run ended: restored, unless something is left.
@@ -281,23 +339,32 @@ impl Keeper {
     /// Where it was not written.
     pub async fn close(&self, is_restored: bool, exit_code: u8) -> Result<(), RecordError> {
         let mut kept = self.kept.lock().await;
-        kept.record.phase = if is_restored { super::Phase::Restored } else { super::Phase::Restoring };
-        kept.record.exit_code = Some(exit_code);
+        {
+            let mut wanted = self.wanted();
+            wanted.record.phase = if is_restored { super::Phase::Restored } else { super::Phase::Restoring };
+            wanted.record.exit_code = Some(exit_code);
+        }
         self.write(&mut kept, CALM_FOR).await
     }
 
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        // Whole after each step.
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn write(&self, kept: &mut Kept, within: Duration) -> Result<(), RecordError> {
-        if kept.there == [kept.record.clone()] {
+        let record = self.wanted().record.clone();
+        if kept.there == [record.clone()] {
             return Ok(());
         }
-        let Kept { record, there, version } = kept;
+        let Kept { there, version, .. } = kept;
         // From here on it may be done, also where nobody hears of it or waits for it any more: then it is no change of
         // somebody else's.
-        if !there.contains(record) {
+        if !there.contains(&record) {
             there.push(record.clone());
         }
-        *version = replace_any(&self.access, &self.name, version, there, record, within).await?;
-        *there = vec![record.clone()];
+        *version = replace_any(&self.access, &self.name, version, there, &record, within).await?;
+        *there = vec![record];
         Ok(())
     }
 }

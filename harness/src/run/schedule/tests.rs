@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use super::{
-    CALL_LIMIT, CLOSED_WITHIN, COMPLETION_LIMIT, FILTER_MADE_WITHIN, INTENDED_WITHIN, LAST_LINES_WITHIN,
-    MADE_WITHIN, NOTED_WITHIN, PODS, Patience, REACHED_WITHIN, REPORTED_WITHIN, RESTORE_RESERVE,
-    SEEN_AGAIN_WITHIN, Schedule, held_read_within, schedule, too_short,
+    CALL_LIMIT, CLOSED_WITHIN, COMPLETION_LIMIT, FILTER_MADE_WITHIN, INTENDED_WITHIN, LOCKED_WITHIN,
+    LOOKED_WITHIN, MADE_WITHIN, NOTED_WITHIN, PODS, Patience, REACHED_WITHIN, REPORTED_WITHIN,
+    RESTORE_RESERVE, SEEN_AGAIN_WITHIN, Schedule, before_within, held_read_within, schedule, too_short,
 };
 use crate::environment::Environment;
 use crate::input;
@@ -65,7 +65,7 @@ fn the_grace_holds_whatever_has_to_be_tried_until_its_bound() {
     // What reads as changed at the end has one more try, and is read back again.
     let read_back = (patience.one_read_back() + NOTED_WITHIN * 2) * 2 + patience.last_try * 2;
     // What else a run that was cut short waits for at its end.
-    let ended = LAST_LINES_WITHIN + CLOSED_WITHIN + CALL_LIMIT;
+    let ended = CLOSED_WITHIN + CALL_LIMIT;
     let looked = RESTORE_RESERVE + COMPLETION_LIMIT + REACHED_WITHIN + REPORTED_WITHIN;
     let needed = with(BY_POLICY, "").grace;
     let bounds = INTENDED_WITHIN + MADE_WITHIN + undone + settled + read_back + ended + looked;
@@ -82,6 +82,16 @@ fn an_undo_has_the_time_for_an_alarm_that_is_due_just_before_its_last_try() {
     // The event of that alarm, a moment, the last try, and the event of its alarm.
     let last = CALL_LIMIT + patience.again_after + patience.last_try + CALL_LIMIT;
     assert!(patience.one_undo() >= patience.undo_within + last, "{:?}", patience.one_undo());
+}
+
+/// They are written together: with each more component nothing more is written than with two.
+#[test]
+fn notes_of_any_number_of_components_take_two_writes() {
+    let one = " }\n  more: { aliases: [more], deployment: ml/more, down: scale-to-zero, ready_within: 30s";
+    let two = format!("{one}{}", one.replace("more", "most"));
+    let grace = |more: &str| with(BY_POLICY, more).grace;
+    assert_eq!(grace(""), grace(one));
+    assert_eq!(grace(one), grace(&two));
 }
 
 #[test]
@@ -126,6 +136,14 @@ fn what_earlier_runs_have_left_has_its_time_before_the_first_mode() {
         " }\n  ollama: { aliases: [ollama-qwen], deployment: ml/ollama, down: scale-to-zero, ready_within: 11m",
     );
     assert!(slow > longest("") + minutes * 10, "{slow:?}");
+}
+
+#[test]
+fn records_are_asked_for_twice_before_the_first_mode_each_time_patiently() {
+    let environment = resolved(BY_GATE, "").1;
+    let asked = (crate::restore::ANSWERS_WITHIN + CALL_LIMIT) * 2;
+    let others = LOCKED_WITHIN + crate::restore::earlier_within(&environment) + LOOKED_WITHIN;
+    assert!(before_within(&environment) >= others + asked, "{:?}", before_within(&environment));
 }
 
 #[test]

@@ -144,8 +144,8 @@ impl Cluster {
         parts.gateway_pods = pods;
     }
 
-    pub(super) async fn mode_ends(&self) {
-        self.parts.at_gateway.end().await;
+    pub(super) async fn mode_ends(&self, cut: &CancellationToken) {
+        self.parts.at_gateway.end(cut).await;
     }
 
     /// Pods of the gateway that run and were not ready when probers were started: requests reach them as soon as they
@@ -266,6 +266,10 @@ impl Cluster {
     pub(super) async fn heal(&self, active: &ActiveFault) -> Result<Healed, String> {
         self.forget(active);
         self.driver.heal(active).await
+    }
+
+    pub(super) async fn taken_down(&self, active: &ActiveFault) -> Option<String> {
+        self.driver.taken_down(active).await
     }
 
     /// What is undone by us is no drift.

@@ -4,6 +4,8 @@
 
 mod undo;
 
+pub(in crate::run) use self::undo::TAKEN_DOWN_WITHIN;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -204,7 +206,7 @@ impl Driver {
         match made {
             Ok(applied) => {
                 self.note(seq, State::Made);
-                self.record(&[(seq, Recorded::Made)]).await;
+                self.remember(&[(seq, Recorded::Made)]);
                 Ok(applied)
             }
             Err(error) => {
@@ -213,7 +215,8 @@ impl Driver {
                 } else {
                     // A definite no: whatever is found there later is somebody else's.
                     self.note(seq, State::NotMade);
-                    self.record(&[(seq, Recorded::NotMade)]).await;
+                    self.remember(&[(seq, Recorded::NotMade)]);
+                    self.write_down().await;
                 }
                 Err(error.to_string())
             }
@@ -372,11 +375,17 @@ impl Driver {
         }
     }
 
-    /// The record says so, too. Where it does not, the next write corrects it; whoever reads it before looks at the
-    /// objects themselves.
-    async fn record(&self, changes: &[(u32, Recorded)]) {
+    /// The record is to say so, too, with its next write; whoever reads it before looks at the objects themselves.
+    fn remember(&self, changes: &[(u32, Recorded)]) {
+        if let Some(Cluster { record, .. }) = &self.cluster {
+            record.remember(changes);
+        }
+    }
+
+    /// The record says what is remembered, however much that is. Where it does not, the next write corrects it.
+    async fn write_down(&self) {
         let Some(Cluster { record, .. }) = &self.cluster else { return };
-        if let Err(error) = record.note(changes).await {
+        if let Err(error) = record.write_down().await {
             tracing::warn!("{error}");
         }
     }

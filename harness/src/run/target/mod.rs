@@ -17,7 +17,7 @@ use crate::plan::{PlannedFault, PlannedKind};
 use crate::witness::Witness;
 
 pub(super) use cluster::{Cluster, ClusterParts, SEEN_AGAIN_WITHIN};
-pub(super) use driver::{FILTER_MADE_WITHIN, MADE_WITHIN, Patience};
+pub(super) use driver::{FILTER_MADE_WITHIN, MADE_WITHIN, Patience, TAKEN_DOWN_WITHIN};
 pub(super) use embedded::{Embedded, EmbeddedComponent, EmbeddedParts};
 
 /// How long a fault of the embedded world may take to show up at the witness after it was accepted.
@@ -102,11 +102,11 @@ impl Target {
         }
     }
 
-    /// A mode is over: all that was sent in it has ended.
-    pub(super) async fn mode_ends(&self) {
+    /// A mode is over: all that was sent in it has ended. Waits for nothing once the run is cut short.
+    pub(super) async fn mode_ends(&self, cut: &CancellationToken) {
         match self {
             Self::Embedded(_) => {}
-            Self::Cluster(cluster) => cluster.mode_ends().await,
+            Self::Cluster(cluster) => cluster.mode_ends(cut).await,
         }
     }
 
@@ -145,6 +145,16 @@ impl Target {
         match self {
             Self::Embedded(world) => Box::pin(world.driver().heal(active)).await,
             Self::Cluster(cluster) => Box::pin(cluster.heal(active)).await,
+        }
+    }
+
+    /// That somebody else keeps down what was undone for a fault, in words; `None` where nobody does, or that is not
+    /// told. Takes [`TAKEN_DOWN_WITHIN`] at most.
+    pub(super) async fn taken_down(&self, active: &ActiveFault) -> Option<String> {
+        match self {
+            // A gate that somebody else has told something is left to them by the undo.
+            Self::Embedded(_) => None,
+            Self::Cluster(cluster) => Box::pin(cluster.taken_down(active)).await,
         }
     }
 

@@ -42,6 +42,8 @@ struct World {
     forbids: &'static str,
     /// What was sent and not answered comes through when somebody raises an alarm.
     lands_on_alarm: bool,
+    /// How often a record was written.
+    written: usize,
 }
 
 #[derive(Clone)]
@@ -82,6 +84,7 @@ impl World {
                 body()
             }
             "POST" | "PUT" => {
+                self.written += 1;
                 self.record = body();
                 self.record["metadata"]["resourceVersion"] = json!(self.version.to_string());
                 self.record.clone()
@@ -149,6 +152,7 @@ async fn start() -> (MockServer, Shared, Driver) {
         gone: false,
         forbids: "",
         lands_on_alarm: false,
+        written: 0,
     })));
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(world.clone()).mount(&server).await;
@@ -202,7 +206,8 @@ async fn a_write_that_comes_through_late_is_undone_before_the_record_is_closed()
     world.with(|world| world.silent = false);
     assert!(matches!(driver.heal(&fault()).await, Ok(Healed::Undone)), "it reads as before");
     assert_eq!(driver.is_healed("vllm").await, Ok(true));
-    driver.record(&[(7, State::LeftAlone)]).await;
+    driver.remember(&[(7, State::LeftAlone)]);
+    driver.write_down().await;
     assert!(world.state().is_open(), "not yet for good: {:?}", world.state());
     let told = settled(&driver, || world.with(|world| world.replicas = 0)).await;
     assert_eq!(told.len(), 1, "{told:?}");
@@ -295,6 +300,25 @@ async fn one_that_cannot_be_undone_keeps_nobody_from_watching_the_others() {
 }
 
 /// The API was away for longer than an undo is tried.
+/// Six writes that nobody has answered, and six notes that they are somebody else's now.
+#[tokio::test]
+async fn what_is_left_alone_is_written_down_together_however_much_it_is() {
+    let (_server, world, driver) = start().await;
+    world.with(|world| world.silent = true);
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        assert!(driver.make(&fault(), &to_zero_of(name)).await.is_err());
+    }
+    assert!(matches!(driver.heal(&fault()).await, Ok(Healed::Undone)));
+    let before = world.with(|world| {
+        world.replicas = 3;
+        world.written
+    });
+    assert_eq!(settled(&driver, || {}).await.len(), 1);
+    assert_eq!(world.state(), State::LeftAlone);
+    let notes = world.with(|world| world.written) - before;
+    assert!((1..=2).contains(&notes), "{notes}");
+}
+
 #[tokio::test]
 async fn what_could_not_be_undone_in_its_time_is_tried_once_more_at_the_end() {
     let (_server, world, mut driver) = start().await;
@@ -549,7 +573,8 @@ async fn the_record_says_undone_only_once_it_reads_back_so() {
     assert!(why.contains("the API keeps 0 pods"), "{why}");
     assert_eq!(driver.is_healed("vllm").await, Ok(false));
     // Whatever the record has of it is open, and a write of anything else keeps it so.
-    driver.record(&[(7, State::LeftAlone)]).await;
+    driver.remember(&[(7, State::LeftAlone)]);
+    driver.write_down().await;
     assert!(world.state().is_open(), "{:?}", world.state());
 
     world.with(|world| world.deaf = false);

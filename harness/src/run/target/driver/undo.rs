@@ -17,6 +17,11 @@ use crate::cluster::record::State as Recorded;
 use crate::journal::Event;
 use crate::run::target::{ActiveFault, Healed};
 
+/// An object is read again so long to learn whether somebody else keeps it down, and then who that is.
+const ASKED_WITHIN: Duration = Duration::from_secs(2);
+/// The longest that both take.
+pub(in crate::run) const TAKEN_DOWN_WITHIN: Duration = ASKED_WITHIN.saturating_mul(2);
+
 /// Changes of as many pods, of which none depends on another.
 fn are_apart(one: &Change, other: &Change) -> bool {
     matches!(
@@ -57,8 +62,8 @@ impl Driver {
                 }
             }
         }
-        // Only then: what is slow to be written must not keep anything from being undone.
-        self.record(&known).await;
+        // Written with what is read back: what is slow to be written must not keep anything from being undone.
+        self.remember(&known);
         if let Some(made) = self.made().get_mut(&active.id) {
             made.is_over = true;
         }
@@ -171,7 +176,9 @@ impl Driver {
         // What that finds to be wrong, the end of the run finds, too. Nor may a bad moment of the API keep a later mode from
         // changing what was undone.
         let components: BTreeSet<String> = self.undone_unread();
-        join_all(components.iter().map(|component| self.is_healed(component))).await;
+        let read = join_all(components.iter().map(|component| self.is_healed(component)));
+        // What was left to others is written down together.
+        tokio::join!(read, self.write_down());
         let failed = unsettled.iter().zip(failed).map(|((_, change), settled)| (change.seq, settled.err()));
         failed.filter_map(|(seq, why)| Some((seq, why?))).collect()
     }
@@ -191,7 +198,7 @@ impl Driver {
                 Ok(Undone::Before) => {}
                 Ok(Undone::Now) => self.came_late(change),
                 Ok(Undone::LeftAlone { saw }) => {
-                    self.leave_alone(change, &saw).await;
+                    self.leave_alone(change, &saw);
                     return Ok(());
                 }
                 Err(error) => {
@@ -208,9 +215,10 @@ impl Driver {
         }
     }
 
-    async fn leave_alone(&self, change: &Change, saw: &str) {
+    /// To be written down at the end of whatever finds it.
+    fn leave_alone(&self, change: &Change, saw: &str) {
         self.note(change.seq, State::LeftAlone);
-        self.record(&[(change.seq, Recorded::LeftAlone)]).await;
+        self.remember(&[(change.seq, Recorded::LeftAlone)]);
         let text = format!("{} was left as it is: {saw}", change.mutation.object());
         self.journal.append(Event::Found { text });
     }
@@ -319,7 +327,8 @@ impl Driver {
                 }
             }
         }
-        self.record(&known).await;
+        self.remember(&known);
+        self.write_down().await;
         healed
     }
 
@@ -342,7 +351,7 @@ impl Driver {
                 at_once.iter().map(|change| self.try_to_undo(self.patience.last_try, &change.mutation));
             for (change, undone) in at_once.iter().zip(join_all(tries).await) {
                 match undone {
-                    Ok(Ok(Undone::LeftAlone { saw })) => self.leave_alone(change, &saw).await,
+                    Ok(Ok(Undone::LeftAlone { saw })) => self.leave_alone(change, &saw),
                     Ok(Ok(Undone::Now)) => {
                         self.given_back(change);
                         let text = format!(
@@ -358,6 +367,26 @@ impl Driver {
             }
         }
         self.is_healed(component).await
+    }
+
+    /// That somebody else keeps down what was undone for a fault, or left to them, in words. Where it cannot be read, or
+    /// nothing was undone yet, nobody is accused. Takes [`TAKEN_DOWN_WITHIN`] at most.
+    pub(in crate::run::target) async fn taken_down(&self, active: &ActiveFault) -> Option<String> {
+        let change = self.given_up(active.id)?;
+        let down = timeout(ASKED_WITHIN, change.mutation.is_down(self.access())).await;
+        let Ok(Ok(Some(saw))) = down else { return None };
+        let who = timeout(ASKED_WITHIN, change.mutation.changed_by(self.access())).await.ok().flatten();
+        Some(change.mutation.taken_over_words(change.is_undone, who.as_deref(), &saw))
+    }
+
+    /// What is not ours any more of a fault: a count that was given back, or left to somebody.
+    fn given_up(&self, fault: u32) -> Option<Change> {
+        let made = self.made();
+        let is_given_up = |change: &&Change| {
+            let is_over = matches!(change.state, State::Undone | State::LeftAlone);
+            matches!(change.mutation, Mutation::Scale(_)) && (is_over || change.is_given_back())
+        };
+        made.get(&fault)?.mutations.iter().find(is_given_up).cloned()
     }
 
     /// Somebody was faster than we read, or than we could undo it: it is theirs, and nobody is fought. What became of it.
