@@ -16,5 +16,6 @@ mod rights;
 #[expect(dead_code, reason = "it is shared with tests that do more with it")]
 #[path = "../cluster/stack.rs"]
 mod stack;
+mod unjournaled;
 mod unlocked;
 mod unreadable;
