@@ -53,13 +53,19 @@ pub(super) fn run(arguments: RunArguments, quiet: bool) -> ExitStatus {
         Ok(Err(error)) => {
             printer::tell(&format!("error: {error}"));
             match error {
-                RunError::JournalLost { left, .. } | RunError::Report { left, .. } if !left.is_empty() => {
+                RunError::Unjournaled { left, .. }
+                | RunError::JournalLost { left, .. }
+                | RunError::Report { left, .. }
+                    if !left.is_empty() =>
+                {
                     ExitStatus::NotRestored
                 }
+                RunError::Unjournaled { exit_code: Some(code), .. } => ExitStatus::of_run(code),
                 // A person's mistake in a file or its surroundings, before anything was touched.
                 RunError::Config { .. } | RunError::NoKey { .. } => ExitStatus::Usage,
                 RunError::Directory { .. }
                 | RunError::Journal(_)
+                | RunError::Unjournaled { .. }
                 | RunError::JournalLost { .. }
                 | RunError::Report { .. } => ExitStatus::Inconclusive,
             }

@@ -47,6 +47,8 @@ pub struct Access {
     /// Shared by all clones: credentials that are read again are so for all.
     clients: Arc<RwLock<Clients>>,
     namespaces: Arc<BTreeSet<String>>,
+    /// Where lock and records are, where that is known.
+    home: Option<Arc<str>>,
     source: Arc<Source>,
     name: Arc<str>,
     limit: Duration,
@@ -92,6 +94,12 @@ impl Access {
     #[must_use]
     pub fn namespaces(&self) -> &BTreeSet<String> {
         &self.namespaces
+    }
+
+    /// The namespace that lock and records are in: that of the gateway. None where no environment says so.
+    #[must_use]
+    pub fn home(&self) -> Option<&str> {
+        self.home.as_deref()
     }
 
     /// How long a call may take.

@@ -29,5 +29,8 @@ pub mod watch;
 pub const FIELD_MANAGER: &str = "failover-harness";
 /// Label of every object that a run makes; its value is the run's id.
 pub const RUN_LABEL: &str = "failover-harness/run";
+/// Label of the same objects; its value is the namespace that the lock and the record of the run are in. Where backends are
+/// shared, only who restores there knows whether the run is known.
+pub const HOME_LABEL: &str = "failover-harness/home";
 /// Label or annotation by which the owner of a Deployment agrees that it is a target; its value is `true`.
 pub const TARGET_LABEL: &str = "failover-harness/target";

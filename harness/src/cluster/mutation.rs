@@ -218,6 +218,16 @@ impl Mutation {
         }
     }
 
+    /// What a person types instead of [`Self::undo_command`], where undoing it has failed in a way that shows that
+    /// this would fail, too.
+    #[must_use]
+    pub fn undo_command_instead(&self, failed: &CallError, kubectl: &Kubectl) -> Option<String> {
+        match (self, &failed.failure) {
+            (Self::NetnsDrop(drop), Failure::Container(_)) => Some(drop.delete_command(kubectl)),
+            _ => None,
+        }
+    }
+
     /// Asks the API to do all that making the change does but to keep it, so that what refuses it (admission, quota,
     /// policy) is known before. Does not ask about pauses and gates, which nobody but their owner checks.
     ///

@@ -252,6 +252,13 @@ impl Record {
         }
     }
 
+    /// A person has to type something else to undo a change than was intended.
+    pub fn retell(&mut self, seq: u32, command: &str) {
+        if let Some(change) = self.changes.iter_mut().find(|change| change.seq == seq) {
+            command.clone_into(&mut change.undo);
+        }
+    }
+
     /// For a person without this program: nothing but lines for kubectl and comments, so that all of it can be pasted.
     #[must_use]
     pub fn text(&self) -> String {

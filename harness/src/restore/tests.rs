@@ -216,3 +216,46 @@ async fn a_conflict_does_not_say_that_an_object_is_another_one() {
     let (restored, asked) = deleted_after_a_conflict(true).await;
     assert!(restored.is_nothing() && asked == 1, "{asked}: {restored:?}");
 }
+
+/// A policy with the label of a run that nothing is known of here, and this one of where that run is at home.
+async fn at_home_in(home: Option<&str>) -> (Restored, u32) {
+    let deleted = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&deleted);
+    let mut labels = json!({ "failover-harness/run": RUN });
+    if let Some(home) = home {
+        labels["failover-harness/home"] = home.into();
+    }
+    let name = format!("drill-isolate-vllm-{}", RUN.to_lowercase());
+    let policy = json!({ "metadata": { "name": name, "namespace": "ml", "uid": "u1", "labels": labels } });
+    let list = |kind: &str, items: Vec<Value>| ok(&json!({ "kind": kind, "metadata": {}, "items": items }));
+    let (_server, access) = api(move |request| match request.url.path() {
+        _ if request.method.as_str() == "DELETE" => {
+            count.fetch_add(1, Ordering::Relaxed);
+            ok(&policy)
+        }
+        path if path.ends_with("/networkpolicies") => list("NetworkPolicyList", vec![policy.clone()]),
+        path if path.ends_with("/jobs") => list("JobList", Vec::new()),
+        path if path.ends_with("/configmaps") => list("ConfigMapList", Vec::new()),
+        _ => ResponseTemplate::new(404),
+    })
+    .await;
+    let restored = with(&access, async |undoing: &mut Undoing<'_>| undoing.orphans("ml").await).await;
+    (restored, deleted.load(Ordering::Relaxed))
+}
+
+#[tokio::test]
+async fn what_the_run_of_another_gateway_has_made_is_left_to_whoever_restores_there() {
+    let (restored, deleted) = at_home_in(Some("elsewhere")).await;
+    assert!(restored.is_nothing() && deleted == 0, "{deleted}: {restored:?}");
+    let [note] = restored.notes.as_slice() else { panic!("{restored:?}") };
+    assert!(note.contains(RUN) && note.contains("namespace elsewhere"), "{note}");
+    // One that is at home here is as dead as one of a version that did not say.
+    for home in [Some("ml"), None] {
+        let (restored, deleted) = at_home_in(home).await;
+        assert_eq!(
+            (restored.undone.len(), restored.notes.len(), deleted),
+            (1, 0, 1),
+            "{home:?}: {restored:?}"
+        );
+    }
+}

@@ -35,6 +35,14 @@ pub(super) enum Seen {
     NotWaitedFor(String),
 }
 
+/// One try that came to nothing.
+struct Failed {
+    why: String,
+    may_pass: bool,
+    /// What a person types instead of what is recorded, which would fail, too.
+    instead: Option<String>,
+}
+
 /// Undoes records.
 pub struct Undoing<'a> {
     pub(super) access: &'a Access,
@@ -161,7 +169,7 @@ impl<'a> Undoing<'a> {
                 }
                 // All of it is looked at once more.
                 Ok(Undone::Before | Undone::LeftAlone { .. }) => {}
-                Err((why, _)) => tracing::warn!("{} is not undone yet: {why}", change.object),
+                Err(Failed { why, .. }) => tracing::warn!("{} is not undone yet: {why}", change.object),
             }
         }
     }
@@ -247,13 +255,14 @@ impl<'a> Undoing<'a> {
                         restored.undone.push(format!("{words}{before} (run {run})"));
                         done.push(change.clone());
                     }
-                    Err((why, may_pass)) => {
+                    Err(Failed { why, may_pass, instead }) => {
                         in_vain &= !may_pass;
-                        failed.push(Stuck {
-                            mutation: change.mutation.clone(),
-                            why,
-                            command: change.undo.clone(),
-                        });
+                        if let Some(command) = instead {
+                            after.retell(change.seq, &command);
+                        }
+                        let known = after.changes.iter().find(|known| known.seq == change.seq);
+                        let command = known.map_or_else(|| change.undo.clone(), |known| known.undo.clone());
+                        failed.push(Stuck { mutation: change.mutation.clone(), why, command });
                         pending.push(change);
                     }
                 }
@@ -288,13 +297,20 @@ impl<'a> Undoing<'a> {
             && self.undone.get(&(run.to_owned(), change.seq)) == Some(&true)
     }
 
-    /// What became of one try; why it failed, and whether that may pass.
-    async fn undo_one(&self, mutation: &Mutation, left: Duration) -> Result<Undone, (String, bool)> {
+    /// What became of one try.
+    async fn undo_one(&self, mutation: &Mutation, left: Duration) -> Result<Undone, Failed> {
         let undone = timeout(left, mutation.undo(self.access)).await;
-        let may_pass = |error: &CallError| !error.is_forbidden() && !error.is_lock_lost();
+        let failed = |error: CallError| Failed {
+            why: error.to_string(),
+            may_pass: !error.is_forbidden() && !error.is_lock_lost(),
+            instead: mutation.undo_command_instead(&error, &self.kubectl),
+        };
         match undone {
-            Ok(undone) => undone.map_err(|error| (error.to_string(), may_pass(&error))),
-            Err(_) => Err((format!("it took more than {} s", left.as_secs()), true)),
+            Ok(undone) => undone.map_err(failed),
+            Err(_) => {
+                let why = format!("it took more than {} s", left.as_secs());
+                Err(Failed { why, may_pass: true, instead: None })
+            }
         }
     }
 

@@ -16,6 +16,7 @@ mod serve;
 mod stage;
 mod stop;
 mod target;
+mod unjournaled;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -90,6 +91,18 @@ pub enum RunError {
     /// The journal cannot be written.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// There can be no journal, and so no run: what earlier runs have left in the cluster was seen to all the same.
+    #[error("{error}; so nothing was run, and of what earlier runs have left: {}", told.join("; "))]
+    Unjournaled {
+        /// Why there is no journal.
+        error: Box<Self>,
+        /// What was restored, what was not and why, in words.
+        told: Vec<String>,
+        /// What could not be undone.
+        left: Vec<String>,
+        /// What to end with where nothing is left: of a Job that has run before.
+        exit_code: Option<u8>,
+    },
     /// The journal broke off in the middle of the run.
     #[error("{error}; the run was given up and cannot be judged; {}", left_words(.left))]
     JournalLost {
@@ -179,14 +192,14 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
     let started_at = Timestamp::now();
     let seed = rand::rng().random::<u32>().into();
     let plan = plan::resolve(&options.scenarios, &options.environment, lead(&options.environment), seed);
-    let (run_id, dir) = run_directory(&options.out, started_at)?;
-    let mut journal = Journal::create(&dir.join(FILE_NAME), clock)?;
+    let run_id = run_id(started_at);
+    let dir = options.out.join(&run_id);
     let before = std::fs::read_link(options.out.join("latest")).ok().map(|name| options.out.join(name));
-    point_latest(&options.out, &dir);
-    let observer = Arc::clone(&watcher);
-    journal.observe(move |entry| observer.entry(entry));
-    let journal = Arc::new(journal);
-    journal.append_durably(Event::RunStarted(Box::new(RunStarted {
+    if let Some(deadline) = options.deadline {
+        let local = options.environment.is_local();
+        options.stop.on_deadline(deadline, if local { RESTORE_RESERVE } else { CLUSTER_RESTORE_RESERVE });
+    }
+    let started = RunStarted {
         format: FORMAT,
         program: env!("CARGO_PKG_VERSION").to_owned(),
         run_id: run_id.clone(),
@@ -201,11 +214,11 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
         environment: options.environment.clone(),
         plan: plan.clone(),
         made_with: machine(),
-    })))?;
-    if let Some(deadline) = options.deadline {
-        let local = options.environment.is_local();
-        options.stop.on_deadline(deadline, if local { RESTORE_RESERVE } else { CLUSTER_RESTORE_RESERVE });
-    }
+    };
+    let (journal, broken) = match begin(&options.out, &dir, clock, &watcher, started) {
+        Ok(journal) => (Arc::new(journal), None),
+        Err(error) => (Arc::new(Journal::of_nothing(clock)), Some(error)),
+    };
     let stage = Stage {
         journal: Arc::clone(&journal),
         options: &options,
@@ -219,6 +232,9 @@ pub async fn run(options: RunOptions, watcher: Arc<dyn Watcher>) -> Result<Finis
         exit_code: OnceLock::new(),
         record: OnceLock::new(),
     };
+    if let Some(error) = broken {
+        return Err(stage.without_journal(error).await);
+    }
     if let Some(text) =
         options.deadline.and_then(|deadline| schedule::too_short(deadline, &stage.plan, &options.environment))
     {
@@ -260,14 +276,26 @@ pub fn render(dir: &Path) -> Result<RunResult, RenderError> {
     Ok(result)
 }
 
-fn run_directory(out: &Path, started_at: Timestamp) -> Result<(String, PathBuf), RunError> {
+fn run_id(started_at: Timestamp) -> String {
     let suffix: u32 = rand::rng().random_range(0..0x0100_0000);
-    let run_id = format!("{}-{suffix:06x}", started_at.strftime("%Y%m%dT%H%M%SZ"));
-    let dir = out.join(&run_id);
-    match std::fs::create_dir_all(&dir) {
-        Ok(()) => Ok((run_id, dir)),
-        Err(source) => Err(RunError::Directory { path: dir, source }),
-    }
+    format!("{}-{suffix:06x}", started_at.strftime("%Y%m%dT%H%M%SZ"))
+}
+
+/// The run's directory, and its journal with the first line on disk.
+fn begin(
+    out: &Path,
+    dir: &Path,
+    clock: Clock,
+    watcher: &Arc<dyn Watcher>,
+    started: RunStarted,
+) -> Result<Journal, RunError> {
+    std::fs::create_dir_all(dir).map_err(|source| RunError::Directory { path: dir.to_owned(), source })?;
+    let mut journal = Journal::create(&dir.join(FILE_NAME), clock)?;
+    let observer = Arc::clone(watcher);
+    journal.observe(move |entry| observer.entry(entry));
+    journal.append_durably(Event::RunStarted(Box::new(started)))?;
+    point_latest(out, dir);
+    Ok(journal)
 }
 
 /// `latest` points at the newest run; a link that cannot be made loses nothing but comfort.

@@ -24,6 +24,8 @@ const JOB_UID: &str = "HARNESS_JOB_UID";
 const RESTORER_ENDS_WITHIN: Duration = Duration::from_secs(90);
 /// What a run ends with whose verdict nobody wrote down.
 const INCONCLUSIVE: u8 = 3;
+/// What it ends with where something is left.
+const NOT_RESTORED: u8 = 4;
 
 fn job_uid() -> Option<String> {
     std::env::var(JOB_UID).ok().filter(|uid| !uid.is_empty())
@@ -188,7 +190,7 @@ impl Stage<'_> {
     pub(super) async fn let_go(&self, access: &Access, cluster: &Cluster, lock: Lock, ended: Ended) {
         if let Some(keeper) = self.record.get() {
             let is_restored = self.left.get().is_some_and(Vec::is_empty);
-            let code = self.exit_code_so_far(ended).unwrap_or(INCONCLUSIVE);
+            let code = self.exit_code_so_far(ended);
             if lock.lost().is_some() {
                 self.found(format!(
                     "the record {} was left as it is: the lock is somebody else's",
@@ -212,8 +214,15 @@ impl Stage<'_> {
         }
     }
 
-    /// What the program will end with, as far as the journal tells.
-    fn exit_code_so_far(&self, ended: Ended) -> Option<u8> {
+    /// What the program will end with: as far as the journal tells, or else by what is left.
+    fn exit_code_so_far(&self, ended: Ended) -> u8 {
+        // On disk it breaks off before what was undone: the program does not judge it either.
+        let judged = if self.journal.error().is_none() { self.judged_so_far(ended) } else { None };
+        let is_left = self.left.get().is_some_and(|left| !left.is_empty());
+        judged.unwrap_or(if is_left { NOT_RESTORED } else { INCONCLUSIVE })
+    }
+
+    fn judged_so_far(&self, ended: Ended) -> Option<u8> {
         let mut entries = crate::journal::read(&self.dir.join(crate::journal::FILE_NAME)).ok()?;
         let last = entries.last()?;
         let (seq, at_us) = (last.seq + 1, last.at_us);

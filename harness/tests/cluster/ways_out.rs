@@ -12,7 +12,7 @@ use harness::run::{RunOptions, Stop, Watcher};
 use harness::verdict::result::{Ended as Ending, Verdict};
 use mocks::gate::GateMode;
 use mocks::kubernetes::api::{ChaosRule, Trouble};
-use mocks::kubernetes::resources::{JOBS, NETWORK_POLICIES};
+use mocks::kubernetes::resources::{CONFIG_MAPS, JOBS, NETWORK_POLICIES};
 use rustix::process::{Resource, Rlimit, Signal};
 use serde_json::Value;
 use tokio::process::Command;
@@ -147,6 +147,11 @@ async fn journal_that_cannot_grow() {
     assert!(ended.stderr.contains("cannot write the journal"), "{}", ended.stderr);
     assert!(ended.stderr.contains("everything was undone"), "{}", ended.stderr);
     assert!(is_restored(&stack));
+    // A pod of the same Job would end with the same, and nobody is called for nothing.
+    let maps = stack.household.cluster().store().list(&CONFIG_MAPS, Some("ml")).items;
+    let record = maps.iter().find_map(|map| map["data"]["record.json"].as_str()).expect("there is a record");
+    let record: Value = serde_json::from_str(record).unwrap();
+    assert_eq!((&record["phase"], &record["exit_code"]), (&"restored".into(), &3.into()), "{record:#}");
     stack.strike().await;
 }
 

@@ -8,18 +8,8 @@ use mocks::kubernetes::resources::{DEPLOYMENTS, NETWORK_POLICIES, PODS};
 use mocks::kubernetes::store::{Deletion, ObjectKey};
 use rustix::process::Signal;
 
-use crate::records::{holder, holding, records, replicas, two_pods};
+use crate::records::{GPU_DOWN, holder, holding, records, replicas, two_pods};
 use crate::stack::{CLOUD_AND_GPU_DOWN, Stack};
-
-/// Only vLLM is stopped.
-const GPU_DOWN: &str = "\
-requirements: [FR217]
-components: { vllm: down }
-traffic:
-  - { route: agent, rate: 4/s, for: 2s, stream: mixed }
-expect:
-  agent: { served_by: cloud-kimi, errors: 0 }
-";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_with_five_seconds_of_grace_restores_everything() {

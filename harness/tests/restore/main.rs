@@ -13,8 +13,10 @@ mod paused;
 mod records;
 mod refused;
 mod rights;
+mod shared;
 #[expect(dead_code, reason = "it is shared with tests that do more with it")]
 #[path = "../cluster/stack.rs"]
 mod stack;
+mod unjournaled;
 mod unlocked;
 mod unreadable;

@@ -22,6 +22,16 @@ expect:
   agent: { served_by: ollama-qwen, within: 5s, errors: 0 }
 ";
 
+/// Only vLLM is stopped.
+pub(crate) const GPU_DOWN: &str = "\
+requirements: [FR217]
+components: { vllm: down }
+traffic:
+  - { route: agent, rate: 4/s, for: 2s, stream: mixed }
+expect:
+  agent: { served_by: cloud-kimi, errors: 0 }
+";
+
 /// A household whose vLLM has two pods: what comes back by chance has another count.
 pub(crate) async fn two_pods() -> Stack {
     let stack = Stack::start(Staging::default()).await;

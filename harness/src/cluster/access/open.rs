@@ -114,7 +114,8 @@ impl Access {
                 Source::Memory { value, context: context.clone() }
             }
         };
-        Self::of(source, &cluster.namespaces).await
+        let home = Some(cluster.gateway.deployment.namespace.as_str().into());
+        Ok(Self { home, ..Self::of(source, &cluster.namespaces).await? })
     }
 
     /// A context of a kubeconfig (by default of `KUBECONFIG`, else `~/.kube/config`), to read and nothing else: there
@@ -172,6 +173,7 @@ impl Access {
         Ok(Self {
             clients: Arc::new(RwLock::new(clients)),
             namespaces: Arc::new(namespaces.iter().cloned().collect()),
+            home: None,
             name: name.into(),
             source: Arc::new(source),
             limit: CALL_LIMIT,

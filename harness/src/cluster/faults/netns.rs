@@ -236,6 +236,11 @@ impl NetnsDrop {
         kubectl.line(&self.pod.namespace, line)
     }
 
+    /// What is left to do where the image cannot be run: what may still come of its containers goes with the pod.
+    pub(in crate::cluster) fn delete_command(&self, kubectl: &Kubectl) -> String {
+        kubectl.line(&self.pod.namespace, format!("delete pod {} --ignore-not-found", self.pod.name))
+    }
+
     fn drop_name(&self) -> String {
         drop_name(&self.component, &self.run, self.number)
     }

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::object_name;
-use crate::cluster::RUN_LABEL;
 use crate::cluster::access::{Access, CallError, found};
 use crate::cluster::mutation::{Applied, Kubectl, MutationError, ReadBack, Undone};
+use crate::cluster::{HOME_LABEL, RUN_LABEL};
 use crate::environment::ObjectName;
 use crate::units::Period;
 
@@ -99,8 +99,9 @@ pub(super) fn listed(targets: &BTreeSet<IpAddr>) -> String {
     words.join(", ")
 }
 
-fn labels(run: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([(RUN_LABEL.to_owned(), run.to_owned())])
+fn labels(run: &str, home: Option<&str>) -> BTreeMap<String, String> {
+    let labels = [(RUN_LABEL, Some(run)), (HOME_LABEL, home)];
+    labels.into_iter().filter_map(|(label, value)| Some((label.to_owned(), value?.to_owned()))).collect()
 }
 
 /// Whether an object is the one that a run made.
@@ -184,19 +185,20 @@ impl Anchor {
     }
 
     /// The Job. `suspend` would stop its clock, a pod could keep it from ending.
-    pub(in crate::cluster) fn manifest(&self) -> Job {
+    pub(in crate::cluster) fn manifest(&self, home: Option<&str>) -> Job {
+        let labels = labels(&self.run, home);
         let job = json!({
             "apiVersion": "batch/v1",
             "kind": "Job",
             "metadata": {
-                "name": self.job.name, "namespace": self.job.namespace, "labels": labels(&self.run),
+                "name": self.job.name, "namespace": self.job.namespace, "labels": labels,
             },
             "spec": {
                 "parallelism": 0,
                 "activeDeadlineSeconds": self.deadline.0.as_secs().max(1),
                 "ttlSecondsAfterFinished": 0,
                 "template": {
-                    "metadata": { "labels": labels(&self.run) },
+                    "metadata": { "labels": labels },
                     "spec": {
                         "restartPolicy": "Never",
                         "containers": [{ "name": "none", "image": "registry.invalid/none" }],
@@ -208,11 +210,11 @@ impl Anchor {
     }
 
     pub(in crate::cluster) async fn rehearse(&self, access: &Access) -> Result<(), CallError> {
-        access.rehearse_create(&self.job, &self.manifest()).await.map(|_| ())
+        access.rehearse_create(&self.job, &self.manifest(access.home())).await.map(|_| ())
     }
 
     pub(in crate::cluster) async fn apply(&self, access: &Access) -> Result<Applied, MutationError> {
-        make(access, &self.job, &self.run, &self.manifest(), self.object()).await
+        make(access, &self.job, &self.run, &self.manifest(access.home()), self.object()).await
     }
 
     pub(in crate::cluster) async fn undo(&self, access: &Access) -> Result<Undone, CallError> {
@@ -272,11 +274,11 @@ impl Policy {
     }
 
     /// The policy, belonging to the Job with this uid.
-    pub(in crate::cluster) fn manifest(&self, anchor_uid: &str) -> NetworkPolicy {
+    pub(in crate::cluster) fn manifest(&self, anchor_uid: &str, home: Option<&str>) -> NetworkPolicy {
         let metadata = json!({
             "name": self.policy.name,
             "namespace": self.policy.namespace,
-            "labels": labels(&self.run),
+            "labels": labels(&self.run, home),
             "ownerReferences": [
                 { "apiVersion": "batch/v1", "kind": "Job", "name": self.anchor.name, "uid": anchor_uid }
             ],
@@ -289,7 +291,7 @@ impl Policy {
 
     /// The Job is not there yet, so that the policy is asked about without belonging to it.
     pub(in crate::cluster) async fn rehearse(&self, access: &Access) -> Result<(), CallError> {
-        let mut policy = self.manifest("");
+        let mut policy = self.manifest("", access.home());
         policy.metadata.owner_references = None;
         access.rehearse_create(&self.policy, &policy).await.map(|_| ())
     }
@@ -315,7 +317,7 @@ impl Policy {
             });
         }
         let uid = job.metadata.uid.clone().filter(|uid| !uid.is_empty()).ok_or_else(|| changed("no uid"))?;
-        make(access, &self.policy, &self.run, &self.manifest(&uid), self.object()).await
+        make(access, &self.policy, &self.run, &self.manifest(&uid, access.home()), self.object()).await
     }
 
     pub(in crate::cluster) async fn undo(&self, access: &Access) -> Result<Undone, CallError> {

@@ -333,6 +333,16 @@ impl Keeper {
         written
     }
 
+    /// Writes down that a person has to type something else to undo a change than was intended.
+    ///
+    /// # Errors
+    /// Where it was not written; the next write says it, too.
+    pub async fn retell(&self, seq: u32, command: &str) -> Result<(), RecordError> {
+        let mut kept = self.kept.lock().await;
+        self.wanted().record.retell(seq, command);
+        self.write(&mut kept, BRIEFLY).await
+    }
+
     /// Writes down how the run ended: restored, unless something is left.
     ///
     /// # Errors

@@ -129,6 +129,8 @@ struct Made {
 struct Change {
     mutation: Mutation,
     state: State,
+    /// What a person types to undo it, as far as is known by now.
+    command: String,
     /// Its number in the record.
     seq: u32,
     /// Nothing was sent for it after that.
@@ -225,11 +227,12 @@ impl Driver {
 
     /// On disk, in the cluster, and remembered: from here on it may have been made. Its number.
     async fn intend(&self, active: &ActiveFault, mutation: &Mutation) -> Result<u32, String> {
+        let command = mutation.undo_command(&self.kubectl);
         let intended = Event::MutationIntended {
             fault: active.id,
             object: mutation.object(),
             what: mutation.words(),
-            undo: mutation.undo_command(&self.kubectl),
+            undo: command.clone(),
             mutation: serde_json::to_value(mutation).map_err(|error| error.to_string())?,
         };
         self.journal.append_durably(intended).map_err(|error| error.to_string())?;
@@ -253,6 +256,7 @@ impl Driver {
         own.mutations.push(Change {
             mutation: mutation.clone(),
             state: State::Intended,
+            command,
             seq,
             sent: Instant::now(),
             is_undone: false,
@@ -274,8 +278,8 @@ impl Driver {
     /// What a person types to undo what this component's faults changed; nothing where they changed nothing.
     #[must_use]
     pub(super) fn undo_commands(&self, component: &str) -> String {
-        let ours = self.of(component).into_iter().rev();
-        ours.map(|mutation| format!("; to undo it: {}", mutation.undo_command(&self.kubectl))).collect()
+        let ours = self.changes_of(component).into_iter().rev();
+        ours.map(|change| format!("; to undo it: {}", change.command)).collect()
     }
 
     /// What is no longer as this component's faults left it, in words.
@@ -350,6 +354,28 @@ impl Driver {
     fn known(&self, seq: u32) -> Option<Change> {
         let made = self.made();
         made.values().flat_map(|own| &own.mutations).find(|known| known.seq == seq).cloned()
+    }
+
+    /// What a person types to undo a change, as far as is known by now.
+    fn command(&self, change: &Change) -> String {
+        self.known(change.seq).map_or_else(|| change.command.clone(), |known| known.command)
+    }
+
+    /// Where an undo has failed in a way which shows that what was to be typed would fail, too, something else is from now
+    /// on, in the record, too.
+    async fn retell(&self, change: &Change, failed: &CallError) {
+        let Some(command) = change.mutation.undo_command_instead(failed, &self.kubectl) else { return };
+        if self.command(change) == command {
+            return;
+        }
+        self.change(change.seq, |known| known.command.clone_from(&command));
+        let object = change.mutation.object();
+        let text = format!("{object} cannot be undone as was intended ({failed}); to undo it: {command}");
+        self.journal.append(Event::Found { text });
+        let Some(Cluster { record, .. }) = &self.cluster else { return };
+        if let Err(error) = record.retell(change.seq, &command).await {
+            tracing::warn!("{error}");
+        }
     }
 
     /// An undo came through, or found it as before.

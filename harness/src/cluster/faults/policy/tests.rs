@@ -15,9 +15,10 @@ fn fault(targets: &[&str]) -> (Anchor, Policy) {
 #[test]
 fn the_job_runs_no_pod_and_ends_in_time() {
     let (anchor, _) = fault(&["34.36.133.15"]);
-    let job = serde_json::to_value(anchor.manifest()).unwrap();
+    let job = serde_json::to_value(anchor.manifest(Some("ml"))).unwrap();
     assert_eq!(job["metadata"]["name"], "drill-anchor-blackhole-cloud-20261123t004551z-0a1b2c");
     assert_eq!(job["metadata"]["labels"]["failover-harness/run"], "20261123T004551Z-0a1b2c");
+    assert_eq!(job["metadata"]["labels"]["failover-harness/home"], "ml");
     let spec = &job["spec"];
     assert_eq!((&spec["parallelism"], &spec["activeDeadlineSeconds"]), (&json!(0), &json!(600)));
     assert_eq!((&spec["ttlSecondsAfterFinished"], spec.get("suspend")), (&json!(0), None));
@@ -27,10 +28,12 @@ fn the_job_runs_no_pod_and_ends_in_time() {
 #[test]
 fn the_policy_belongs_to_the_job_and_spares_the_rest() {
     let (_, policy) = fault(&["34.36.133.15", "2600:1901::1", "1.2.3.4"]);
-    let object = serde_json::to_value(policy.manifest("job-uid")).unwrap();
+    let object = serde_json::to_value(policy.manifest("job-uid", Some("ml"))).unwrap();
     let owner = &object["metadata"]["ownerReferences"][0];
     assert_eq!((&owner["kind"], &owner["uid"]), (&json!("Job"), &json!("job-uid")));
     assert!(owner.get("blockOwnerDeletion").is_none());
+    let labels = json!({ "failover-harness/run": "20261123T004551Z-0a1b2c", "failover-harness/home": "ml" });
+    assert_eq!(object["metadata"]["labels"], labels);
     assert_eq!(
         object["spec"],
         json!({
@@ -61,7 +64,7 @@ fn a_policy_without_addresses_would_cut_nothing() {
 fn a_job_that_does_not_keep_time_is_no_anchor() {
     let (anchor, _) = fault(&["1.2.3.4"]);
     let why = |change: fn(&mut Value)| {
-        let mut job = serde_json::to_value(anchor.manifest()).unwrap();
+        let mut job = serde_json::to_value(anchor.manifest(Some("ml"))).unwrap();
         change(&mut job);
         unfit(&serde_json::from_value(job).unwrap())
     };
@@ -83,7 +86,7 @@ fn a_job_that_does_not_keep_time_is_no_anchor() {
 fn what_differs_from_what_was_made_is_named() {
     let (_, policy) = fault(&["1.2.3.4"]);
     let why = |change: fn(&mut Value)| {
-        let mut object = serde_json::to_value(policy.manifest("uid")).unwrap();
+        let mut object = serde_json::to_value(policy.manifest("uid", None)).unwrap();
         change(&mut object);
         policy.differs(&serde_json::from_value(object).unwrap())
     };

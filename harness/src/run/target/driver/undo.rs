@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Change, Driver, State};
 use crate::cluster::access::CallError;
@@ -41,8 +41,8 @@ impl Driver {
         let ours: Vec<Change> =
             self.to_undo(active.id).into_iter().filter(|change| !change.is_given_back()).collect();
         for at_once in ours.chunk_by(are_apart) {
-            let undone = join_all(at_once.iter().map(|change| self.undo(&change.mutation))).await;
-            for (Change { mutation, seq, .. }, undone) in at_once.iter().zip(undone) {
+            let undone = join_all(at_once.iter().map(|change| self.undo(change))).await;
+            for (change @ Change { mutation, seq, .. }, undone) in at_once.iter().zip(undone) {
                 match undone {
                     // The record says so once it reads back so: whatever becomes of this run until then, it stays
                     // open.
@@ -57,7 +57,7 @@ impl Driver {
                         left_alone.push(format!("{}: {saw}", mutation.object()));
                     }
                     Err(error) => {
-                        failed.push(format!("{error}; to undo it: {}", mutation.undo_command(&self.kubectl)));
+                        failed.push(format!("{error}; to undo it: {}", self.command(change)));
                     }
                 }
             }
@@ -73,13 +73,13 @@ impl Driver {
         Ok(if left_alone.is_empty() { Healed::Undone } else { Healed::LeftAlone(left_alone.join("; ")) })
     }
 
-    async fn undo(&self, mutation: &Mutation) -> Result<Undone, String> {
-        self.undo_until(Instant::now() + self.patience.undo_within, mutation).await
+    async fn undo(&self, change: &Change) -> Result<Undone, String> {
+        self.undo_until(Instant::now() + self.patience.undo_within, change).await
     }
 
     /// The last try of it begins by then.
-    async fn undo_until(&self, deadline: Instant, mutation: &Mutation) -> Result<Undone, String> {
-        let begun = Instant::now();
+    async fn undo_until(&self, deadline: Instant, change: &Change) -> Result<Undone, String> {
+        let (begun, mutation) = (Instant::now(), &change.mutation);
         loop {
             let left = deadline.saturating_duration_since(Instant::now()).max(self.patience.last_try);
             let (why, is_final) = match self.try_to_undo(left, mutation).await {
@@ -88,17 +88,16 @@ impl Driver {
                     return self.undone_by_others(mutation, &error).await;
                 }
                 // A right that has just been given takes a moment to be known.
-                Ok(Err(error)) => (
-                    error.to_string(),
-                    error.is_forbidden() && begun.elapsed() >= self.patience.forbidden_for,
-                ),
+                Ok(Err(error)) => {
+                    // No undo takes longer for it; the next write of the record says it, too.
+                    let _ = timeout_at(deadline, self.retell(change, &error)).await;
+                    let is_final = error.is_forbidden() && begun.elapsed() >= self.patience.forbidden_for;
+                    (error.to_string(), is_final)
+                }
                 Err(_) => (format!("it took more than {} s", left.as_secs()), false),
             };
-            let stuck = [Stuck {
-                mutation: mutation.clone(),
-                why: why.clone(),
-                command: mutation.undo_command(&self.kubectl),
-            }];
+            let stuck =
+                [Stuck { mutation: mutation.clone(), why: why.clone(), command: self.command(change) }];
             if is_final || Instant::now() >= deadline {
                 self.alarmed(self.alarm.raise(self.access(), &stuck).await);
                 return Err(why);
@@ -184,7 +183,7 @@ impl Driver {
     }
 
     async fn settle_one(&self, change: &Change) -> Result<(), String> {
-        let (mutation, object) = (&change.mutation, change.mutation.object());
+        let object = change.mutation.object();
         let lands_by = change.sent + self.patience.lands_within;
         let deadline = lands_by.max(Instant::now()) + self.patience.undo_within;
         loop {
@@ -194,7 +193,7 @@ impl Driver {
                 return Ok(());
             }
             let looked_at = Instant::now();
-            match self.undo_until(deadline, mutation).await {
+            match self.undo_until(deadline, change).await {
                 Ok(Undone::Before) => {}
                 Ok(Undone::Now) => self.came_late(change),
                 Ok(Undone::LeftAlone { saw }) => {
@@ -202,7 +201,7 @@ impl Driver {
                     return Ok(());
                 }
                 Err(error) => {
-                    let command = mutation.undo_command(&self.kubectl);
+                    let command = self.command(change);
                     return Err(format!(
                         "what was sent to {object} may still come through: {error}; to undo it: {command}"
                     ));
