@@ -25,7 +25,7 @@ async fn killed(stack: &Stack, scenario: &str, in_force: impl Fn(&Stack) -> bool
 }
 
 /// The text, as a person gets it. Nothing of it but its commands does anything.
-pub(crate) async fn commands(stack: &Stack) -> Vec<String> {
+async fn commands(stack: &Stack) -> Vec<String> {
     let maps = stack.household.cluster().store().list(&CONFIG_MAPS, Some("ml")).items;
     let is_record =
         |labels: &serde_json::Value| labels["app.kubernetes.io/component"].as_str() == Some("record");

@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStderr, Command};
 use crate::stack::KEY;
 
 /// Nothing here takes longer, on a busy machine either.
-pub(crate) const LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const LIMIT: Duration = Duration::from_secs(500);
 
 /// A run that has ended.
 #[derive(Debug)]

@@ -6,7 +6,6 @@ use mocks::gate::GateMode;
 use mocks::kubernetes::resources::{DEPLOYMENTS, PODS};
 use mocks::kubernetes::store::{ObjectKey, Writer};
 
-use crate::by_hand::commands;
 use crate::drift::GPU_DOWN;
 use crate::stack::{CLOUD_DOWN, Stack, Staging};
 
@@ -70,36 +69,5 @@ async fn a_pod_that_comes_later_is_not_covered_and_voids_the_mode() {
     assert_eq!(ended.result["restored"], true);
     stack.household.ready(Duration::from_secs(30)).await.unwrap();
     assert!(passes(&stack));
-    stack.strike().await;
-}
-
-/// The image of the filter is not to be had, and neither is that of its undo: what is told is what works.
-#[tokio::test(flavor = "multi_thread")]
-async fn where_an_image_cannot_be_had_deleting_the_pod_is_told_and_restores() {
-    let stack = Stack::start(Staging::default()).await;
-    stack.blackhole_by("netns-drop");
-    let image = "nft_image: registry.invalid/nft:1, ";
-    stack.edit("kubernetes: { ", &format!("kubernetes: {{ {image}"));
-    let file = stack.scenario("cloud-down", CLOUD_DOWN);
-    let run = || stack.harness("run", std::slice::from_ref(&file));
-    let ended = run().end().await.expect(4);
-    let deletes = "kubectl --kubeconfig kubeconfig --context mock -n ml delete pod litellm-";
-    assert!(ended.stderr.contains(&format!("to undo it: {deletes}")), "{}", ended.stderr);
-    assert!(ended.reasons().contains(deletes) && !ended.reasons().contains("debug"), "{}", ended.reasons());
-    let alarms = ended.result["findings"].to_string();
-    assert!(alarms.contains("alarm: ") && alarms.contains(deletes), "{alarms}");
-    let [line] = &commands(&stack).await[..] else { panic!("one line is recorded") };
-    assert!(line.starts_with(deletes), "{line}");
-    // Nobody gets further without the pod's end, and each says the same.
-    let sweep = ["restore", "--env", "cluster.yaml", "--abandoned"];
-    let restored = stack.command(&sweep).end().await.expect(4);
-    assert!(restored.stdout.contains(line) && !restored.stdout.contains("debug"), "{}", restored.stdout);
-    stack.type_in(line).await;
-    stack.household.ready(Duration::from_secs(30)).await.unwrap();
-    stack.command(&["restore", "--env", "cluster.yaml"]).end().await.expect(0);
-    assert!(passes(&stack));
-    stack.edit(image, "");
-    stack.swept();
-    run().end().await.expect(0);
     stack.strike().await;
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use harness::cluster::access::Access;
 use harness::cluster::faults::{Prepared, Wanted, netns, prepare};
-use harness::cluster::mutation::{Mutation, ReadBack, Undone};
+use harness::cluster::mutation::{Kubectl, Mutation, ReadBack, Undone};
 use harness::cluster::{permissions, preview};
 use harness::environment::{EgressProxy, Environment, FaultKind, Kind, Mechanism, ObjectName};
 use harness::units::Period;
@@ -14,7 +14,7 @@ use mocks::gate::GateMode;
 use mocks::kubernetes::api::{ChaosRule, Trouble};
 use mocks::kubernetes::household::Household;
 use mocks::kubernetes::resources::{DEPLOYMENTS, NAMESPACES, PODS, Resource};
-use mocks::kubernetes::store::{ObjectKey, Writer};
+use mocks::kubernetes::store::{Deletion, ObjectKey, Writer};
 use serde_json::Value;
 
 use super::household::{RUN, WITHIN, until};
@@ -186,7 +186,16 @@ async fn an_image_that_cannot_be_had_is_told_and_cuts_nothing_off() {
     assert!(!silent(&household));
     // It is still listed: that nothing comes of it later, nobody knows.
     assert!(matches!(mutations[0].read_back(&access).await.unwrap(), ReadBack::Other { .. }));
-    assert!(mutations[0].undo(&access).await.is_err());
+    // The undo needs the same image: a person is told what works instead.
+    let failed = mutations[0].undo(&access).await.unwrap_err();
+    let name = gateway_pods(&access).await[0].metadata.name.clone().unwrap();
+    let instead = mutations[0].undo_command_instead(&failed, &Kubectl::new(None));
+    assert_eq!(instead, Some(format!("kubectl -n ml delete pod {name} --ignore-not-found")));
+    let (key, store) = (ObjectKey::new(&PODS, "ml", &name), household.cluster().store());
+    store.delete(&key, &Deletion::now(), "kubectl-delete").unwrap();
+    until("the pod is gone", async || store.get(&key).is_none()).await;
+    assert_eq!(mutations[0].undo(&access).await.unwrap(), Undone::Before);
+    assert_eq!(mutations[0].read_back(&access).await.unwrap(), ReadBack::Undone);
     household.shutdown().await;
 }
 

@@ -278,6 +278,16 @@ impl Lane {
                 format!("{} {} {} {} {}", entry.at_us, entry.verb, entry.resource, entry.name, entry.code)
             })
             .collect();
-        format!("{}\nrecords: {:#?}", lines[lines.len().saturating_sub(60)..].join("\n"), self.open_records())
+        let journal = self.stack.journal();
+        let told: Vec<&str> = journal
+            .lines()
+            .filter(|line| !line.contains("\"probe-ended\":") && !line.contains("witness-"))
+            .collect();
+        format!(
+            "{}\n{}\nrecords: {:#?}",
+            lines[lines.len().saturating_sub(60)..].join("\n"),
+            told[told.len().saturating_sub(40)..].join("\n"),
+            self.open_records()
+        )
     }
 }

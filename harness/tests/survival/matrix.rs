@@ -1,11 +1,14 @@
 //! Every kind of call that a program makes (verb, resource, step), failed in every way, in clusters of several variants.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::FutureExt as _;
 use mocks::kubernetes::api::{AuditEntry, ChaosRule, Trouble};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -139,6 +142,12 @@ struct Played {
     complaints: Vec<String>,
 }
 
+/// What a check that did not hold has said: one case is no reason to play no other.
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
+}
+
 /// One cluster after the other, each as long as the next case is for its variant and nothing is left in it.
 async fn play_some<P: Program>(cases: Arc<Mutex<Vec<Case>>>) -> Played {
     let (mut played, mut lane) = (Played::default(), None::<Lane>);
@@ -153,7 +162,8 @@ async fn play_some<P: Program>(cases: Arc<Mutex<Vec<Case>>>) -> Played {
                 Lane::start_as(case.variant).await
             }
         };
-        match P::play(&case, &fit).await {
+        let play = AssertUnwindSafe(P::play(&case, &fit)).catch_unwind().await;
+        match play.unwrap_or_else(|panic| Err(words_of(panic.as_ref()))) {
             Ok(code) => {
                 *played.codes.entry(code).or_default() += 1;
                 lane = Some(fit);

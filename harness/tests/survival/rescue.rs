@@ -48,7 +48,7 @@ impl Program for Restore {
         case.begin(lane);
         let ended = tokio::time::timeout(ENDS_WITHIN, lane.stack.command(&RESTORE).end()).await;
         calm(lane);
-        let Ok(ended) = ended else { return Err("it does not end".to_owned()) };
+        let Ok(ended) = ended else { return Err(format!("it does not end\n{}", lane.story())) };
         let said = format!("{}\n{}", ended.stdout, ended.stderr);
         let code = ended.status.code().ok_or("it ended by a signal")?;
         let is_open = !lane.open_records().is_empty();

@@ -6,9 +6,10 @@ use crate::lane::{FULL_OUTAGE, Lane};
 use crate::matrix::{Case, Program, calm, play_all};
 
 /// No trouble makes a run with a hold of a second take longer: it waits a minute until the gateway has done what the run
-/// before asked for, tries an undo for another, reads back for half of one, and waits a minute until what was not answered
-/// can no longer come through. Each of several undos may wait for one.
-const ENDS_WITHIN: Duration = Duration::from_secs(330);
+/// before asked for, tries an undo for another, waits one until what was not answered can no longer come through and tries
+/// for one more, tries again at the end of the run, reads back for half a minute, and tries once more: an object that cannot
+/// be read for ever takes six.
+const ENDS_WITHIN: Duration = Duration::from_secs(450);
 /// So many runs without trouble are tried.
 const COMPLETE_AT_LAST: usize = 4;
 
@@ -36,7 +37,7 @@ impl Program for Run {
         let running = lane.stack.harness("run", &[lane.mode(FULL_OUTAGE)]);
         let ended = tokio::time::timeout(ENDS_WITHIN, running.end()).await;
         calm(lane);
-        let Ok(ended) = ended else { return Err("it does not end".to_owned()) };
+        let Ok(ended) = ended else { return Err(format!("it does not end\n{}", lane.story())) };
         let code = ended.status.code().ok_or("it ended by a signal")?;
         let open = lane.open_records();
         match code {
