@@ -103,8 +103,8 @@ impl Undoing<'_> {
         }
     }
 
-    /// What is nobody's, and what only others can tell whose it is. Who holds the lock and which records are open is asked after the objects were listed: a run
-    /// has both before it makes any.
+    /// What is nobody's, and what only others can tell whose it is. Who holds the lock and which records are open is asked
+    /// after the objects were listed: a run has both before it makes any.
     async fn labelled<K>(
         &self,
         place: &str,

@@ -170,7 +170,7 @@ async fn play_some<P: Program>(cases: Arc<Mutex<Vec<Case>>>) -> Played {
             }
             Err(complaint) => {
                 let complaint = format!("{case:?}: {complaint}");
-                // The whole matrix takes an hour: nobody has to wait for its end.
+                // The whole matrix takes hours: nobody has to wait for its end.
                 figures(&format!("{complaint}\n\n"));
                 played.complaints.push(complaint);
                 // What is left would disturb the next.

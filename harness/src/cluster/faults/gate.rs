@@ -22,8 +22,7 @@ use tokio::net::TcpStream;
 use crate::cluster::access::{Access, CALL_LIMIT, CallError, Failure, Target, Verb, found, shown};
 use crate::cluster::mutation::{Applied, Kubectl, MutationError, ReadBack, Undone};
 use crate::cluster::refusals;
-use crate::environment::ObjectName;
-use crate::environment::quoted;
+use crate::environment::{ObjectName, quoted};
 
 /// No answer of a gate is longer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
