@@ -97,19 +97,10 @@ impl Stage<'_> {
         kubeconfig: Option<&serde_json::Value>,
         draft: Option<&LocalConfig>,
     ) -> Ended {
-        let access = match Access::open(cluster, kubeconfig).await {
-            Ok(access) => access,
-            Err(error) => return self.refuse(&error.to_string()),
-        };
-        let lock = match self.take_lock(&access, cluster).await {
-            Ok(lock) => lock,
-            Err(ended) => return ended,
-        };
-        // From here on each single change is made only while the lock is held.
-        let access = access.guarded(lock.guard());
-        let ended = Box::pin(self.play_locked(cluster, &access, draft)).await;
-        self.let_go(&access, cluster, lock, ended).await;
-        ended
+        self.under_lock(cluster, kubeconfig, async |access| {
+            Box::pin(self.play_locked(cluster, access, draft)).await
+        })
+        .await
     }
 
     /// Everything that is done under the lock.

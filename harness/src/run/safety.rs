@@ -32,11 +32,32 @@ fn job_uid() -> Option<String> {
 }
 
 impl Stage<'_> {
+    /// Opens the cluster and does that under its lock: each single change is made only while the lock is held.
+    pub(super) async fn under_lock(
+        &self,
+        cluster: &Cluster,
+        kubeconfig: Option<&serde_json::Value>,
+        work: impl AsyncFnOnce(&Access) -> Ended,
+    ) -> Ended {
+        let access = match Access::open(cluster, kubeconfig).await {
+            Ok(access) => access,
+            Err(error) => return self.refuse(&error.to_string()),
+        };
+        let lock = match self.take_lock(&access, cluster).await {
+            Ok(lock) => lock,
+            Err(ended) => return ended,
+        };
+        let access = access.guarded(lock.guard());
+        let ended = work(&access).await;
+        self.let_go(&access, cluster, lock, ended).await;
+        ended
+    }
+
     /// The lock, under the run's id.
     ///
     /// # Errors
     /// How the run ended without it.
-    pub(super) async fn take_lock(&self, access: &Access, cluster: &Cluster) -> Result<Lock, Ended> {
+    async fn take_lock(&self, access: &Access, cluster: &Cluster) -> Result<Lock, Ended> {
         let (journal, stop) = (Arc::clone(&self.journal), self.options.stop.clone());
         let was_late = AtomicBool::new(false);
         let troubled = move |trouble: &Trouble| {
@@ -187,7 +208,7 @@ impl Stage<'_> {
     }
 
     /// Closes the record, and leaves the lock to others.
-    pub(super) async fn let_go(&self, access: &Access, cluster: &Cluster, lock: Lock, ended: Ended) {
+    async fn let_go(&self, access: &Access, cluster: &Cluster, lock: Lock, ended: Ended) {
         if let Some(keeper) = self.record.get() {
             let is_restored = self.left.get().is_some_and(Vec::is_empty);
             let code = self.exit_code_so_far(ended);

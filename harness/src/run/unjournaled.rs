@@ -8,7 +8,6 @@ use futures::FutureExt;
 
 use super::RunError;
 use super::stage::{Stage, panic_words};
-use crate::cluster::access::Access;
 use crate::environment::Cluster;
 use crate::journal::{Event, Journal};
 use crate::verdict::result::Ended;
@@ -45,18 +44,10 @@ impl Stage<'_> {
 
     /// The lock, what earlier runs have left, and no more.
     async fn only_restore(&self, cluster: &Cluster) -> Ended {
-        let access = match Access::open(cluster, None).await {
-            Ok(access) => access,
-            Err(error) => return self.refuse(&error.to_string()),
-        };
-        let lock = match self.take_lock(&access, cluster).await {
-            Ok(lock) => lock,
-            Err(ended) => return ended,
-        };
-        let access = access.guarded(lock.guard());
-        let ended = self.restore_earlier(&access, cluster).await.err().unwrap_or(Ended::Refused);
-        self.let_go(&access, cluster, lock, ended).await;
-        ended
+        self.under_lock(cluster, None, async |access| {
+            self.restore_earlier(access, cluster).await.err().unwrap_or(Ended::Refused)
+        })
+        .await
     }
 }
 
