@@ -21,6 +21,9 @@ LINGER_ZERO = struct.pack("ii", 1, 0)
 EAI = {getattr(socket, name): name for name in dir(socket) if name.startswith("EAI_")}
 TCP_STATES = {1: "established", 2: "syn-sent", 3: "syn-recv", 4: "fin-wait-1", 5: "fin-wait-2", 6: "time-wait",
               7: "close", 8: "close-wait", 9: "last-ack", 10: "listen", 11: "closing"}
+ESTABLISHED = "01"
+# Before an IPv4 address in the table of IPv6.
+MAPPED = "".join("%08X" % word for word in struct.unpack("=3I", b"\0" * 10 + b"\xff\xff"))
 LINES_MAX = 20000
 ADDRESSES_MAX = 8
 KNOWN_MAX = 64
@@ -327,6 +330,15 @@ def endpoint(text):
     return socket.inet_ntop(family, words), int(port, 16)
 
 
+def written(address, port):
+    """As the kernel's tables write it: an IPv4 address in either table."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    packed = socket.inet_pton(family, address)
+    words = "".join("%08X" % word for word in struct.unpack("=%dI" % (len(packed) // 4), packed))
+    text = words + ":%04X" % port
+    return [text] if family == socket.AF_INET6 else [text, MAPPED + text]
+
+
 def own_ends():
     """Both ends of each socket of this process, as the kernel's tables name them: a port alone may be another's, too."""
     ends = set()
@@ -346,7 +358,9 @@ def tell_sockets(targets, gateway_port):
     wanted = {}
     for target in targets:
         for address in target.known:
-            wanted.setdefault((address, target.port), []).append(target.index)
+            for text in written(address, target.port):
+                wanted.setdefault(text, []).append(target.index)
+    gateway_end = ":%04X" % gateway_port
     for path in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(path) as table:
@@ -358,15 +372,22 @@ def tell_sockets(targets, gateway_port):
         cut = cut or len(lines) > LINES_MAX
         for line in lines[:LINES_MAX]:
             fields = line.split(None, 4)
+            if len(fields) < 5:
+                continue
+            # A busy gateway has thousands of others: what they are takes the most time, and nobody asks.
+            to_target = fields[2] in wanted
+            to_gateway = fields[3] == ESTABLISHED and fields[1].endswith(gateway_end)
+            if not to_target and not to_gateway:
+                continue
             try:
                 local, remote = endpoint(fields[1]), endpoint(fields[2])
                 state = TCP_STATES.get(int(fields[3], 16), "other")
-            except (IndexError, ValueError):
+            except ValueError:
                 continue
-            if (local, remote) not in mine:
-                for index in wanted.get(remote, ()):
+            if to_target and (local, remote) not in mine:
+                for index in wanted[fields[2]]:
                     to[index][state] = to[index].get(state, 0) + 1
-            if state == "established" and local[1] == gateway_port and (remote, local) not in mine:
+            if to_gateway and (remote, local) not in mine:
                 client = remote[0] if remote[0] in inbound or len(inbound) < REMOTES_MAX else "others"
                 inbound[client] = inbound.get(client, 0) + 1
     fields = {"error": failed} if failed else {"to": to, "inbound": inbound, "cut": cut}

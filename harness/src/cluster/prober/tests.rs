@@ -315,6 +315,18 @@ async fn sockets_of_others_are_counted_and_its_own_are_not() {
     stage.entries().await;
 }
 
+#[tokio::test]
+async fn an_ipv4_connection_of_a_socket_for_both_kinds_is_counted() {
+    let stage = Stage::set().await;
+    let SocketAddr::V4(gate) = stage.gate.address() else { panic!("the gate listens on IPv4") };
+    // It stands in the table of IPv6.
+    let mapped = SocketAddr::from((gate.ip().to_ipv6_mapped(), gate.port()));
+    let _pooled = tokio::net::TcpSocket::new_v6().unwrap().connect(mapped).await.unwrap();
+    let seen = stage.see(|seen| seen.targets["cloud"].pooled() == Some(1)).await;
+    assert_eq!(seen.targets["cloud"].pool(0), Pool::Open(1));
+    stage.entries().await;
+}
+
 /// Local ports of established connections from 127.0.0.1 to a port of this machine.
 fn ports_to(remote: SocketAddr) -> BTreeSet<u16> {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
