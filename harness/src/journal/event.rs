@@ -6,8 +6,8 @@ use crate::environment::Environment;
 use crate::plan::Plan;
 use crate::verdict::result::{Ended, KnownBy};
 
-/// Version of the journal format; a reader refuses a newer one. 3 came with clusters.
-pub const FORMAT: u32 = 3;
+/// Version of the journal format; a reader refuses a newer one. 3 came with clusters, 4 with what else tells who served.
+pub const FORMAT: u32 = 4;
 
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -416,6 +416,22 @@ pub struct GatewayStarted {
     /// Alias by upstream model and by deployment id, as a gateway told that the run did not start.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub names: std::collections::BTreeMap<String, String>,
+    /// Component by the URL at which the gateway reaches it, where the run has set that up.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub bases: std::collections::BTreeMap<String, String>,
+    /// By alias, how long the gateway waits in one attempt, where its configuration is known.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub timeouts: std::collections::BTreeMap<String, AttemptTimeouts>,
+}
+
+/// How long a gateway waits in each phase of one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttemptTimeouts {
+    /// For a whole reply, in milliseconds.
+    pub whole_ms: u64,
+    /// For each gap of a stream, in milliseconds.
+    pub stream_ms: u64,
 }
 
 /// A setting that the mock gateway does not act upon, and whose answers it would change if it did.
@@ -584,6 +600,9 @@ pub struct UpstreamCall {
     pub model: String,
     /// Probe that it was made for; `None` for witnesses and others.
     pub probe: Option<String>,
+    /// What else it was made for, as its prompt says: `witness`, `warm-up`. From format 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
     /// When it arrived.
     pub received_us: u64,
     /// When it ended; `None` where it was open to the last.

@@ -9,7 +9,7 @@ mod reader;
 mod writer;
 
 pub use event::{
-    Censoring, Claim, ClaimSource, Entry, Event, FORMAT, GatewayStarted, Outcome, ProbeRecord, Purpose,
+    AttemptTimeouts, Censoring, Claim, ClaimSource, Entry, Event, FORMAT, GatewayStarted, Outcome, ProbeRecord, Purpose,
     RunStarted, Unimitated, UpstreamCall, WarmUp,
 };
 pub use reader::{ReadError, read};

@@ -1,6 +1,6 @@
 //! The stage of a run in a cluster: looked at first, refused where it is not fit, and left as it was found.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,6 +144,8 @@ impl Stage<'_> {
                 unsupported: Vec::new(),
                 adapted: Vec::new(),
                 names: gateway.names.clone(),
+                bases: BTreeMap::new(),
+                timeouts: BTreeMap::new(),
             }));
         }
         let overhead = tokio::select! {

@@ -232,6 +232,38 @@ fn modules_use_only_what_they_may() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// Files that may name a page of the gateway, and which: those that cost nothing and change nothing that is measured.
+/// `/health` itself sends real chats to every deployment.
+#[test]
+fn no_page_of_the_gateway_is_asked_that_changes_what_is_measured() {
+    let harmless = [
+        "/health/liveliness",
+        "/health/readiness",
+        "/v1/models",
+        "/v1/model/info",
+        "/metrics/",
+        "/router/settings",
+    ];
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for (name, text) in files("harness/src", &[".rs"]) {
+        let code = text.split("\n#[cfg(test)]\n").next().unwrap();
+        if name.ends_with("/tests.rs") || name.ends_with("/refusals.rs") {
+            // The latter reads what others ask: a kubelet's probe at `/health` is a reason to refuse.
+            continue;
+        }
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for text in lines.flat_map(|line| line.split('"').skip(1).step_by(2)) {
+            let rest = harmless.iter().fold(text.to_owned(), |rest, page| rest.replace(page, ""));
+            seen += usize::from(rest != text);
+            if ["/health", "/metrics", "/router/"].iter().any(|page| rest.contains(page)) {
+                wrong.push(format!("{name}: {text}"));
+            }
+        }
+    }
+    assert!(seen > 4, "the rule must have something to look at: {seen}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn paths_are_found_in_code_and_not_in_comments() {
     let found = |line| crate_paths(line).collect::<Vec<_>>();
