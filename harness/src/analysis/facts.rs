@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::attribution::{Attribution, Names, balance::Balance};
 use crate::environment::Environment;
-use crate::journal::{Entry, Event, GatewayStarted, ProbeRecord, RunStarted, UpstreamCall};
+use crate::journal::{Entry, Event, GatewayStarted, LogCounted, ProbeRecord, RunStarted, UpstreamCall};
 use crate::plan::Step;
-use crate::verdict::result::{Ended, KnownBy};
+use crate::verdict::result::{Ended, KnownBy, LogCount};
 
-use super::sources::{add_gateway, balances, explain, names};
+use super::sources::{add_gateway, balances, explain, log_count, names};
 use super::{Span, ms};
 
 /// The source of looks that are concluded from objects of the cluster.
@@ -86,6 +86,8 @@ pub struct Mode {
     pub probes: Vec<Probe>,
     /// Planned and not sent: route, intended start, reason.
     pub skipped: Vec<(String, u64, String)>,
+    /// What logs of the gateway counted while it went on.
+    pub counts: Vec<LogCount>,
     /// What upstreams served while it went on and nobody is known to have asked for: alias, how many.
     pub unexplained: Vec<(String, u64)>,
     /// The component behind each route's own model.
@@ -287,6 +289,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         ended_us: None,
         probes: Vec::new(),
         skipped: Vec::new(),
+        counts: Vec::new(),
         unexplained: Vec::new(),
         primary_components: primary_components(&start.environment),
     });
@@ -311,6 +314,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         faults: BTreeMap::new(),
         home: BTreeMap::new(),
         calls: Vec::new(),
+        counted: Vec::new(),
         drifts: Vec::new(),
         breaks: Vec::new(),
         reach: BTreeMap::new(),
@@ -340,6 +344,7 @@ struct Gatherer {
     /// In which modes each fault is, with whether it is inherited there.
     home: BTreeMap<u32, Vec<(String, bool)>>,
     calls: Vec<UpstreamCall>,
+    counted: Vec<LogCounted>,
     drifts: Vec<Drift>,
     /// When and how the way to the gateway broke.
     breaks: Vec<Drift>,
@@ -410,6 +415,7 @@ impl Gatherer {
                 let seen = Drift { seen_us: *seen_us, what: what.clone() };
                 self.with(scenario, |mode| mode.others.push(seen));
             }
+            Event::LogCounted(counted) => self.counted.push(counted.clone()),
             Event::PodsAnswered { scenario, known_by, pods } => {
                 self.with(scenario, |mode| mode.answered_by = Some((*known_by, pods.clone())));
             }
@@ -586,6 +592,8 @@ impl Gatherer {
                 let own = calls.get(probe.record.id.as_str()).map_or(&[][..], Vec::as_slice);
                 explain(probe, own, &self.names);
             }
+            let counted = self.counted.iter().filter(|counted| counted.scenario == mode.step.scenario.name);
+            mode.counts = counted.map(|counted| log_count(counted, &mode.probes, &self.names)).collect();
         }
         self.run.has_journals = !self.calls.is_empty();
         let RunFacts { start, modes, .. } = &mut self.run;

@@ -11,11 +11,11 @@ mod figures;
 mod quantiles;
 mod sources;
 
+pub use crate::attribution::balance::Balance;
+pub use crate::attribution::hops::{End, Hop as Step};
 pub use facts::{Drift, FaultFacts, Hold, Mode, Probe, RunFacts, gather};
 pub use failback::FailbackFigures;
 pub use failover::{FailoverFigures, Goodness};
-pub use crate::attribution::balance::Balance;
-pub use crate::attribution::hops::{End, Hop as Step};
 pub use figures::{Figures, Phase, figures};
 pub use quantiles::quantiles;
 pub use sources::way;

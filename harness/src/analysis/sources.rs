@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::facts::{Mode, Probe, RunFacts};
 use crate::attribution::balance::{Balance, balance, is_shown};
+use crate::attribution::gateway_log::by_alias;
 use crate::attribution::hops::{Hop, hops};
 use crate::attribution::{Names, Source, Stand, attribute};
 use crate::environment::{Environment, ObjectName};
-use crate::journal::{GatewayStarted, Outcome, RunStarted, UpstreamCall};
-use crate::verdict::result::SourceStanding;
+use crate::journal::{GatewayStarted, LogCounted, Outcome, RunStarted, UpstreamCall};
+use crate::verdict::result::{LogCount, SourceStanding};
 
 /// From this format on a journal says what each request to an upstream was made for.
 const PURPOSES_SINCE: u32 = 4;
@@ -111,6 +112,23 @@ pub(super) fn balances(
         }
     }
     all
+}
+
+/// What a log counted, beside what clients got in the same time.
+pub(super) fn log_count(counted: &LogCounted, probes: &[Probe], names: &Names) -> LogCount {
+    let mut got: BTreeMap<String, u64> = BTreeMap::new();
+    for alias in probes.iter().filter_map(|probe| probe.attribution.alias.as_ref()) {
+        *got.entry(alias.clone()).or_default() += 1;
+    }
+    LogCount {
+        source: counted.source.clone(),
+        calls: counted.calls,
+        ours: counted.ours,
+        missing: counted.ours.saturating_sub(counted.calls),
+        answers: by_alias(&counted.answers, names),
+        got,
+        trouble: counted.trouble.clone(),
+    }
 }
 
 /// How often each source agreed, was silent, could not be used or conflicted, over complete replies.

@@ -6,6 +6,7 @@
 
 pub mod balance;
 mod body;
+pub mod gateway_log;
 mod headers;
 pub mod hops;
 mod journals;

@@ -261,6 +261,8 @@ pub enum Event {
         /// The pods, each with the model calls that its log shows, where that is how it is known.
         pods: std::collections::BTreeMap<String, Option<u64>>,
     },
+    /// What a log counted at the gateway while a mode went on, whoever asked.
+    LogCounted(LogCounted),
     /// A component is not seen by a direct witness: only objects say when it went and came.
     EvidenceWeak {
         /// Component.
@@ -432,6 +434,24 @@ pub struct AttemptTimeouts {
     pub whole_ms: u64,
     /// For each gap of a stream, in milliseconds.
     pub stream_ms: u64,
+}
+
+/// What one log of the gateway counted in one mode. Its lines carry no call id, so it says how many and not which.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogCounted {
+    /// Name of the scenario.
+    pub scenario: String,
+    /// `gateway log` or `loki`.
+    pub source: String,
+    /// Model calls that it shows answered, with whatever status.
+    pub calls: u64,
+    /// Calls of ours that were answered meanwhile.
+    pub ours: u64,
+    /// Attempts that were answered, by model; empty where the log does not tell.
+    pub answers: std::collections::BTreeMap<String, u64>,
+    /// Why it says nothing, or not all.
+    pub trouble: Option<String>,
 }
 
 /// A setting that the mock gateway does not act upon, and whose answers it would change if it did.

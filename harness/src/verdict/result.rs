@@ -165,6 +165,28 @@ pub struct ScenarioResult {
     /// Which pods of a gateway in a cluster answered; `null` where that is not known, or it is in none.
     #[serde(default)]
     pub answered_by: Option<AnsweredBy>,
+    /// What logs of the gateway counted while it went on, whoever asked.
+    #[serde(default)]
+    pub counts: Vec<LogCount>,
+}
+
+/// What one log of the gateway counted in a scenario, beside what clients got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogCount {
+    /// `gateway log` or `loki`.
+    pub source: String,
+    /// Model calls that it shows answered, whoever made them.
+    pub calls: u64,
+    /// Our own that were answered meanwhile.
+    pub ours: u64,
+    /// Of those, at least so many never arrived in it.
+    pub missing: u64,
+    /// Attempts that it shows answered, by alias; empty where it does not tell models.
+    pub answers: BTreeMap<String, u64>,
+    /// Complete replies in the same time, by alias.
+    pub got: BTreeMap<String, u64>,
+    /// Why it says nothing, or not all.
+    pub trouble: Option<String>,
 }
 
 /// Which pods of a gateway answered in a scenario.

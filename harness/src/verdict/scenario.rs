@@ -119,6 +119,7 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
         faults: mode.faults.iter().map(|fault| fault_result(run, mode, fault)).collect(),
         timeline: story::timeline(run, mode, &all),
         findings: story::findings(mode, &all),
+        counts: mode.counts.clone(),
         answered_by: mode
             .answered_by
             .as_ref()

@@ -10,7 +10,7 @@ use crate::analysis::{
 use crate::journal::Outcome;
 use crate::scenario::Answer;
 
-use super::result::{Hop, KnownBy, ScenarioResult, TimelineEntry, WorstProbe};
+use super::result::{Hop, KnownBy, LogCount, ScenarioResult, TimelineEntry, WorstProbe};
 
 /// How many of the worst probes are told.
 const WORST_MAX: usize = 5;
@@ -222,6 +222,7 @@ pub(super) fn findings(mode: &Mode, all: &[Figures]) -> Vec<String> {
     findings.extend(mode.others.last().map(|others| {
         format!("{}: what is counted by number in the gateway's logs is not ours alone", others.what)
     }));
+    findings.extend(mode.counts.iter().filter_map(never_arrived));
     findings.extend(mode.answered_by.as_ref().map(|(known_by, pods)| answered_by(*known_by, pods)));
     for figures in all {
         let route = &figures.planned.route;
@@ -243,6 +244,21 @@ pub(super) fn findings(mode: &Mode, all: &[Figures]) -> Vec<String> {
         }
     }
     findings
+}
+
+/// What a log does not say. It decides nothing: lines get lost, and others use the gateway.
+fn never_arrived(count: &LogCount) -> Option<String> {
+    let LogCount { source, missing, ours, trouble, .. } = count;
+    match trouble {
+        Some(why) => Some(format!(
+            "{source}: {why}; it shows {} of {ours} calls of ours",
+            ours.saturating_sub(*missing)
+        )),
+        None if *missing > 0 => {
+            Some(format!("{source}: of {ours} calls of ours {missing} never arrived in it"))
+        }
+        None => None,
+    }
 }
 
 /// Which pods of the gateway answered.

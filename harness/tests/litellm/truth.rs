@@ -265,7 +265,7 @@ fn names(world: &World) -> Names {
             names.by_upstream_model.insert(name, alias.to_owned());
         }
         names.components.insert(alias.to_owned(), component.to_owned());
-        names.add_base(world.base_url(component).expect("a component of the world").as_ref(), component);
+        names.add_base(&world.base_url(component).expect("a component of the world"), component);
     }
     names
 }

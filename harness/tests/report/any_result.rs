@@ -152,14 +152,23 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn log_count()(source in text(), numbers in prop::array::uniform3(count()), answers in counts(),
+                   got in counts(), trouble in option::of(text())) -> LogCount {
+        let [calls, ours, missing] = numbers;
+        LogCount { source, calls, ours, missing, answers, got, trouble }
+    }
+}
+
+prop_compose! {
     fn scenario()((name, title) in (text(), text()), verdict in verdict(), reasons in texts(),
                   requirements in vec((text(), requirement_verdict(), text()), 0..3),
                   faults in vec(fault().boxed(), 0..2), routes in vec(route().boxed(), 0..3),
-                  timeline in vec((ms(), text()), 0..3), findings in texts()) -> ScenarioResult {
+                  timeline in vec((ms(), text()), 0..3), findings in texts(),
+                  counts in vec(log_count().boxed(), 0..2)) -> ScenarioResult {
         let requirements = requirements.into_iter()
             .map(|(id, verdict, detail)| ScenarioRequirement { id, verdict, detail }).collect();
         let timeline = timeline.into_iter().map(|(at_ms, what)| TimelineEntry { at_ms, what }).collect();
-        ScenarioResult { name, title, verdict, reasons, requirements, faults, routes, timeline, findings, answered_by: None }
+        ScenarioResult { name, title, verdict, reasons, requirements, faults, routes, timeline, findings, answered_by: None, counts }
     }
 }
 

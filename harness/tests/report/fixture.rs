@@ -209,6 +209,7 @@ fn scenario(name: &str, title: &str, requirements: &[(&str, &str)]) -> ScenarioR
         timeline: vec![],
         findings: vec![],
         answered_by: None,
+        counts: vec![],
     }
 }
 

@@ -25,7 +25,19 @@ const EDGES: [(&str, &[&str]); 20] = [
     ("gateway", &["units", "environment", "http", "input", "probe::classify"]),
     ("probe", &["http", "journal", "plan", "scenario", "gateway::secret", "attribution::by_header"]),
     // What a run does to a cluster, and nothing of what it concludes.
-    ("cluster", &["units", "environment", "gateway::pages", "gateway::secret", "http", "journal", "witness"]),
+    (
+        "cluster",
+        &[
+            "units",
+            "attribution::gateway_log",
+            "environment",
+            "gateway::pages",
+            "gateway::secret",
+            "http",
+            "journal",
+            "witness",
+        ],
+    ),
     ("witness", &["journal", "probe::classify"]),
     // From any machine, with nothing but what runs have written into the cluster.
     ("restore", &["environment", "cluster"]),
