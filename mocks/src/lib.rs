@@ -8,6 +8,7 @@ pub mod fault;
 pub mod gate;
 pub mod gateway;
 pub mod kubernetes;
+pub mod loki;
 pub mod profile;
 pub mod record;
 mod serve;

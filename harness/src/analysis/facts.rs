@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::attribution::{Attribution, Names, attribute};
+use crate::attribution::{Attribution, Names, balance::Balance};
 use crate::environment::Environment;
-use crate::journal::{Entry, Event, GatewayStarted, Outcome, ProbeRecord, RunStarted, UpstreamCall};
+use crate::journal::{Entry, Event, GatewayStarted, LogCounted, ProbeRecord, RunStarted, UpstreamCall};
 use crate::plan::Step;
-use crate::verdict::result::{Ended, KnownBy};
+use crate::verdict::result::{Ended, KnownBy, LogCount};
 
+use super::sources::{add_gateway, balances, explain, log_count, names};
 use super::{Span, ms};
 
 /// The source of looks that are concluded from objects of the cluster.
@@ -40,6 +41,10 @@ pub struct RunFacts {
     pub found: Vec<String>,
     /// What a person types to undo changes of a cluster that were not seen undone, by fault.
     pub undo_commands: BTreeMap<u32, Vec<String>>,
+    /// Upstreams keep journals of their own, which the run could read.
+    pub has_journals: bool,
+    /// By alias, what its upstream served against what clients got; empty where upstreams keep no journal.
+    pub balance: BTreeMap<String, Balance>,
 }
 
 /// One mode.
@@ -81,6 +86,10 @@ pub struct Mode {
     pub probes: Vec<Probe>,
     /// Planned and not sent: route, intended start, reason.
     pub skipped: Vec<(String, u64, String)>,
+    /// What logs of the gateway counted while it went on.
+    pub counts: Vec<LogCount>,
+    /// What upstreams served while it went on and nobody is known to have asked for: alias, how many.
+    pub unexplained: Vec<(String, u64)>,
     /// The component behind each route's own model.
     pub primary_components: BTreeMap<String, String>,
 }
@@ -92,6 +101,8 @@ pub struct Probe {
     pub record: ProbeRecord,
     /// Who served it; empty unless it is a complete reply.
     pub attribution: Attribution,
+    /// Upstreams keep journals, and those do not show the answer that it is said to be.
+    pub is_unshown: bool,
     /// The upstreams' own records of it, in time order, with the alias where known.
     pub calls: Vec<(UpstreamCall, Option<String>)>,
 }
@@ -278,6 +289,8 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         ended_us: None,
         probes: Vec::new(),
         skipped: Vec::new(),
+        counts: Vec::new(),
+        unexplained: Vec::new(),
         primary_components: primary_components(&start.environment),
     });
     let mut gatherer = Gatherer {
@@ -294,11 +307,14 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
             last_us: entries.last().map_or(0, |entry| entry.at_us),
             found: Vec::new(),
             undo_commands: BTreeMap::new(),
+            has_journals: false,
+            balance: BTreeMap::new(),
         },
         names: names(start),
         faults: BTreeMap::new(),
         home: BTreeMap::new(),
-        calls: BTreeMap::new(),
+        calls: Vec::new(),
+        counted: Vec::new(),
         drifts: Vec::new(),
         breaks: Vec::new(),
         reach: BTreeMap::new(),
@@ -307,15 +323,6 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         gatherer.take(entry.at_us, &entry.event);
     }
     Some(gatherer.finish())
-}
-
-/// Upstream models by name where they are known, and in any case the aliases themselves.
-fn names(start: &RunStarted) -> Names {
-    let mut by_upstream_model = start.upstream_models.clone();
-    for alias in start.environment.components.values().flat_map(|component| &component.aliases) {
-        by_upstream_model.entry(alias.clone()).or_insert_with(|| alias.clone());
-    }
-    Names { by_upstream_model }
 }
 
 fn primary_components(environment: &Environment) -> BTreeMap<String, String> {
@@ -336,7 +343,8 @@ struct Gatherer {
     faults: BTreeMap<u32, FaultFacts>,
     /// In which modes each fault is, with whether it is inherited there.
     home: BTreeMap<u32, Vec<(String, bool)>>,
-    calls: BTreeMap<String, Vec<UpstreamCall>>,
+    calls: Vec<UpstreamCall>,
+    counted: Vec<LogCounted>,
     drifts: Vec<Drift>,
     /// When and how the way to the gateway broke.
     breaks: Vec<Drift>,
@@ -374,7 +382,7 @@ impl Gatherer {
                 self.run.undo_commands.entry(*fault).or_default().insert(0, undo.clone());
             }
             Event::GatewayStarted(gateway) => {
-                self.names.by_upstream_model.extend(gateway.names.clone());
+                add_gateway(&mut self.names, gateway);
                 self.run.gateway = Some(gateway.clone());
             }
             Event::Refused { reason } => self.run.refused = Some(reason.clone()),
@@ -407,6 +415,7 @@ impl Gatherer {
                 let seen = Drift { seen_us: *seen_us, what: what.clone() };
                 self.with(scenario, |mode| mode.others.push(seen));
             }
+            Event::LogCounted(counted) => self.counted.push(counted.clone()),
             Event::PodsAnswered { scenario, known_by, pods } => {
                 self.with(scenario, |mode| mode.answered_by = Some((*known_by, pods.clone())));
             }
@@ -422,15 +431,12 @@ impl Gatherer {
                 let probe = Probe {
                     record: (**record).clone(),
                     attribution: Attribution::default(),
+                    is_unshown: false,
                     calls: Vec::new(),
                 };
                 self.with(&record.scenario, |mode| mode.probes.push(probe));
             }
-            Event::UpstreamCalled(call) => {
-                if let Some(probe) = &call.probe {
-                    self.calls.entry(probe.clone()).or_default().push(call.clone());
-                }
-            }
+            Event::UpstreamCalled(call) => self.calls.push(call.clone()),
             Event::FaultIntended { .. }
             | Event::FaultInherited { .. }
             | Event::FaultInjected { .. }
@@ -553,8 +559,12 @@ impl Gatherer {
             facts.effective = facts.bracket();
             facts.first_effect_us = facts.first_effect();
         }
-        for calls in self.calls.values_mut() {
-            calls.sort_by_key(|call| call.received_us);
+        self.calls.sort_by_key(|call| call.received_us);
+        let mut calls: BTreeMap<&str, Vec<UpstreamCall>> = BTreeMap::new();
+        for call in &self.calls {
+            if let Some(probe) = &call.probe {
+                calls.entry(probe).or_default().push(call.clone());
+            }
         }
         for mode in &mut self.run.modes {
             let name = &mode.step.scenario.name;
@@ -579,9 +589,15 @@ impl Gatherer {
             mode.not_kept_up = not_kept_up(mode, &self.run.start.environment, &self.reach, self.run.last_us);
             mode.probes.sort_by_key(|probe| (probe.record.intended_us, probe.record.id.clone()));
             for probe in &mut mode.probes {
-                explain(probe, self.calls.get(&probe.record.id).map_or(&[][..], Vec::as_slice), &self.names);
+                let own = calls.get(probe.record.id.as_str()).map_or(&[][..], Vec::as_slice);
+                explain(probe, own, &self.names);
             }
+            let counted = self.counted.iter().filter(|counted| counted.scenario == mode.step.scenario.name);
+            mode.counts = counted.map(|counted| log_count(counted, &mode.probes, &self.names)).collect();
         }
+        self.run.has_journals = !self.calls.is_empty();
+        let RunFacts { start, modes, .. } = &mut self.run;
+        self.run.balance = balances(start.format, modes, &self.calls, &self.names);
         self.run
     }
 }
@@ -624,16 +640,4 @@ fn open_faults<'a>(
     component: &'a str,
 ) -> impl Iterator<Item = &'a mut FaultFacts> {
     faults.values_mut().filter(move |facts| facts.component == component && facts.healed.is_none())
-}
-
-fn explain(probe: &mut Probe, calls: &[UpstreamCall], names: &Names) {
-    if probe.record.outcome == Outcome::Ok {
-        // What reaches an upstream after the client has its reply did not serve it: a request written into
-        // a connection that went silent arrives there when the fault is healed.
-        let ended_us = probe.record.ended_us;
-        let calls: Vec<&UpstreamCall> = calls.iter().filter(|call| call.received_us <= ended_us).collect();
-        probe.attribution = attribute(&probe.record, &calls, names);
-    }
-    let alias = |call: &UpstreamCall| names.of_upstream(&call.model).map(str::to_owned);
-    probe.calls = calls.iter().map(|call| (call.clone(), alias(call))).collect();
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use crate::journal::{Outcome, Purpose};
 use crate::plan::PlannedRoute;
 use crate::scenario::{Answer, Expectation};
-use crate::verdict::result::{PhaseCounts, Quantiles};
+use crate::verdict::result::{PhaseCounts, Quantiles, SourceStanding};
 
 use super::facts::{Mode, Probe};
 use super::failback::{FailbackFigures, failback};
 use super::failover::{Around, FailoverFigures, Goodness, answered_after_us, failover, goodness};
+use super::sources::standings;
 use super::{Span, quantiles};
 
 /// Which part of a mode a probe belongs to.
@@ -67,8 +68,12 @@ pub struct Figures<'a> {
     pub unsampled_us: u64,
     /// By alias.
     pub served_by: BTreeMap<String, u64>,
-    /// Probe and what the sources say differently.
-    pub conflicts: Vec<(String, Vec<String>)>,
+    /// Complete replies on which two sources disagree.
+    pub conflicts: Vec<&'a Probe>,
+    /// Complete replies that the journal of whoever is said to have served them does not show.
+    pub unshown: Vec<&'a Probe>,
+    /// How each source stands to who served, over complete replies.
+    pub sources: Vec<SourceStanding>,
     /// To the last byte.
     pub latency: Quantiles,
     /// To the first content.
@@ -114,6 +119,8 @@ pub fn figures<'a>(mode: &'a Mode, planned: &'a PlannedRoute) -> Figures<'a> {
     let control = of(Phase::Control);
     let unjudged = [Phase::Baseline, Phase::InFlight, Phase::Drain, Phase::FailBack, Phase::Control];
     let conflicts = judged.iter().filter(|probe| !probe.attribution.conflicts.is_empty());
+    let replies: Vec<&Probe> =
+        judged.iter().copied().filter(|probe| probe.record.outcome == Outcome::Ok).collect();
     Figures {
         planned,
         expectation,
@@ -123,9 +130,9 @@ pub fn figures<'a>(mode: &'a Mode, planned: &'a PlannedRoute) -> Figures<'a> {
         late: judged.iter().filter(late).count() as u64,
         unsampled_us: window.map_or(0, |window| unsampled(&judged, window)),
         served_by: counts.served_by,
-        conflicts: conflicts
-            .map(|probe| (probe.record.id.clone(), probe.attribution.conflicts.clone()))
-            .collect(),
+        conflicts: conflicts.copied().collect(),
+        unshown: judged.iter().copied().filter(|probe| probe.is_unshown).collect(),
+        sources: standings(&replies),
         latency: times(&judged, |probe| {
             (probe.record.outcome == Outcome::Ok)
                 .then(|| probe.record.ended_us.saturating_sub(probe.record.intended_us))

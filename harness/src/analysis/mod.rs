@@ -9,12 +9,16 @@ mod failback;
 mod failover;
 mod figures;
 mod quantiles;
+mod sources;
 
+pub use crate::attribution::balance::Balance;
+pub use crate::attribution::hops::{End, Hop as Step};
 pub use facts::{Drift, FaultFacts, Hold, Mode, Probe, RunFacts, gather};
 pub use failback::FailbackFigures;
 pub use failover::{FailoverFigures, Goodness};
 pub use figures::{Figures, Phase, figures};
 pub use quantiles::quantiles;
+pub use sources::way;
 
 /// A span on the run's clock in microseconds: [earliest, latest] moment at which something was so.
 pub type Span = (u64, u64);

@@ -1,29 +1,133 @@
-//! Who served a reply: claims from every source, one answer by the strongest, conflicts named.
+//! Who served a reply: a claim from every source, one answer by the strongest, conflicts named.
 //!
-//! What a model says about itself is never a source. Sources, strongest first: the upstream's own
-//! journal, LiteLLM's `x-litellm-model-id`, its `x-litellm-model-group`, the body's `model`. The
-//! attempted-fallbacks header is kept as a raw value and believed by nobody (it counts nesting, not hops).
+//! One file a source. Strongest first: the upstreams' own journals, the gateway's response headers, the body. What a
+//! model says about itself is never a source, nor are headers that are known to lie: LiteLLM's hop count (it counts
+//! nesting) and its overhead (it holds sleeps and misses hangs). A reply that no source names is nobody's.
+
+pub mod balance;
+mod body;
+pub mod gateway_log;
+mod headers;
+pub mod hops;
+mod journals;
+mod reconcile;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
+pub use self::reconcile::{Attribution, Stand, reconcile};
 use crate::journal::{ClaimSource, ProbeRecord, UpstreamCall};
 
-/// What the sources say together about one complete reply.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Attribution {
-    /// By the strongest source; `None` where none named an alias.
-    pub alias: Option<String>,
-    /// Sources that name another alias than the strongest does: source and its raw value.
-    pub conflicts: Vec<String>,
+/// What can say who served one reply. Strongest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// The upstreams' own records of the probe.
+    Journal,
+    /// `x-litellm-model-id`.
+    HeaderModelId,
+    /// `x-litellm-model-group`.
+    HeaderModelGroup,
+    /// `x-litellm-model-api-base`: a component and no alias.
+    HeaderApiBase,
+    /// `model` of a whole reply.
+    BodyWhole,
+    /// `model` of a stream's first chunk.
+    BodyStreamed,
 }
 
-/// What is known about aliases: all of them, and which upstream model stands for which.
+impl Source {
+    /// All of them, strongest first.
+    pub const ALL: [Self; 6] = [
+        Self::Journal,
+        Self::HeaderModelId,
+        Self::HeaderModelGroup,
+        Self::HeaderApiBase,
+        Self::BodyWhole,
+        Self::BodyStreamed,
+    ];
+
+    /// As reports name it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Journal => "upstream journal",
+            Self::HeaderModelId => "x-litellm-model-id",
+            Self::HeaderModelGroup => "x-litellm-model-group",
+            Self::HeaderApiBase => "x-litellm-model-api-base",
+            Self::BodyWhole => "body model",
+            Self::BodyStreamed => "chunk model",
+        }
+    }
+
+    /// How much its word counts.
+    #[must_use]
+    pub fn strength(self) -> Strength {
+        match self {
+            Self::Journal => Strength::Served,
+            Self::HeaderModelId | Self::HeaderModelGroup => Strength::Routed,
+            Self::HeaderApiBase => Strength::Reached,
+            Self::BodyWhole | Self::BodyStreamed => Strength::Named,
+        }
+    }
+}
+
+/// How much a claim counts, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Strength {
+    /// A name in the reply, which LiteLLM fills in by four different rules.
+    Named,
+    /// Where the gateway sent the request.
+    Reached,
+    /// Whom the gateway chose.
+    Routed,
+    /// Whoever served wrote it down.
+    Served,
+}
+
+/// What one source claims of one reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The alias, where it names one.
+    pub alias: Option<String>,
+    /// The component, where that is known.
+    pub component: Option<String>,
+    /// How much it counts.
+    pub strength: Strength,
+    /// The value as it stood there.
+    pub raw: String,
+}
+
+/// What became of asking one source about one reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It says nothing.
+    Nothing,
+    /// It says something that names nobody who is known, or that is known to be wrong there.
+    Unusable(String),
+    /// It names somebody.
+    Claim(Claimed),
+}
+
+/// One source's word on one reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Which source.
+    pub source: Source,
+    /// What it says.
+    pub said: Said,
+}
+
+/// What is known about aliases.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    /// Alias by upstream model name without provider, e.g. `kimi-k2.5` -> `cloud-kimi`.
+    /// Alias by upstream model name without provider, e.g. `kimi-k2.5` -> `cloud-kimi`; deployment ids, too.
     pub by_upstream_model: BTreeMap<String, String>,
+    /// Component by alias.
+    pub components: BTreeMap<String, String>,
+    /// Component by where the gateway reaches it: `host:port`, or `host` alone.
+    pub bases: BTreeMap<String, String>,
 }
 
 impl Names {
@@ -45,142 +149,57 @@ impl Names {
         let model = text.split_once('/').map_or(text, |(_, model)| model);
         self.of_upstream(text).or_else(|| self.of_upstream(model))
     }
+
+    /// The component at a URL.
+    fn of_base(&self, url: &str) -> Option<&str> {
+        let (at, host) = place(url)?;
+        let service = host.trim_end_matches(".cluster.local").trim_end_matches(".svc");
+        let known = [at.as_str(), host.as_str(), service].into_iter().find_map(|key| self.bases.get(key));
+        known.map(String::as_str)
+    }
+
+    /// Somebody at this URL is this component.
+    pub fn add_base(&mut self, url: &str, component: &str) {
+        if let Some((at, _)) = place(url) {
+            self.bases.insert(at, component.to_owned());
+        }
+    }
+}
+
+/// `host:port` and `host` of a URL.
+fn place(url: &str) -> Option<(String, String)> {
+    let url = reqwest::Url::parse(url).ok()?;
+    let (host, port) = (url.host_str()?, url.port_or_known_default()?);
+    Some((format!("{host}:{port}"), host.to_owned()))
 }
 
 /// Attribute one complete reply. `calls` are the upstreams' own records of this probe, in time order.
 #[must_use]
 pub fn attribute(probe: &ProbeRecord, calls: &[&UpstreamCall], names: &Names) -> Attribution {
-    let mut claims: Vec<(String, String)> = Vec::new();
-    // The upstream that answered last, in full, before the client had its reply.
-    let served = calls.iter().rev().find(|call| call.status == Some(200));
-    if let Some(alias) = served.and_then(|call| names.of_upstream(&call.model)) {
-        claims.push((alias.to_owned(), format!("upstream journal of {alias}")));
-    }
-    for (source, word) in [
-        (ClaimSource::HeaderModelId, "x-litellm-model-id"),
-        (ClaimSource::HeaderModelGroup, "x-litellm-model-group"),
-        (ClaimSource::BodyModel, "body model"),
-    ] {
-        let values = probe.claims.iter().filter(|claim| claim.source == source);
-        for claim in values {
-            if let Some(alias) = names.of_text(&claim.value) {
-                let strongest = claims.first().map(|(alias, _)| alias.as_str());
-                if source == ClaimSource::BodyModel && strongest.is_some_and(|strongest| strongest != alias) {
-                    // LiteLLM stamps all chunks with the fallback that accepted the stream first, also where that
-                    // one broke it before its first content and another delivered it. Not a contradiction then.
-                    let asked = calls.iter().any(|call| names.of_upstream(&call.model) == Some(alias));
-                    if probe.streamed && asked {
-                        continue;
-                    }
-                }
-                claims.push((alias.to_owned(), format!("{word}={}", claim.value)));
-            }
-        }
-    }
-    let alias = claims.first().map(|(alias, _)| alias.clone());
-    let conflicts = claims.iter().filter(|(named, _)| Some(named) != alias.as_ref());
-    let conflicts = conflicts.map(|(_, said)| said.clone()).collect();
-    Attribution { alias, conflicts }
+    let mut readings = vec![Reading { source: Source::Journal, said: journals::read(calls, names) }];
+    readings.extend(headers::read(probe, names));
+    readings.push(body::read(probe, calls, names));
+    reconcile(&readings, names)
 }
 
 /// The alias that the gateway's headers name: enough for the live view, not for a verdict.
 #[must_use]
 pub fn by_header(probe: &ProbeRecord) -> Option<String> {
-    let value =
-        |source| probe.claims.iter().find(|claim| claim.source == source).map(|claim| claim.value.clone());
+    let value = |source| value_of(probe, source).map(str::to_owned);
     value(ClaimSource::HeaderModelGroup).or_else(|| value(ClaimSource::HeaderModelId))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::journal::{Claim, Outcome, Purpose};
+fn value_of(probe: &ProbeRecord, source: ClaimSource) -> Option<&str> {
+    probe.claims.iter().find(|claim| claim.source == source).map(|claim| claim.value.as_str())
+}
 
-    fn names() -> Names {
-        let pairs = [("kimi-k2.5", "cloud-kimi"), ("minimax-m2.5", "cloud-minimax"), ("Qwen3", "vllm-qwen")];
-        Names { by_upstream_model: pairs.map(|(model, alias)| (model.into(), alias.into())).into() }
-    }
-
-    fn probe(claims: &[(ClaimSource, &str)]) -> ProbeRecord {
-        ProbeRecord {
-            id: "p".into(),
-            scenario: "s".into(),
-            route: "agent".into(),
-            purpose: Purpose::Traffic,
-            model: "cloud-kimi".into(),
-            streamed: false,
-            fresh: true,
-            intended_us: 0,
-            sent_us: 0,
-            headers_us: None,
-            first_content_us: None,
-            first_answer_us: None,
-            ended_us: 10,
-            status: Some(200),
-            outcome: Outcome::Ok,
-            claims: claims.iter().map(|&(source, value)| Claim { source, value: value.into() }).collect(),
-            detail: None,
-        }
-    }
-
-    fn call(model: &str, status: Option<u16>) -> UpstreamCall {
-        UpstreamCall {
-            component: "c".into(),
-            model: model.into(),
-            probe: Some("p".into()),
-            received_us: 1,
-            ended_us: Some(2),
-            status,
-        }
-    }
-
-    #[test]
-    fn sources_that_agree_name_the_server() {
-        use ClaimSource::{BodyModel, HeaderModelGroup, HeaderModelId};
-        let probe =
-            probe(&[(HeaderModelId, "vllm-qwen"), (HeaderModelGroup, "vllm-qwen"), (BodyModel, "Qwen3")]);
-        let failed = call("kimi-k2.5", None);
-        let served = call("Qwen3", Some(200));
-        let attribution = attribute(&probe, &[&failed, &served], &names());
-        assert_eq!(attribution, Attribution { alias: Some("vllm-qwen".into()), conflicts: vec![] });
-    }
-
-    #[test]
-    fn a_lying_header_is_a_conflict_and_the_upstream_is_believed() {
-        let probe = probe(&[(ClaimSource::HeaderModelGroup, "cloud-kimi")]);
-        let served = call("minimax-m2.5", Some(200));
-        let attribution = attribute(&probe, &[&served], &names());
-        assert_eq!(attribution.alias.as_deref(), Some("cloud-minimax"));
-        assert_eq!(attribution.conflicts, ["x-litellm-model-group=cloud-kimi"]);
-    }
-
-    #[test]
-    fn chunks_stamped_with_a_hop_that_broke_are_no_contradiction() {
-        let claims =
-            [(ClaimSource::HeaderModelGroup, "cloud-minimax"), (ClaimSource::BodyModel, "vllm-qwen")];
-        let streamed = ProbeRecord { streamed: true, ..probe(&claims) };
-        let (broke, served) = (call("Qwen3", Some(200)), call("minimax-m2.5", Some(200)));
-        let of = |probe: &ProbeRecord, calls: &[&UpstreamCall]| attribute(probe, calls, &names());
-        let by_minimax = Attribution { alias: Some("cloud-minimax".into()), conflicts: vec![] };
-        assert_eq!(of(&streamed, &[&broke, &served]), by_minimax);
-        let conflicts = ["body model=vllm-qwen"];
-        assert_eq!(of(&streamed, &[&served]).conflicts, conflicts, "vllm-qwen was never asked");
-        assert_eq!(
-            of(&probe(&claims), &[&broke, &served]).conflicts,
-            conflicts,
-            "a whole reply has one server"
-        );
-    }
-
-    #[test]
-    fn nobody_named_is_nobody() {
-        let probe = probe(&[(ClaimSource::HeaderFallbacks, "1"), (ClaimSource::BodyModel, "gpt-9")]);
-        assert_eq!(attribute(&probe, &[&call("Qwen3", Some(500))], &names()), Attribution::default());
-    }
-
-    #[test]
-    fn a_provider_prefix_in_the_body_is_understood() {
-        let probe = probe(&[(ClaimSource::BodyModel, "ollama_chat/minimax-m2.5")]);
-        assert_eq!(attribute(&probe, &[], &names()).alias.as_deref(), Some("cloud-minimax"));
-    }
+/// A claim by a name that stands for an alias.
+fn named(source: Source, raw: &str, names: &Names) -> Said {
+    let Some(alias) = names.of_text(raw) else { return Said::Unusable(raw.to_owned()) };
+    Said::Claim(Claimed {
+        alias: Some(alias.to_owned()),
+        component: names.components.get(alias).cloned(),
+        strength: source.strength(),
+        raw: raw.to_owned(),
+    })
 }

@@ -14,6 +14,7 @@ pub mod faults;
 pub mod forward;
 pub mod gateway;
 pub mod lease;
+pub mod loki;
 pub mod mutation;
 pub mod opponents;
 pub mod others;

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::{Access, Target, Verb};
 use super::gateway::{EMPTY_PATH, Gateway};
 use super::prober::Inbound;
+use crate::attribution::gateway_log;
 use crate::environment::ObjectName;
 
 /// How long the gateway's log is read before anything is changed, to see whether somebody uses it.
@@ -36,6 +37,8 @@ const SEEN_BEFORE: Duration = Duration::from_secs(1);
 const LINE_BYTES_MAX: usize = 4096;
 /// Clients that are told apart.
 const CLIENTS_MAX: usize = 256;
+/// Models that are told apart.
+const MODELS_MAX: usize = 64;
 /// Our own requests that must have been answered before their absence from the log means something.
 const ANSWERED_MIN: u64 = 5;
 /// Before a log that ended is opened again.
@@ -117,6 +120,8 @@ pub struct Tally {
     pub by_client: BTreeMap<IpAddr, u64>,
     /// The calls by the pod that answered them.
     pub by_pod: BTreeMap<ObjectName, u64>,
+    /// Attempts that were answered, by model, where the log tells those.
+    pub answers: BTreeMap<String, u64>,
     /// Why a log cannot be read, by pod.
     pub unread: BTreeMap<ObjectName, String>,
 }
@@ -124,6 +129,11 @@ pub struct Tally {
 impl Tally {
     /// Take in a line of a pod.
     pub fn take(&mut self, pod: &ObjectName, line: &str) {
+        if let Some(model) = gateway_log::answered(line)
+            && (self.answers.len() < MODELS_MAX || self.answers.contains_key(model))
+        {
+            *self.answers.entry(model.to_owned()).or_default() += 1;
+        }
         let Some(line) = AccessLine::parse(line) else { return };
         self.requests += 1;
         if line.calls_a_model {
@@ -151,6 +161,7 @@ impl Tally {
             calls: self.calls.saturating_sub(earlier.calls),
             by_client: added(&self.by_client, &earlier.by_client),
             by_pod: added(&self.by_pod, &earlier.by_pod),
+            answers: added(&self.answers, &earlier.answers),
             unread: self.unread.clone(),
         }
     }

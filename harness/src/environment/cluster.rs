@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Profile;
+use super::{Loki, Profile};
 use crate::units::Period;
 
 /// A cluster, and what in it may be touched.
@@ -26,6 +26,9 @@ pub struct Cluster {
     pub pause: BTreeSet<Opponent>,
     /// How long a run waits for traffic of real users to end before it refuses; `None`: it refuses at once.
     pub postpone: Option<Period>,
+    /// Where the log of the gateway's pods is kept, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loki: Option<Loki>,
 }
 
 /// An image with `nft` in it, where the environment names none.

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 mod cluster;
 mod command;
+pub(crate) mod loki;
 mod names;
 pub(crate) mod written;
 
@@ -16,6 +17,7 @@ pub use self::cluster::{
     Reach,
 };
 pub(crate) use self::command::quoted;
+pub use self::loki::{Loki, LokiUser};
 pub use self::names::Names;
 use crate::scenario::Source;
 use crate::units::{Period, Rate};

@@ -8,6 +8,7 @@
 //! a gateway configured here calls nothing beyond loopback.
 
 pub mod config;
+pub mod known;
 pub mod litellm;
 pub mod local;
 pub mod pages;

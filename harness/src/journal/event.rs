@@ -6,8 +6,8 @@ use crate::environment::Environment;
 use crate::plan::Plan;
 use crate::verdict::result::{Ended, KnownBy};
 
-/// Version of the journal format; a reader refuses a newer one. 3 came with clusters.
-pub const FORMAT: u32 = 3;
+/// Version of the journal format; a reader refuses a newer one. 3 came with clusters, 4 with what else tells who served.
+pub const FORMAT: u32 = 4;
 
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -261,6 +261,8 @@ pub enum Event {
         /// The pods, each with the model calls that its log shows, where that is how it is known.
         pods: std::collections::BTreeMap<String, Option<u64>>,
     },
+    /// What a log counted at the gateway while a mode went on, whoever asked.
+    LogCounted(LogCounted),
     /// A component is not seen by a direct witness: only objects say when it went and came.
     EvidenceWeak {
         /// Component.
@@ -416,6 +418,40 @@ pub struct GatewayStarted {
     /// Alias by upstream model and by deployment id, as a gateway told that the run did not start.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub names: std::collections::BTreeMap<String, String>,
+    /// Component by the URL at which the gateway reaches it, where the run has set that up.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub bases: std::collections::BTreeMap<String, String>,
+    /// By alias, how long the gateway waits in one attempt, where its configuration is known.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub timeouts: std::collections::BTreeMap<String, AttemptTimeouts>,
+}
+
+/// How long a gateway waits in each phase of one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttemptTimeouts {
+    /// For a whole reply, in milliseconds.
+    pub whole_ms: u64,
+    /// For each gap of a stream, in milliseconds.
+    pub stream_ms: u64,
+}
+
+/// What one log of the gateway counted in one mode. Its lines carry no call id, so it says how many and not which.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogCounted {
+    /// Name of the scenario.
+    pub scenario: String,
+    /// `gateway log` or `loki`.
+    pub source: String,
+    /// Model calls that it shows answered, with whatever status.
+    pub calls: u64,
+    /// Calls of ours that were answered meanwhile.
+    pub ours: u64,
+    /// Attempts that were answered, by model; empty where the log does not tell.
+    pub answers: std::collections::BTreeMap<String, u64>,
+    /// Why it says nothing, or not all.
+    pub trouble: Option<String>,
 }
 
 /// A setting that the mock gateway does not act upon, and whose answers it would change if it did.
@@ -584,6 +620,9 @@ pub struct UpstreamCall {
     pub model: String,
     /// Probe that it was made for; `None` for witnesses and others.
     pub probe: Option<String>,
+    /// What else it was made for, as its prompt says: `witness`, `warm-up`. From format 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
     /// When it arrived.
     pub received_us: u64,
     /// When it ended; `None` where it was open to the last.

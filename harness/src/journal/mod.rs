@@ -9,8 +9,8 @@ mod reader;
 mod writer;
 
 pub use event::{
-    Censoring, Claim, ClaimSource, Entry, Event, FORMAT, GatewayStarted, Outcome, ProbeRecord, Purpose,
-    RunStarted, Unimitated, UpstreamCall, WarmUp,
+    AttemptTimeouts, Censoring, Claim, ClaimSource, Entry, Event, FORMAT, GatewayStarted, LogCounted,
+    Outcome, ProbeRecord, Purpose, RunStarted, Unimitated, UpstreamCall, WarmUp,
 };
 pub use reader::{ReadError, read};
 pub use writer::{Clock, Journal, JournalError};

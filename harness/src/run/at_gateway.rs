@@ -14,10 +14,11 @@ use super::during::During;
 use crate::cluster::access::Access;
 use crate::cluster::forward::{Forwarded, Way};
 use crate::cluster::gateway::Gateway;
+use crate::cluster::loki::LokiReader;
 use crate::cluster::others::{LogReader, Others, Tally};
 use crate::cluster::prober::{Fleet, Seen};
 use crate::environment::ObjectName;
-use crate::journal::{Event, Journal};
+use crate::journal::{Event, Journal, LogCounted};
 use crate::probe::{Prober, Sent};
 use crate::verdict::result::KnownBy;
 
@@ -42,6 +43,7 @@ struct Shared {
     /// The addresses that the gateway sees us by, where they are known.
     addresses: BTreeSet<IpAddr>,
     way: Option<Way>,
+    loki: Option<LokiReader>,
     state: Mutex<State>,
 }
 
@@ -67,6 +69,8 @@ struct Mode {
     scenario: String,
     during: During,
     forwarded: Forwarded,
+    /// On the wall clock, nanoseconds of Unix time.
+    begun_ns: i128,
 }
 
 impl AtGateway {
@@ -78,6 +82,7 @@ impl AtGateway {
         gateway: &Gateway,
         probers: Option<&Fleet>,
         prober: &Prober,
+        loki: Option<LokiReader>,
         journal: &Arc<Journal>,
     ) -> Self {
         let way = gateway.way();
@@ -90,6 +95,7 @@ impl AtGateway {
             journal: Arc::clone(journal),
             addresses: inside.collect(),
             way,
+            loki,
             state: Mutex::default(),
         });
         let stop = CancellationToken::new();
@@ -116,7 +122,8 @@ impl AtGateway {
         let settled = state.settled(now_us);
         let during = During::begin(tally, shared.prober.sent(), settled);
         let forwarded = shared.way.as_ref().map(Way::forwarded).unwrap_or_default();
-        state.mode = Some(Mode { scenario: scenario.to_owned(), during, forwarded });
+        let begun_ns = jiff::Timestamp::now().as_nanosecond();
+        state.mode = Some(Mode { scenario: scenario.to_owned(), during, forwarded, begun_ns });
     }
 
     /// The mode is over, and all that was sent in it has ended: writes down what was seen in it. What is not printed yet is
@@ -128,6 +135,7 @@ impl AtGateway {
         let mode = shared.lock().mode.take();
         if let Some(mode) = mode {
             shared.tell_pods(&mode);
+            shared.tell_counts(&mode, cut).await;
         }
     }
 
@@ -255,6 +263,31 @@ impl Shared {
         let Some(mode) = &state.mode else { return true };
         let printed = mode.during.added(&tally).calls;
         printed == 0 || printed >= mode.during.answered(self.prober.sent())
+    }
+
+    /// What the gateway's log counted in a mode, read from its pods and from where else it is kept.
+    async fn tell_counts(&self, mode: &Mode, cut: &CancellationToken) {
+        let ended_ns = jiff::Timestamp::now().as_nanosecond();
+        let ours = mode.during.answered(self.prober.sent());
+        let added = mode.during.added(&self.tally());
+        let unread = added.unread.first_key_value();
+        let trouble = unread.map(|(pod, why)| format!("the log of {pod} cannot be read ({why})"));
+        self.tell_log(mode, "gateway log", ours, added, trouble);
+        if let Some(loki) = &self.loki {
+            let shown = loki.count(mode.begun_ns, ended_ns, ours, cut).await;
+            self.tell_log(mode, "loki", ours, shown.tally, shown.trouble);
+        }
+    }
+
+    fn tell_log(&self, mode: &Mode, source: &str, ours: u64, tally: Tally, trouble: Option<String>) {
+        self.journal.append(Event::LogCounted(LogCounted {
+            scenario: mode.scenario.clone(),
+            source: source.to_owned(),
+            calls: tally.calls,
+            ours,
+            answers: tally.answers,
+            trouble,
+        }));
     }
 
     /// Which pods answered in a mode, as far as that is known.

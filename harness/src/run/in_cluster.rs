@@ -1,6 +1,6 @@
 //! The stage of a run in a cluster: looked at first, refused where it is not fit, and left as it was found.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use super::stage::{Stage, panic_words};
 use super::target::{Cluster as ClusterTarget, ClusterParts, Target};
 use crate::cluster::access::Access;
 use crate::cluster::gateway::Gateway;
+use crate::cluster::loki::LokiReader;
 use crate::cluster::others::{self, Others};
 use crate::cluster::permissions;
 use crate::cluster::places::{places, service_of};
@@ -135,6 +136,8 @@ impl Stage<'_> {
                 unsupported: Vec::new(),
                 adapted: Vec::new(),
                 names: gateway.names.clone(),
+                bases: BTreeMap::new(),
+                timeouts: BTreeMap::new(),
             }));
         }
         let overhead = tokio::select! {
@@ -281,7 +284,19 @@ impl Stage<'_> {
         let watching = Arc::new(watching);
         let (end, drifts) = (CancellationToken::new(), Arc::clone(&watching));
         let telling = tokio::spawn(tell_drifts(drifts, Arc::clone(&self.journal), end.clone()));
-        let at_gateway = AtGateway::start(access, gateway, probers.as_ref().ok(), &prober, &self.journal);
+        let loki = match &cluster.loki {
+            None => None,
+            Some(loki) => match LokiReader::open(loki) {
+                Ok(reader) => Some(reader),
+                // A source that cannot be asked is silent.
+                Err(why) => {
+                    self.found(format!("loki is not asked: {why}"));
+                    None
+                }
+            },
+        };
+        let at_gateway =
+            AtGateway::start(access, gateway, probers.as_ref().ok(), &prober, loki, &self.journal);
         let target = ClusterTarget::new(ClusterParts {
             access: access.clone(),
             environment: environment.clone(),

@@ -11,6 +11,7 @@ use super::leave::{COMPLETION_LIMIT, REACHED_WITHIN, steady_takes};
 use super::stop::{CLUSTER_RESTORE_RESERVE, RESTORE_RESERVE};
 use super::target::{FILTER_MADE_WITHIN, MADE_WITHIN, Patience, SEEN_AGAIN_WITHIN, TAKEN_DOWN_WITHIN};
 use crate::cluster::access::CALL_LIMIT;
+use crate::cluster::loki;
 use crate::cluster::others;
 use crate::cluster::record::{CLOSED_WITHIN, INTENDED_WITHIN, NOTED_WITHIN};
 use crate::environment::{Component, Environment, FaultKind, Mechanism};
@@ -97,6 +98,12 @@ pub(super) fn too_short(deadline: Duration, plan: &Plan, environment: &Environme
     })
 }
 
+/// How long a log that is kept elsewhere is waited for at the end of a mode, with the look that is under way then.
+fn loki_within(environment: &Environment) -> Duration {
+    let loki = environment.cluster().and_then(|cluster| cluster.loki.as_ref());
+    loki.map_or(Duration::ZERO, |loki| loki.within.0 + loki::READ_WITHIN)
+}
+
 /// All that comes before the first mode.
 fn before_within(environment: &Environment) -> Duration {
     let postponed = environment.cluster().and_then(|cluster| cluster.postpone);
@@ -151,6 +158,7 @@ fn of_step(plan: &Plan, step: &Step, environment: &Environment) -> Duration {
         // The last probes, which may begin as late as that, and what the gateway prints of them.
         + step.timeout()
         + LAST_LINES_WITHIN
+        + loki_within(environment)
         + if step.heal.is_empty() { Duration::ZERO } else { settled_within(step.heal.len()) }
 }
 

@@ -22,11 +22,12 @@ use crate::cluster::preview;
 use crate::cluster::record::Keeper;
 use crate::environment::{Environment, Kind, Profile, Reach};
 use crate::gateway::config::LocalConfig;
+use crate::gateway::known::Known;
 use crate::gateway::litellm::warm_up::{MAX_TOKENS, REQUESTS_EACH, WarmUpStatus, warm_up};
-use crate::gateway::local::{Gateway, against, speaks_ollama};
+use crate::gateway::local::{Choice, Gateway, against, speaks_ollama};
 use crate::gateway::reach::reachable;
 use crate::gateway::secret::Secret;
-use crate::journal::{Clock, Event, GatewayStarted, Journal, Unimitated, WarmUp};
+use crate::journal::{AttemptTimeouts, Clock, Event, GatewayStarted, Journal, Unimitated, WarmUp};
 use crate::plan::{self, Budget, Plan};
 use crate::probe::Prober;
 use crate::verdict::result::Ended;
@@ -118,11 +119,24 @@ impl Stage<'_> {
         for setting in &unsupported {
             progress(&setting.told());
         }
+        // Of one that somebody else has started nothing is known.
+        let is_own = !matches!(self.options.gateway, Choice::Running(_));
+        let known = if is_own { Known::of(&config) } else { Known::default() };
         self.journal.append(Event::GatewayStarted(GatewayStarted {
             version: gateway.version.clone(),
             unsupported,
             adapted: config.warnings.clone(),
-            names: BTreeMap::new(),
+            names: known.ids,
+            bases: urls
+                .iter()
+                .filter(|_| is_own)
+                .map(|(component, url)| (url.clone(), component.clone()))
+                .collect(),
+            timeouts: known
+                .timeouts
+                .into_iter()
+                .map(|(alias, (whole_ms, stream_ms))| (alias, AttemptTimeouts { whole_ms, stream_ms }))
+                .collect(),
         }));
         Ok(gateway)
     }

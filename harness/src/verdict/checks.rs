@@ -188,13 +188,26 @@ fn check_sources(checks: &mut Checks, figures: &Figures) {
             format!("{route}: no source says who served {unknown} of {} replies", figures.ok),
         );
     }
-    if let Some((probe, said)) = figures.conflicts.first() {
+    if let Some(probe) = figures.conflicts.first() {
         checks.open(
             &requirements,
             format!(
-                "{route}: sources disagree on who served {} replies; the first is {probe}: {}",
+                "{route}: sources disagree on who served {} replies; the first is {}: {}",
                 figures.conflicts.len(),
-                said.join(", ")
+                probe.record.id,
+                probe.attribution.conflicts.join(", ")
+            ),
+        );
+    }
+    if let Some(probe) = figures.unshown.first() {
+        checks.open(
+            &requirements,
+            format!(
+                "{route}: the journals of the upstreams do not show {} of {} replies; the first is {}, said to be of {}",
+                figures.unshown.len(),
+                figures.ok,
+                probe.record.id,
+                probe.attribution.alias.as_deref().unwrap_or("unknown"),
             ),
         );
     }

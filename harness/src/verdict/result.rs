@@ -87,6 +87,9 @@ pub struct RunResult {
     pub findings: Vec<String>,
     /// How the run was made, for people: label and value, in order.
     pub made_with: Vec<(String, String)>,
+    /// What upstreams served against what clients got, over the whole run; empty where nobody counted.
+    #[serde(default)]
+    pub balance: Vec<Balance>,
 }
 
 impl RunResult {
@@ -162,6 +165,28 @@ pub struct ScenarioResult {
     /// Which pods of a gateway in a cluster answered; `null` where that is not known, or it is in none.
     #[serde(default)]
     pub answered_by: Option<AnsweredBy>,
+    /// What logs of the gateway counted while it went on, whoever asked.
+    #[serde(default)]
+    pub counts: Vec<LogCount>,
+}
+
+/// What one log of the gateway counted in a scenario, beside what clients got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogCount {
+    /// `gateway log` or `loki`.
+    pub source: String,
+    /// Model calls that it shows answered, whoever made them.
+    pub calls: u64,
+    /// Our own that were answered meanwhile.
+    pub ours: u64,
+    /// Of those, at least so many never arrived in it.
+    pub missing: u64,
+    /// Attempts that it shows answered, by alias; empty where it does not tell models.
+    pub answers: BTreeMap<String, u64>,
+    /// Complete replies in the same time, by alias.
+    pub got: BTreeMap<String, u64>,
+    /// Why it says nothing, or not all.
+    pub trouble: Option<String>,
 }
 
 /// Which pods of a gateway answered in a scenario.
@@ -257,6 +282,12 @@ pub struct RouteResult {
     pub served_by: BTreeMap<String, u64>,
     /// Judged probes on which two sources disagree.
     pub attribution_conflicts: u64,
+    /// The first of those, with the raw values.
+    #[serde(default)]
+    pub conflicts: Vec<Conflict>,
+    /// How each source stands to who served the complete replies, strongest first.
+    #[serde(default)]
+    pub sources: Vec<SourceStanding>,
     /// Intended start to last byte, errors at infinity.
     pub latency_ms: Quantiles,
     /// Intended start to first content, errors at infinity.
@@ -273,6 +304,55 @@ pub struct RouteResult {
     pub control_ms: Option<Quantiles>,
     /// The worst judged probes, slowest first, for the story; at most five.
     pub worst: Vec<WorstProbe>,
+}
+
+/// A reply on which sources disagree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Conflict {
+    /// Probe id.
+    pub probe: String,
+    /// The alias that the strongest source names.
+    pub alias: String,
+    /// That source.
+    pub by: String,
+    /// Sources that name another, each with its raw value.
+    pub said: Vec<String>,
+}
+
+/// How often a source agreed with who served in the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SourceStanding {
+    /// Which source.
+    pub source: String,
+    /// Replies on which it was the strongest that named an alias.
+    pub decided: u64,
+    /// Replies on which it named whoever served, those that it decided included.
+    pub agreed: u64,
+    /// Replies on which it said nothing.
+    pub silent: u64,
+    /// Replies on which it named nobody known, or was known to be wrong.
+    pub unusable: u64,
+    /// Replies on which it named another.
+    pub conflicted: u64,
+}
+
+/// What one source counted at an alias over the run, against what clients got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Balance {
+    /// Alias.
+    pub alias: String,
+    /// Who counted.
+    pub source: String,
+    /// Answers that it counted.
+    pub served: u64,
+    /// Complete replies that clients of routes got from it.
+    pub got: u64,
+    /// Of those, so many that the source does not show.
+    pub missing: u64,
+    /// What was served beyond that, by cause.
+    pub explained: BTreeMap<String, u64>,
+    /// What nobody is known to have asked for.
+    pub unexplained: u64,
 }
 
 /// Counts of probes of a phase that is not judged.
@@ -299,18 +379,18 @@ pub struct WorstProbe {
     pub first_content_ms: Option<f64>,
     /// Served by, or the error class.
     pub outcome: String,
-    /// Which upstreams were asked for it, in order, with the time spent in each, where a journal tells.
+    /// Where its time went, in order, as far as the upstreams' journals tell.
     pub hops: Vec<Hop>,
 }
 
-/// One upstream call made on behalf of a probe.
+/// One step on a probe's way through the chain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Hop {
-    /// Alias.
+    /// Alias; several, separated by commas, where their times cannot be told apart; empty where nobody was asked.
     pub alias: String,
-    /// When the upstream received it.
+    /// When it began.
     pub at_ms: f64,
-    /// How long the upstream worked on it; `null` where it never ended.
+    /// How long it took; `null` where it never ended.
     pub took_ms: Option<f64>,
     /// How it ended, in words.
     pub outcome: String,

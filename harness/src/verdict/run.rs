@@ -5,7 +5,7 @@ use crate::journal::Unimitated;
 
 use super::requirements;
 use super::result::{
-    Ended, GatewayIdentity, RequirementVerdict, RunRequirement, RunResult, ScenarioResult, Verdict,
+    Balance, Ended, GatewayIdentity, RequirementVerdict, RunRequirement, RunResult, ScenarioResult, Verdict,
 };
 use super::scenario::scenario;
 use super::story;
@@ -57,7 +57,22 @@ pub fn judge(run: &RunFacts) -> RunResult {
         scenarios,
         findings,
         made_with: made_with(run),
+        balance: balance(run),
     }
+}
+
+/// What the journals of the upstreams say was served, alias by alias.
+fn balance(run: &RunFacts) -> Vec<Balance> {
+    let line = |(alias, own): (&String, &crate::analysis::Balance)| Balance {
+        alias: alias.clone(),
+        source: "upstream journal".to_owned(),
+        served: own.served,
+        got: own.got,
+        missing: own.missing,
+        explained: own.explained.iter().map(|(cause, count)| (cause.word().to_owned(), *count)).collect(),
+        unexplained: own.unexplained.len() as u64,
+    };
+    run.balance.iter().map(line).collect()
 }
 
 fn verdict(

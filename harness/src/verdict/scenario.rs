@@ -1,6 +1,6 @@
 //! One scenario: facts and figures to its part of the result.
 
-use crate::analysis::{Drift, FaultFacts, Figures, Hold, Mode, RunFacts, figures, ms};
+use crate::analysis::{Drift, FaultFacts, Figures, Hold, Mode, Probe, RunFacts, figures, ms};
 use crate::journal::Outcome;
 use crate::plan::component_of;
 use crate::scenario::{Answer, ComponentState, Requirement};
@@ -8,9 +8,12 @@ use crate::scenario::{Answer, ComponentState, Requirement};
 use super::checks::{Checks, check_failback, check_failover, check_order, check_served};
 use super::requirements;
 use super::result::{
-    AnsweredBy, Bracket, Evidence, FaultResult, RouteResult, RouteSamples, ScenarioResult, Verdict,
+    AnsweredBy, Bracket, Conflict, Evidence, FaultResult, RouteResult, RouteSamples, ScenarioResult, Verdict,
 };
 use super::story;
+
+/// Conflicts that a result lists; how many there are is counted beside.
+const CONFLICTS_SHOWN: usize = 10;
 
 /// Judge one mode.
 pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
@@ -59,6 +62,8 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
             late: figures.late,
             served_by: figures.served_by.clone(),
             attribution_conflicts: figures.conflicts.len() as u64,
+            conflicts: conflicts(figures),
+            sources: figures.sources.clone(),
             latency_ms: figures.latency.clone(),
             ttft_ms: figures.ttft.clone(),
             error_reply_ms: figures.error_reply.clone(),
@@ -66,7 +71,7 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
             failover,
             failback,
             control_ms: figures.control.clone(),
-            worst: story::worst(figures),
+            worst: story::worst(run, figures, &chain),
         });
     }
     for (fault, why) in mode.faults.iter().filter_map(|fault| Some((fault, taken_over(mode, fault)?))) {
@@ -98,6 +103,12 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
         checks.leave_open(Requirement::NFR123, why);
         leave_times_open(&mut routes);
     }
+    for (alias, count) in &mode.unexplained {
+        let text = format!(
+            "the journal of {alias} shows {count} answers that nobody is known to have asked for: who served what is not certain"
+        );
+        checks.open(&[Requirement::NFR125], text);
+    }
     let verdict = checks.verdict();
     ScenarioResult {
         name: mode.step.scenario.name.clone(),
@@ -108,12 +119,28 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
         faults: mode.faults.iter().map(|fault| fault_result(run, mode, fault)).collect(),
         timeline: story::timeline(run, mode, &all),
         findings: story::findings(mode, &all),
+        counts: mode.counts.clone(),
         answered_by: mode
             .answered_by
             .as_ref()
             .map(|(known_by, pods)| AnsweredBy { known_by: *known_by, pods: pods.clone() }),
         routes,
     }
+}
+
+/// The first replies on which sources disagree, with what each said.
+fn conflicts(figures: &Figures) -> Vec<Conflict> {
+    let shown = figures.conflicts.iter().take(CONFLICTS_SHOWN);
+    let conflict = |probe: &&Probe| {
+        let attribution = &probe.attribution;
+        Conflict {
+            probe: probe.record.id.clone(),
+            alias: attribution.alias.clone().unwrap_or_default(),
+            by: attribution.by.map(|source| source.word().to_owned()).unwrap_or_default(),
+            said: attribution.conflicts.clone(),
+        }
+    };
+    shown.map(conflict).collect()
 }
 
 /// What somebody else has made of a component that this mode has healed, where it was not seen to serve since.

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::analysis::{FaultFacts, Figures, Goodness, Mode, Probe, RunFacts, is_honest_error, ms};
-use crate::journal::{Outcome, UpstreamCall};
+use crate::analysis::{
+    End, FaultFacts, Figures, Goodness, Mode, Probe, RunFacts, Step, is_honest_error, ms, way,
+};
+use crate::journal::Outcome;
 use crate::scenario::Answer;
 
-use super::result::{Hop, KnownBy, ScenarioResult, TimelineEntry, WorstProbe};
+use super::result::{Hop, KnownBy, LogCount, ScenarioResult, TimelineEntry, WorstProbe};
 
 /// How many of the worst probes are told.
 const WORST_MAX: usize = 5;
@@ -29,8 +31,8 @@ pub(super) fn wall_clock(run: &RunFacts, at_us: u64) -> String {
     )
 }
 
-/// The slowest judged probes, those without an answer first.
-pub(super) fn worst(figures: &Figures) -> Vec<WorstProbe> {
+/// The slowest judged probes, those without an answer first, each with where its time went.
+pub(super) fn worst(run: &RunFacts, figures: &Figures, chain: &[String]) -> Vec<WorstProbe> {
     let error_expected = matches!(figures.expectation.map(|e| &e.answer), Some(Answer::Error));
     let time = |probe: &Probe| figures.answered_after_us(probe, error_expected);
     let mut probes: Vec<&Probe> = figures.judged.clone();
@@ -48,22 +50,33 @@ pub(super) fn worst(figures: &Figures) -> Vec<WorstProbe> {
                 Outcome::Error(class) => class.clone(),
                 Outcome::Censored(_) => "censored".to_owned(),
             },
-            hops: probe.calls_in_time().map(|(call, alias)| hop(call, alias.as_deref())).collect(),
+            hops: way(run, probe, chain).iter().map(hop).collect(),
         })
         .collect()
 }
 
-fn hop(call: &UpstreamCall, alias: Option<&str>) -> Hop {
+fn hop(step: &Step) -> Hop {
+    let many = step.aliases.len() > 1;
+    let outcome = match step.end {
+        End::Answered(200) => "answered".to_owned(),
+        End::Answered(status) => format!("answered {status}"),
+        End::GivenUp => "was given up by the gateway".to_owned(),
+        End::Open => "never answered".to_owned(),
+        End::TimedOut => "was not reached, for as long as the gateway's timeout".to_owned(),
+        End::Unreached(Some(count)) => {
+            format!("were not reached; it is the timeout of {count} of them, the rest took no time")
+        }
+        End::Unreached(None) => format!("{} not reached", if many { "were" } else { "was" }),
+        End::PassedOver => {
+            format!("{} passed over (refused at once, or in cooldown)", if many { "were" } else { "was" })
+        }
+        End::Waited => "nobody was asked".to_owned(),
+    };
     Hop {
-        alias: alias.unwrap_or(&call.model).to_owned(),
-        at_ms: ms(call.received_us),
-        took_ms: call.ended_us.map(|ended| ms(ended.saturating_sub(call.received_us))),
-        outcome: match (call.status, call.ended_us) {
-            (Some(200), _) => "answered".to_owned(),
-            (Some(status), _) => format!("answered {status}"),
-            (None, Some(_)) => "was given up by the gateway".to_owned(),
-            (None, None) => "never answered".to_owned(),
-        },
+        alias: step.aliases.join(", "),
+        at_ms: ms(step.from_us),
+        took_ms: step.to_us.map(|to| ms(to.saturating_sub(step.from_us))),
+        outcome,
     }
 }
 
@@ -209,6 +222,7 @@ pub(super) fn findings(mode: &Mode, all: &[Figures]) -> Vec<String> {
     findings.extend(mode.others.last().map(|others| {
         format!("{}: what is counted by number in the gateway's logs is not ours alone", others.what)
     }));
+    findings.extend(mode.counts.iter().filter_map(never_arrived));
     findings.extend(mode.answered_by.as_ref().map(|(known_by, pods)| answered_by(*known_by, pods)));
     for figures in all {
         let route = &figures.planned.route;
@@ -230,6 +244,21 @@ pub(super) fn findings(mode: &Mode, all: &[Figures]) -> Vec<String> {
         }
     }
     findings
+}
+
+/// What a log does not say. It decides nothing: lines get lost, and others use the gateway.
+fn never_arrived(count: &LogCount) -> Option<String> {
+    let LogCount { source, missing, ours, trouble, .. } = count;
+    match trouble {
+        Some(why) => Some(format!(
+            "{source}: {why}; it shows {} of {ours} calls of ours",
+            ours.saturating_sub(*missing)
+        )),
+        None if *missing > 0 => {
+            Some(format!("{source}: of {ours} calls of ours {missing} never arrived in it"))
+        }
+        None => None,
+    }
 }
 
 /// Which pods of the gateway answered.

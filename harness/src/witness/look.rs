@@ -143,7 +143,7 @@ async fn ask(client: &reqwest::Client, request: &CompletionRequest) -> Result<u1
     // Both dialects take this body: Ollama reads `options`, the OpenAI protocol `max_tokens`.
     let body = json!({
         "model": request.model,
-        "messages": [{ "role": "user", "content": "ok" }],
+        "messages": [{ "role": "user", "content": "ok [purpose:witness]" }],
         "stream": false,
         "max_tokens": 1,
         "options": { "num_predict": 1 },

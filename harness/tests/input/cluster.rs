@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use harness::environment::{
-    Cni, EgressProxy, Environment, FaultKind, KeySource, Kind, Mechanism, ObjectName, Opponent, Profile,
-    Reach,
+    Cni, EgressProxy, Environment, FaultKind, KeySource, Kind, LokiUser, Mechanism, ObjectName, Opponent,
+    Profile, Reach,
 };
 use harness::input;
 use harness::units::Period;
@@ -110,4 +110,55 @@ fn an_environment_of_an_older_journal_reads_on() {
     let written = serde_json::to_value(&environment).unwrap();
     let old: serde_json::Value = serde_json::from_str(old).unwrap();
     assert_eq!(written, old);
+}
+
+#[test]
+fn a_loki_is_read_and_waits_as_long_as_it_may() {
+    let with = |loki: &str| home().replace("users:", &format!("loki: {loki}\nusers:"));
+    let plain = with("{ url: \"http://loki:3100\", query: '{app=\"litellm\"}' }");
+    let found = loaded(&plain).cluster().unwrap().loki.clone().unwrap();
+    assert_eq!((found.user, found.tenant, found.within), (LokiUser::Nobody, None, Period::from_secs(10)));
+    let whole = with(
+        "{ url: \"https://loki\", query: '{app=\"x\"}', tenant: home, user: me, password_env: LOKI_PASSWORD, within: 3s }",
+    );
+    let found = loaded(&whole).cluster().unwrap().loki.clone().unwrap();
+    let user = LokiUser::Basic { user: "me".into(), password_env: "LOKI_PASSWORD".into() };
+    assert_eq!((found.user, found.tenant.as_deref(), found.within.0.as_secs()), (user, Some("home"), 3));
+}
+
+#[test]
+fn what_is_wrong_with_a_loki_has_its_place_and_shows_no_key() {
+    let query = "query: '{app=\"x\"}'";
+    for (loki, column, words) in [
+        ("{ url: \"loki:3100\", Q }", 14, "this is not the URL of a Loki"),
+        ("{ url: \"http://me:hunter2@loki\", Q }", 14, "the URL holds a user name or password"),
+        ("{ url: \"http://l/loki/api/v1/push\", Q }", 14, "the URL of a Loki has no path of its API"),
+        ("{ url: \"http://l\", query: litellm }", 33, "this is not a query for lines"),
+        ("{ tenant: \"a b\", url: \"http://l\", Q }", 17, "this is not the name of a tenant"),
+        (
+            "{ token_env: hunter2, url: \"http://l\", Q }",
+            20,
+            "this is not the name of an environment variable",
+        ),
+        ("{ user: me, url: \"http://l\", Q }", 15, "a user without a password lets nobody in"),
+        ("{ password_env: P, url: \"http://l\", Q }", 23, "a password without a user lets nobody in"),
+        ("{ token_env: T, user: me, url: \"http://l\", Q }", 20, "it is asked with a token or as a user"),
+        ("{ within: 1h, url: \"http://l\", Q }", 17, "is long to wait for a log"),
+        ("{ within: 1s, url: \"http://l\" }", 7, "`query` is missing here"),
+    ] {
+        let loki = loki.replace('Q', query);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("env.yaml");
+        fs::write(&path, home().replace("users:", &format!("loki: {loki}\nusers:"))).unwrap();
+        let said = input::load(&[], path.to_str()).expect_err(&loki).to_string();
+        assert!(said.contains(&format!("env.yaml:6:{column}: ")) && said.contains(words), "{loki}: {said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    let local = "environment: x\nembedded: { profile: fast }\nloki: { url: \"http://l\", query: '{a=\"b\"}' }\n\
+        components: { cloud: { aliases: [a], down: refuse } }\nroutes: { agent: { model: a } }\n";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("env.yaml");
+    fs::write(&path, local).unwrap();
+    let said = input::load(&[], path.to_str()).expect_err("no cluster").to_string();
+    assert!(said.contains("`loki` is about a cluster"), "{said}");
 }

@@ -49,6 +49,10 @@ fn full() -> Vec<(FileKind, Value)> {
         },
         "opponents": { "pause": ["argo-cd"] },
         "users": { "postpone": "10m" },
+        "loki": {
+            "url": "http://loki:3100", "query": "{app=\"litellm\"}", "tenant": "home", "within": "5s",
+            "user": "reader", "password_env": "LOKI_PASSWORD",
+        },
         "components": {
             "cloud": {
                 "aliases": ["cloud-kimi", "cloud-minimax"], "endpoint": "https://ollama.com",
@@ -67,6 +71,7 @@ fn full() -> Vec<(FileKind, Value)> {
         "embedded": { "profile": "fast", "cni": "calico" },
         "kubernetes": { "namespaces": ["ml"] },
         "gateway": { "service": "ml/litellm", "pods": "app=litellm" },
+        "loki": { "url": "https://loki:3100", "query": "{app=\"litellm\"}", "token_env": "LOKI_TOKEN" },
         "components": {
             "cloud": { "aliases": ["cloud-kimi", "cloud-minimax"], "down": "nothing" },
         },

@@ -10,6 +10,7 @@ mod files;
 mod gateway;
 mod input;
 mod kill;
+mod loki;
 mod modes;
 mod panic;
 mod place;

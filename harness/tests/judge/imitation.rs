@@ -12,8 +12,14 @@ fn setting(routes: Option<&[&str]>) -> Unimitated {
 
 /// A story judged as if its gateway left out these settings.
 fn judged(story: &Story, unsupported: Vec<Unimitated>) -> RunResult {
-    let gateway =
-        GatewayStarted { version: "1".into(), unsupported, adapted: vec![], names: Default::default() };
+    let gateway = GatewayStarted {
+        version: "1".into(),
+        unsupported,
+        adapted: vec![],
+        names: Default::default(),
+        bases: Default::default(),
+        timeouts: Default::default(),
+    };
     let lines = story.tell().without(|event| matches!(event, Event::GatewayStarted(_)));
     lines.with(10, Event::GatewayStarted(gateway)).judge()
 }

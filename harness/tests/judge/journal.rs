@@ -79,6 +79,7 @@ impl Told {
             component: "somewhere".into(),
             model: format!("m-{alias}"),
             probe: Some(self.record.id.clone()),
+            purpose: None,
             received_us: self.record.intended_us + after_us,
             ended_us: Some(self.record.intended_us + after_us + 50_000),
             status,
@@ -179,6 +180,8 @@ impl Story {
                 unsupported,
                 adapted,
                 names: Default::default(),
+                bases: Default::default(),
+                timeouts: Default::default(),
             }),
         );
         let mut world = World::default();

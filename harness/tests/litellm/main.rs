@@ -3,6 +3,7 @@
 //! `HARNESS_TEST_LITELLM` names a LiteLLM to use; without it the pinned version is installed in the cache.
 
 mod guard;
+mod hops;
 mod life;
 mod truth;
 mod world;

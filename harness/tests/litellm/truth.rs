@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use harness::attribution::{Names, attribute};
+use harness::attribution::balance::balance;
+use harness::attribution::{Attribution, Names, Source, Stand, attribute};
 use harness::gateway::config::{LocalConfig, Upstream, localize};
 use harness::gateway::litellm::process::{LiteLlm, LogLevel, READY_WITHIN, StartOptions};
 use harness::gateway::litellm::warm_up::warm_up;
@@ -30,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::world::{litellm, own_guard};
 
 /// Alias, component, model as LiteLLM names it.
-const ALIASES: [(&str, &str, &str); 5] = [
+pub(crate) const ALIASES: [(&str, &str, &str); 5] = [
     ("cloud-kimi", "cloud", "ollama_chat/kimi-k2.5"),
     ("cloud-minimax", "cloud", "ollama_chat/minimax-m2.5"),
     ("cloud-qwen3-coder", "cloud", "ollama_chat/qwen3-coder:480b"),
@@ -55,27 +56,33 @@ fn seed() -> u64 {
     seed
 }
 
-async fn world(clock: Clock, seed: u64) -> Arc<World> {
+pub(crate) async fn world(clock: Clock, seed: u64) -> Arc<World> {
     let options = WorldOptions::five_aliases(Epoch::from_instant(clock.zero()), seed, Profile::fast());
     Arc::new(World::start(options).await.expect("a mock world"))
 }
 
 /// Short timeouts and cooldowns, and a chain for every group but the last, so that much happens in little time.
 fn chaos_config(world: &World) -> LocalConfig {
-    let models: Vec<_> = ALIASES
-        .iter()
-        .map(|(alias, _, model)| {
-            json!({ "model_name": alias, "litellm_params": { "model": model, "timeout": 0.3 },
-                    "model_info": { "id": format!("id-of-{alias}") } })
-        })
-        .collect();
-    let source = json!({ "model_list": models, "router_settings": {
+    let settings = json!({
         "num_retries": 0, "allowed_fails": 1, "cooldown_time": 0.5,
         "fallbacks": [
             { "cloud-kimi": ["cloud-minimax", "vllm-qwen", "ollama-qwen"] },
             { "cloud-qwen3-coder": ["vllm-qwen", "cloud-kimi"] },
             { "vllm-qwen": ["ollama-qwen"] },
-        ] } });
+        ] });
+    configured(world, 0.3, &settings)
+}
+
+/// All aliases with this timeout, at the world's components.
+pub(crate) fn configured(world: &World, timeout: f64, router_settings: &serde_json::Value) -> LocalConfig {
+    let models: Vec<_> = ALIASES
+        .iter()
+        .map(|(alias, _, model)| {
+            json!({ "model_name": alias, "litellm_params": { "model": model, "timeout": timeout },
+                    "model_info": { "id": format!("id-of-{alias}") } })
+        })
+        .collect();
+    let source = json!({ "model_list": models, "router_settings": router_settings });
     let upstreams: BTreeMap<String, Upstream> = ALIASES
         .iter()
         .map(|(alias, component, _)| {
@@ -133,23 +140,34 @@ async fn ask(prober: &Prober, clock: Clock, count: u64, mut chance: impl Rng) ->
     futures::stream::iter(sent).buffer_unordered(CONCURRENCY).collect().await
 }
 
-fn calls_by_probe(world: &World) -> BTreeMap<String, Vec<UpstreamCall>> {
+pub(crate) fn calls_by_probe(world: &World) -> BTreeMap<String, Vec<UpstreamCall>> {
     let mut calls: BTreeMap<String, Vec<UpstreamCall>> = BTreeMap::new();
-    for record in world.recorder().all() {
-        let Some(probe) = record.probe else { continue };
-        calls.entry(probe.clone()).or_default().push(UpstreamCall {
+    for call in upstream_calls(world) {
+        let Some(probe) = call.probe.clone() else { continue };
+        calls.entry(probe).or_default().push(call);
+    }
+    calls
+}
+
+/// The requests for chats in the upstreams' records.
+fn upstream_calls(world: &World) -> Vec<UpstreamCall> {
+    let records = world.recorder().all().into_iter();
+    let chats =
+        records.filter(|record| ["/api/chat", "/v1/chat/completions"].contains(&record.path.as_str()));
+    chats
+        .map(|record| UpstreamCall {
             component: record.component,
             model: record.alias_model.unwrap_or_default(),
-            probe: Some(probe),
+            probe: record.probe,
+            purpose: record.purpose,
             received_us: record.received_us,
             ended_us: record.ended_us,
             status: match record.outcome {
                 record::Outcome::Answered { status } => Some(status),
                 record::Outcome::ClientLeft | record::Outcome::Open => None,
             },
-        });
-    }
-    calls
+        })
+        .collect()
 }
 
 /// The alias of the last call that an upstream answered, as the upstreams' own records have it and without a word of
@@ -160,7 +178,7 @@ fn last_server(calls: &[&UpstreamCall]) -> Option<&'static str> {
 }
 
 /// The alias whose model a call is to.
-fn alias_of(call: &UpstreamCall) -> Option<&'static str> {
+pub(crate) fn alias_of(call: &UpstreamCall) -> Option<&'static str> {
     let serves = |(_, component, name): &&(&str, &str, &str)| {
         *component == call.component && name.split_once('/').is_some_and(|(_, model)| model == call.model)
     };
@@ -171,14 +189,14 @@ fn alias_of(call: &UpstreamCall) -> Option<&'static str> {
 /// names a server (a stream that broke) names one that was called.
 #[expect(clippy::print_stdout, reason = "what was compared is for a person to see")]
 fn compare(records: &[ProbeRecord], world: &World) {
-    let model = |name: &str| name.split_once('/').map_or(name, |(_, model)| model).to_owned();
-    let by_upstream_model =
-        ALIASES.iter().map(|(alias, _, name)| (model(name), (*alias).to_owned())).collect();
-    let names = Names { by_upstream_model };
+    let names = names(world);
     let calls = calls_by_probe(world);
     let (mut hopped, mut named_by_errors, mut differ) = (0_u64, 0_u64, Vec::new());
     let mut servers: BTreeMap<String, u64> = BTreeMap::new();
     let mut errors: BTreeMap<String, u64> = BTreeMap::new();
+    let mut table: BTreeMap<(Source, Stand), u64> = BTreeMap::new();
+    let mut attributed: Vec<(&ProbeRecord, Attribution)> = Vec::new();
+    let mut alone = 0_u64;
     for record in records {
         let own: Vec<&UpstreamCall> = calls.get(&record.id).into_iter().flatten().collect();
         if let Outcome::Error(class) = &record.outcome {
@@ -199,6 +217,11 @@ fn compare(records: &[ProbeRecord], world: &World) {
         hopped += u64::from(alias != record.model);
         *servers.entry(alias).or_default() += 1;
         let together = attribute(record, &in_time, &names);
+        alone += u64::from(!told.conflicts.is_empty());
+        for (source, stand) in &together.stands {
+            *table.entry((*source, *stand)).or_default() += 1;
+        }
+        attributed.push((record, together.clone()));
         let served = last_server(&in_time);
         let is_served = |alias: &Option<String>| served.is_some() && alias.as_deref() == served;
         if !is_served(&truth.alias) || !is_served(&told.alias) || !together.conflicts.is_empty() {
@@ -213,6 +236,15 @@ fn compare(records: &[ProbeRecord], world: &World) {
          {named_by_errors} of them name a server",
         records.len()
     );
+    println!("source | right | silent | unusable | wrong");
+    for source in Source::ALL {
+        let count = |stand| table.get(&(source, stand)).copied().unwrap_or(0);
+        let [right, silent, unusable, wrong] =
+            [Stand::Agreed, Stand::Silent, Stand::Unusable, Stand::Conflicted].map(count);
+        println!("{} | {right} | {silent} | {unusable} | {wrong}", source.word());
+    }
+    println!("{alone} replies on which the sources disagree where nobody reads the journals");
+    balances(records, &attributed, world, &names);
     assert!(differ.is_empty(), "{} of {ok} differ:\n{}", differ.len(), differ.join("\n"));
     let all: BTreeSet<&str> = ALIASES.iter().map(|(alias, ..)| *alias).collect();
     assert_eq!(servers.keys().map(String::as_str).collect::<BTreeSet<_>>(), all, "every alias served");
@@ -221,6 +253,39 @@ fn compare(records: &[ProbeRecord], world: &World) {
     for streamed in [false, true] {
         let broken = |record: &&ProbeRecord| record.streamed == streamed && record.outcome != Outcome::Ok;
         assert!(records.iter().any(|record| broken(&record)), "some fail too (streamed: {streamed})");
+    }
+}
+
+/// All that may stand for an alias in a reply.
+fn names(world: &World) -> Names {
+    let mut names = Names::default();
+    for (alias, component, name) in ALIASES {
+        let model = name.split_once('/').map_or(name, |(_, model)| model);
+        for name in [model.to_owned(), format!("id-of-{alias}")] {
+            names.by_upstream_model.insert(name, alias.to_owned());
+        }
+        names.components.insert(alias.to_owned(), component.to_owned());
+        names.add_base(&world.base_url(component).expect("a component of the world"), component);
+    }
+    names
+}
+
+/// What the upstreams served is what clients got, and the rest has a cause.
+#[expect(clippy::print_stdout, reason = "what was compared is for a person to see")]
+fn balances(
+    records: &[ProbeRecord],
+    attributed: &[(&ProbeRecord, Attribution)],
+    world: &World,
+    names: &Names,
+) {
+    let nobody = Attribution::default();
+    let mut probes: BTreeMap<&str, (&ProbeRecord, &Attribution)> =
+        records.iter().map(|record| (record.id.as_str(), (record, &nobody))).collect();
+    probes.extend(attributed.iter().map(|(record, told)| (record.id.as_str(), (*record, told))));
+    let calls = upstream_calls(world);
+    for (alias, own) in balance(&probes, calls.iter(), names, false) {
+        println!("{alias}: {own:?}");
+        assert_eq!((own.missing, own.unexplained.len()), (0, 0), "{alias}");
     }
 }
 
@@ -272,7 +337,7 @@ async fn a_reply_of_litellm_names_its_server() {
     world.shutdown().await;
 }
 
-async fn start(bin: &Path, config: &LocalConfig, key: &Secret, run_dir: &Path) -> LiteLlm {
+pub(crate) async fn start(bin: &Path, config: &LocalConfig, key: &Secret, run_dir: &Path) -> LiteLlm {
     let options = StartOptions {
         bin,
         config,

@@ -103,6 +103,27 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn conflict()((probe, alias, by) in (text(), text(), text()), said in texts()) -> Conflict {
+        Conflict { probe, alias, by, said }
+    }
+}
+
+prop_compose! {
+    fn standing()(source in text(), counts in prop::array::uniform5(count())) -> SourceStanding {
+        let [decided, agreed, silent, unusable, conflicted] = counts;
+        SourceStanding { source, decided, agreed, silent, unusable, conflicted }
+    }
+}
+
+prop_compose! {
+    fn balance()((alias, source) in (text(), text()), numbers in prop::array::uniform4(count()),
+                 explained in counts()) -> Balance {
+        let [served, got, missing, unexplained] = numbers;
+        Balance { alias, source, served, got, missing, explained, unexplained }
+    }
+}
+
+prop_compose! {
     fn route()((route, model, expected) in (text(), text(), option::of(text())),
                (requests, ok, planned, skipped, late, attribution_conflicts)
                    in (count(), count(), count(), count(), count(), count()),
@@ -110,9 +131,10 @@ prop_compose! {
                (latency_ms, ttft_ms, error_reply_ms, control_ms)
                    in (quantiles().boxed(), quantiles().boxed(), option::of(quantiles().boxed()), option::of(quantiles().boxed())),
                failover in option::of(failover().boxed()), failback in option::of(failback().boxed()),
-               worst in vec(worst_probe().boxed(), 0..3)) -> RouteResult {
+               worst in vec(worst_probe().boxed(), 0..3),
+               (conflicts, sources) in (vec(conflict().boxed(), 0..2), vec(standing().boxed(), 0..2))) -> RouteResult {
         RouteResult { route, model, expected, requests, ok, errors, planned, skipped, late, served_by,
-            attribution_conflicts, latency_ms, ttft_ms, error_reply_ms, unjudged, failover, failback,
+            attribution_conflicts, conflicts, sources, latency_ms, ttft_ms, error_reply_ms, unjudged, failover, failback,
             control_ms, worst }
     }
 }
@@ -130,14 +152,23 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn log_count()(source in text(), numbers in prop::array::uniform3(count()), answers in counts(),
+                   got in counts(), trouble in option::of(text())) -> LogCount {
+        let [calls, ours, missing] = numbers;
+        LogCount { source, calls, ours, missing, answers, got, trouble }
+    }
+}
+
+prop_compose! {
     fn scenario()((name, title) in (text(), text()), verdict in verdict(), reasons in texts(),
                   requirements in vec((text(), requirement_verdict(), text()), 0..3),
                   faults in vec(fault().boxed(), 0..2), routes in vec(route().boxed(), 0..3),
-                  timeline in vec((ms(), text()), 0..3), findings in texts()) -> ScenarioResult {
+                  timeline in vec((ms(), text()), 0..3), findings in texts(),
+                  counts in vec(log_count().boxed(), 0..2)) -> ScenarioResult {
         let requirements = requirements.into_iter()
             .map(|(id, verdict, detail)| ScenarioRequirement { id, verdict, detail }).collect();
         let timeline = timeline.into_iter().map(|(at_ms, what)| TimelineEntry { at_ms, what }).collect();
-        ScenarioResult { name, title, verdict, reasons, requirements, faults, routes, timeline, findings, answered_by: None }
+        ScenarioResult { name, title, verdict, reasons, requirements, faults, routes, timeline, findings, answered_by: None, counts }
     }
 }
 
@@ -152,12 +183,13 @@ prop_compose! {
         requirements in vec((text(), requirement_verdict(), texts(), text()), 0..4),
         scenarios in vec(scenario().boxed(), 0..3), findings in texts(),
         made_with in vec((text(), text()), 0..3),
+        balance in vec(balance().boxed(), 0..3),
     ) -> RunResult {
         let requirements = requirements.into_iter().map(|(id, verdict, scenarios, detail)|
             RunRequirement { id, verdict, scenarios, detail }).collect();
         RunResult { schema: "harness/result/v1".into(), run_id, environment, started_at, finished_at, ended,
             gateway: GatewayIdentity { kind, version, config }, verdict, restored, restore_with, reasons,
             requirements,
-            scenarios, findings, made_with }
+            scenarios, findings, made_with, balance }
     }
 }

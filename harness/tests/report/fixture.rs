@@ -72,6 +72,10 @@ pub(crate) fn all_pass() -> RunResult {
         ]
         .map(|(label, value)| (label.to_owned(), value.to_owned()))
         .to_vec(),
+        balance: vec![
+            balance("cloud-kimi", 240, 236, &[("warm-up", 2), ("resent", 2)]),
+            balance("vllm-qwen", 117, 112, &[("control", 5)]),
+        ],
     }
 }
 
@@ -205,6 +209,7 @@ fn scenario(name: &str, title: &str, requirements: &[(&str, &str)]) -> ScenarioR
         timeline: vec![],
         findings: vec![],
         answered_by: None,
+        counts: vec![],
     }
 }
 
@@ -261,8 +266,18 @@ fn cloud_down() -> ScenarioResult {
         first_content_ms: Some(4_310.0),
         outcome: "vllm-qwen".into(),
         hops: vec![
-            hop("cloud-kimi", 24_345.0, Some(2_000.0), "never answered"),
-            hop("cloud-minimax", 26_355.0, Some(2_000.0), "never answered"),
+            hop(
+                "cloud-kimi",
+                24_345.0,
+                Some(2_000.0),
+                "was not reached, for as long as the gateway's timeout",
+            ),
+            hop(
+                "cloud-minimax",
+                26_345.0,
+                Some(2_030.0),
+                "was not reached, for as long as the gateway's timeout",
+            ),
             hop("vllm-qwen", 28_375.0, Some(275.0), "answered"),
         ],
     }];
@@ -375,6 +390,11 @@ fn route(
         late: 0,
         served_by: counts(&[(expected, requests)]),
         attribution_conflicts: 0,
+        conflicts: vec![],
+        sources: vec![
+            source("upstream journal", requests, requests),
+            source("x-litellm-model-group", 0, requests),
+        ],
         latency_ms: quantiles(40.0),
         ttft_ms: quantiles(0.0),
         error_reply_ms: None,
@@ -393,6 +413,7 @@ fn error_route(name: &str, model: &str, requests: u64, worst_ms: f64) -> RouteRe
         ok: 0,
         errors: counts(&[("http-408", requests - 2), ("http-429", 2)]),
         served_by: BTreeMap::new(),
+        sources: vec![],
         error_reply_ms: Some(answered.ttft_ms.clone()),
         latency_ms: nothing.clone(),
         ttft_ms: nothing,
@@ -415,6 +436,23 @@ fn failover(worst_ms: f64, (lo, hi): (f64, f64)) -> Failover {
         in_flight: InFlight { served: 1, lost: 0 },
         request_verdict: Verdict::Pass,
         service_verdict: Verdict::Pass,
+    }
+}
+
+fn source(name: &str, decided: u64, agreed: u64) -> SourceStanding {
+    SourceStanding { source: name.into(), decided, agreed, ..SourceStanding::default() }
+}
+
+fn balance(alias: &str, served: u64, got: u64, explained: &[(&str, u64)]) -> Balance {
+    let source = "upstream journal".into();
+    Balance {
+        alias: alias.into(),
+        source,
+        served,
+        got,
+        missing: 0,
+        explained: counts(explained),
+        unexplained: 0,
     }
 }
 

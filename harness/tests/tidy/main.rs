@@ -25,7 +25,19 @@ const EDGES: [(&str, &[&str]); 20] = [
     ("gateway", &["units", "environment", "http", "input", "probe::classify"]),
     ("probe", &["http", "journal", "plan", "scenario", "gateway::secret", "attribution::by_header"]),
     // What a run does to a cluster, and nothing of what it concludes.
-    ("cluster", &["units", "environment", "gateway::pages", "gateway::secret", "http", "journal", "witness"]),
+    (
+        "cluster",
+        &[
+            "units",
+            "attribution::gateway_log",
+            "environment",
+            "gateway::pages",
+            "gateway::secret",
+            "http",
+            "journal",
+            "witness",
+        ],
+    ),
     ("witness", &["journal", "probe::classify"]),
     // From any machine, with nothing but what runs have written into the cluster.
     ("restore", &["environment", "cluster"]),
@@ -230,6 +242,38 @@ fn modules_use_only_what_they_may() {
     }
     assert!(seen > 50, "the rule must have something to look at: {seen} paths");
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// Files that may name a page of the gateway, and which: those that cost nothing and change nothing that is measured.
+/// `/health` itself sends real chats to every deployment.
+#[test]
+fn no_page_of_the_gateway_is_asked_that_changes_what_is_measured() {
+    let harmless = [
+        "/health/liveliness",
+        "/health/readiness",
+        "/v1/models",
+        "/v1/model/info",
+        "/metrics/",
+        "/router/settings",
+    ];
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for (name, text) in files("harness/src", &[".rs"]) {
+        let code = text.split("\n#[cfg(test)]\n").next().unwrap();
+        if name.ends_with("/tests.rs") || name.ends_with("/refusals.rs") {
+            // The latter reads what others ask: a kubelet's probe at `/health` is a reason to refuse.
+            continue;
+        }
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for text in lines.flat_map(|line| line.split('"').skip(1).step_by(2)) {
+            let rest = harmless.iter().fold(text.to_owned(), |rest, page| rest.replace(page, ""));
+            seen += usize::from(rest != text);
+            if ["/health", "/metrics", "/router/"].iter().any(|page| rest.contains(page)) {
+                wrong.push(format!("{name}: {text}"));
+            }
+        }
+    }
+    assert!(seen > 4, "the rule must have something to look at: {seen}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

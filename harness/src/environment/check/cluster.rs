@@ -1,5 +1,7 @@
 //! What must hold of the parts of an environment file that are about a Kubernetes cluster.
 
+mod loki;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -126,10 +128,12 @@ pub(super) fn cluster(check: &mut Checker<'_>, file: &EnvironmentFile, world: &W
     let postpone = users.and_then(|postpone| check.period("postpone", postpone));
     let cni = file.embedded.there().map(|embedded| &embedded.value.cni);
     world.no_cluster(check, "cni", cni.and_then(Key::place));
+    world.no_cluster(check, "loki", file.loki.place());
     let written = file.kubernetes.there()?;
     let namespaces = namespaces(check, &written.value);
     let reach = reach(check, file, written);
     let nft_image = nft_image(check, &written.value);
+    let loki = loki::loki(check, file);
     let gateway = match &file.gateway {
         Key::Absent => {
             check.problem(
@@ -149,6 +153,7 @@ pub(super) fn cluster(check: &mut Checker<'_>, file: &EnvironmentFile, world: &W
         nft_image: nft_image?,
         pause,
         postpone,
+        loki: loki.ok()?,
     })
 }
 

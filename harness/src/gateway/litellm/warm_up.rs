@@ -68,7 +68,7 @@ pub async fn warm_up(url: &str, key: &Secret, aliases: &[String]) -> Vec<WarmUp>
 async fn chat(client: &reqwest::Client, url: &str, key: &Secret, alias: &str, stream: bool) -> WarmUpStatus {
     let body = json!({
         "model": alias,
-        "messages": [{ "role": "user", "content": "warm-up" }],
+        "messages": [{ "role": "user", "content": "warm-up [purpose:warm-up]" }],
         "max_tokens": MAX_TOKENS,
         "stream": stream,
         "disable_fallbacks": true,

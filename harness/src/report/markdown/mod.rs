@@ -3,6 +3,7 @@
 //! It reads well on GitHub and GitLab and in a plain editor. Everything that comes from outside goes
 //! through [`super::escape`]; tables are made in one place, [`table`].
 
+mod balance;
 mod route;
 mod scenario;
 mod table;
@@ -34,6 +35,7 @@ pub fn markdown(result: &RunResult) -> String {
     for scenario in &result.scenarios {
         scenario::write(&mut page, scenario);
     }
+    balance::write(&mut page, &result.balance);
     how_made(&mut page, result);
     page.heading(2, "Words used here");
     page.list(GLOSSARY.iter().map(|(word, meaning)| format!("**{word}**: {meaning}")));

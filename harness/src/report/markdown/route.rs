@@ -6,13 +6,14 @@ use super::super::escape::markdown as text;
 use super::super::{figures, words};
 use super::table::{Page, table};
 use crate::verdict::result::{
-    Bracket, Failback, Failover, Hop, PhaseCounts, Quantiles, RouteResult, ScenarioResult, Verdict,
-    WorstProbe,
+    Bracket, Conflict, Failback, Failover, Hop, PhaseCounts, Quantiles, RouteResult, ScenarioResult,
+    SourceStanding, Verdict, WorstProbe,
 };
 
 pub(super) fn write(page: &mut Page, scenario: &ScenarioResult, route: &RouteResult) {
     page.heading(3, format!("Route {} in {}", text(&route.route), text(&scenario.name)));
     page.paragraph(counts(route));
+    sources(page, route);
     percentiles(page, route);
     if let Some(failover) = &route.failover {
         self::failover(page, route, failover);
@@ -59,6 +60,32 @@ fn counts(route: &RouteResult) -> String {
         ));
     }
     said
+}
+
+/// Who answered, by which source.
+fn sources(page: &mut Page, route: &RouteResult) {
+    if !route.sources.is_empty() {
+        let row = |source: &SourceStanding| {
+            let counts = [source.decided, source.agreed, source.silent, source.unusable, source.conflicted];
+            let [a, b, c, d, e] = counts.map(|count| count.to_string());
+            [text(&source.source), a, b, c, d, e]
+        };
+        let rows: Vec<_> = route.sources.iter().map(row).collect();
+        page.paragraph("Who answered, and which source says so; the strongest that names a model decides:");
+        let header = ["Source", "Decided", "Agreed", "Silent", "Unusable", "Conflicted"];
+        page.block(&table(header, &rows));
+    }
+    let conflict = |conflict: &Conflict| {
+        let said: Vec<_> = conflict.said.iter().map(|said| text(said)).collect();
+        format!(
+            "{}: {} by {}, but {}",
+            text(&conflict.probe),
+            text(&conflict.alias),
+            text(&conflict.by),
+            said.join(", ")
+        )
+    };
+    page.list(route.conflicts.iter().map(conflict));
 }
 
 fn probes(n: u64, which: &str) -> String {
@@ -193,7 +220,7 @@ fn worst(page: &mut Page, route: &RouteResult) {
         return;
     }
     page.paragraph(
-        "**The slowest judged probes**, and the models that the gateway asked for each, in order:",
+        "**Where the time of the slowest judged probes went**, by the models that the gateway asked, in order:",
     );
     page.list(route.worst.iter().map(|probe| {
         let hops: Vec<_> = probe.hops.iter().map(hop).collect();
@@ -223,8 +250,9 @@ fn waited(route: &RouteResult, probe: &WorstProbe) -> String {
 }
 
 fn hop(hop: &Hop) -> String {
-    let took = hop.took_ms.map_or_else(|| "(no end seen)".to_owned(), figures::duration);
-    format!("{} {} {took}", text(&hop.alias), text(&hop.outcome))
+    let took = hop.took_ms.map_or_else(|| "no end seen".to_owned(), figures::duration);
+    let who = if hop.alias.is_empty() { String::new() } else { format!("{} ", text(&hop.alias)) };
+    format!("{who}{} ({took})", text(&hop.outcome))
 }
 
 fn unjudged(page: &mut Page, phases: &BTreeMap<String, PhaseCounts>) {

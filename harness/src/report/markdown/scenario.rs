@@ -4,7 +4,7 @@ use super::super::escape::{markdown as text, plain};
 use super::super::{figures, words};
 use super::route;
 use super::table::{Page, table};
-use crate::verdict::result::{Evidence, FaultResult, ScenarioResult, TimelineEntry, Verdict};
+use crate::verdict::result::{Evidence, FaultResult, LogCount, ScenarioResult, TimelineEntry, Verdict};
 
 /// Observations of one fault that the report shows; the rest stays in `result.json`.
 const EVIDENCE_SHOWN: usize = 8;
@@ -30,6 +30,7 @@ pub(super) fn write(page: &mut Page, scenario: &ScenarioResult) {
     for route in &scenario.routes {
         route::write(page, scenario, route);
     }
+    logs(page, &scenario.counts);
     if !scenario.findings.is_empty() {
         page.heading(3, "Worth knowing");
         page.list(scenario.findings.iter().map(|f| text(f)));
@@ -76,6 +77,34 @@ fn faults(page: &mut Page, faults: &[FaultResult]) {
     for fault in faults {
         evidence(page, fault);
     }
+}
+
+/// What logs of the gateway counted.
+fn logs(page: &mut Page, counts: &[LogCount]) {
+    if counts.is_empty() {
+        return;
+    }
+    page.heading(3, "Counted in the gateway's log");
+    page.paragraph("Its lines name no request, so these are counts over the mode, of everybody's calls.");
+    let row = |count: &LogCount| {
+        [
+            text(&count.source),
+            count.calls.to_string(),
+            count.ours.to_string(),
+            count.missing.to_string(),
+            if count.answers.is_empty() {
+                "not told".to_owned()
+            } else {
+                text(&figures::served_by(&count.answers))
+            },
+            text(&figures::served_by(&count.got)),
+            count.trouble.as_deref().map_or_else(|| "-".to_owned(), text),
+        ]
+    };
+    let rows: Vec<_> = counts.iter().map(row).collect();
+    let header =
+        ["Log", "Model calls", "Our own", "Never arrived", "Answers by model", "Got by clients", "Trouble"];
+    page.block(&table(header, &rows));
 }
 
 fn fault_kind(fault: &FaultResult) -> String {

@@ -173,6 +173,7 @@ fn call(record: &Record) -> UpstreamCall {
         component: record.component.clone(),
         model: record.alias_model.clone().unwrap_or_default(),
         probe: record.probe.clone(),
+        purpose: record.purpose.clone(),
         received_us: record.received_us,
         ended_us: record.ended_us,
         status: match record.outcome {

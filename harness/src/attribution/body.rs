@@ -1,0 +1,22 @@
+//! `model` in the body: of a whole reply, or of a stream's chunks.
+
+use super::{Names, Reading, Said, Source, journals, named, value_of};
+use crate::journal::{ClaimSource, ProbeRecord, UpstreamCall};
+
+pub(super) fn read(probe: &ProbeRecord, calls: &[&UpstreamCall], names: &Names) -> Reading {
+    let source = if probe.streamed { Source::BodyStreamed } else { Source::BodyWhole };
+    let said = value_of(probe, ClaimSource::BodyModel).map_or(Said::Nothing, |raw| {
+        let is_lie = names.of_text(raw).is_some_and(|alias| is_known_lie(alias, probe, calls, names));
+        if is_lie { Said::Unusable(raw.to_owned()) } else { named(source, raw, names) }
+    });
+    Reading { source, said }
+}
+
+/// LiteLLM stamps all chunks with the fallback that accepted the stream first, also where that one broke it before its
+/// first content and another delivered it.
+fn is_known_lie(alias: &str, probe: &ProbeRecord, calls: &[&UpstreamCall], names: &Names) -> bool {
+    let of = |call: &UpstreamCall| names.of_upstream(&call.model) == Some(alias);
+    probe.streamed
+        && calls.iter().any(|call| of(call))
+        && journals::last_answer(calls).is_none_or(|served| !of(served))
+}
