@@ -11,6 +11,7 @@ pub mod kubernetes;
 pub mod profile;
 pub mod record;
 mod serve;
+pub mod telegram;
 pub mod time;
 pub mod upstream;
 pub mod world;
