@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::attribution::{Attribution, Names, attribute};
 use crate::environment::Environment;
-use crate::journal::{Entry, Event, GatewayStarted, Outcome, ProbeRecord, RunStarted, UpstreamCall};
+use crate::journal::{
+    ClientStarted, Entry, Event, GatewayCall, GatewayStarted, Outcome, ProbeRecord, RunStarted, UpstreamCall,
+};
 use crate::plan::Step;
 use crate::verdict::result::{Ended, KnownBy};
 
@@ -20,6 +22,8 @@ pub struct RunFacts {
     pub start: RunStarted,
     /// The gateway, if it came up.
     pub gateway: Option<GatewayStarted>,
+    /// openclaw, if it came up before the gateway.
+    pub client: Option<ClientStarted>,
     /// One entry a planned mode, in order.
     pub modes: Vec<Mode>,
     /// Whether something that an earlier run had left was undone.
@@ -94,6 +98,8 @@ pub struct Probe {
     pub attribution: Attribution,
     /// The upstreams' own records of it, in time order, with the alias where known.
     pub calls: Vec<(UpstreamCall, Option<String>)>,
+    /// Where it went through openclaw: what that asked of the gateway for it, in time order.
+    pub turn: Vec<GatewayCall>,
 }
 
 impl Probe {
@@ -101,6 +107,17 @@ impl Probe {
     /// silent connection may deliver a request only after the heal.
     pub fn calls_in_time(&self) -> impl DoubleEndedIterator<Item = &(UpstreamCall, Option<String>)> {
         self.calls.iter().filter(|(call, _)| call.received_us <= self.record.ended_us)
+    }
+
+    /// The same, apart by the requests that openclaw made of it; all together where it went to the gateway itself.
+    #[must_use]
+    pub fn by_request(&self) -> Vec<Vec<&(UpstreamCall, Option<String>)>> {
+        let mut requests = vec![Vec::new(); self.turn.len().max(1)];
+        for call in self.calls_in_time() {
+            let begun = self.turn.iter().filter(|request| request.received_us <= call.0.received_us).count();
+            requests[begun.saturating_sub(1)].push(call);
+        }
+        requests
     }
 }
 
@@ -284,6 +301,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         run: RunFacts {
             start: (**start).clone(),
             gateway: None,
+            client: None,
             modes: modes.collect(),
             earlier_undone: false,
             refused: None,
@@ -299,6 +317,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         faults: BTreeMap::new(),
         home: BTreeMap::new(),
         calls: BTreeMap::new(),
+        turns: BTreeMap::new(),
         drifts: Vec::new(),
         breaks: Vec::new(),
         reach: BTreeMap::new(),
@@ -337,6 +356,7 @@ struct Gatherer {
     /// In which modes each fault is, with whether it is inherited there.
     home: BTreeMap<u32, Vec<(String, bool)>>,
     calls: BTreeMap<String, Vec<UpstreamCall>>,
+    turns: BTreeMap<String, Vec<GatewayCall>>,
     drifts: Vec<Drift>,
     /// When and how the way to the gateway broke.
     breaks: Vec<Drift>,
@@ -423,12 +443,19 @@ impl Gatherer {
                     record: (**record).clone(),
                     attribution: Attribution::default(),
                     calls: Vec::new(),
+                    turn: Vec::new(),
                 };
                 self.with(&record.scenario, |mode| mode.probes.push(probe));
             }
             Event::UpstreamCalled(call) => {
                 if let Some(probe) = &call.probe {
                     self.calls.entry(probe.clone()).or_default().push(call.clone());
+                }
+            }
+            Event::ClientStarted(client) => self.run.client = Some(client.clone()),
+            Event::GatewayCalled(call) => {
+                if let Some(probe) = &call.probe {
+                    self.turns.entry(probe.clone()).or_default().push(call.clone());
                 }
             }
             Event::FaultIntended { .. }
@@ -556,6 +583,9 @@ impl Gatherer {
         for calls in self.calls.values_mut() {
             calls.sort_by_key(|call| call.received_us);
         }
+        for turn in self.turns.values_mut() {
+            turn.sort_by_key(|call| call.received_us);
+        }
         for mode in &mut self.run.modes {
             let name = &mode.step.scenario.name;
             for (id, homes) in &self.home {
@@ -579,6 +609,7 @@ impl Gatherer {
             mode.not_kept_up = not_kept_up(mode, &self.run.start.environment, &self.reach, self.run.last_us);
             mode.probes.sort_by_key(|probe| (probe.record.intended_us, probe.record.id.clone()));
             for probe in &mut mode.probes {
+                probe.turn = self.turns.remove(&probe.record.id).unwrap_or_default();
                 explain(probe, self.calls.get(&probe.record.id).map_or(&[][..], Vec::as_slice), &self.names);
             }
         }

@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::client::{ClientStarted, GatewayCall};
 use crate::environment::Environment;
 use crate::plan::Plan;
 use crate::verdict::result::{Ended, KnownBy};
 
-/// Version of the journal format; a reader refuses a newer one. 3 came with clusters.
-pub const FORMAT: u32 = 3;
+/// Version of the journal format; a reader refuses a newer one. 3 came with clusters, 4 with what stands before the gateway.
+pub const FORMAT: u32 = 4;
 
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -346,6 +347,10 @@ pub enum Event {
     ProbeEnded(Box<ProbeRecord>),
     /// What an upstream's own journal says about one request that it received.
     UpstreamCalled(UpstreamCall),
+    /// openclaw is ready; routes that go through it are asked there.
+    ClientStarted(ClientStarted),
+    /// One model call that openclaw made to the gateway, as the relay between them saw it; written at its end.
+    GatewayCalled(GatewayCall),
     /// Something worth knowing that is no failure.
     Found {
         /// In words.

@@ -10,7 +10,7 @@ use super::requirements;
 use super::result::{
     AnsweredBy, Bracket, Evidence, FaultResult, RouteResult, RouteSamples, ScenarioResult, Verdict,
 };
-use super::story;
+use super::{story, turns};
 
 /// Judge one mode.
 pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
@@ -67,6 +67,7 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
             failback,
             control_ms: figures.control.clone(),
             worst: story::worst(figures),
+            turns: turns::of(run, figures),
         });
     }
     for (fault, why) in mode.faults.iter().filter_map(|fault| Some((fault, taken_over(mode, fault)?))) {

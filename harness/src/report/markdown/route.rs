@@ -6,7 +6,7 @@ use super::super::escape::markdown as text;
 use super::super::{figures, words};
 use super::table::{Page, table};
 use crate::verdict::result::{
-    Bracket, Failback, Failover, Hop, PhaseCounts, Quantiles, RouteResult, ScenarioResult, Verdict,
+    Bracket, Failback, Failover, Hop, PhaseCounts, Quantiles, RouteResult, ScenarioResult, Turns, Verdict,
     WorstProbe,
 };
 
@@ -14,6 +14,9 @@ pub(super) fn write(page: &mut Page, scenario: &ScenarioResult, route: &RouteRes
     page.heading(3, format!("Route {} in {}", text(&route.route), text(&scenario.name)));
     page.paragraph(counts(route));
     percentiles(page, route);
+    if let Some(turns) = &route.turns {
+        self::turns(page, route, turns);
+    }
     if let Some(failover) = &route.failover {
         self::failover(page, route, failover);
     }
@@ -61,6 +64,10 @@ fn counts(route: &RouteResult) -> String {
     said
 }
 
+fn numbered(n: u64, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
 fn probes(n: u64, which: &str) -> String {
     if n == 1 { format!("1 {which}probe") } else { format!("{n} {which}probes") }
 }
@@ -78,6 +85,35 @@ fn percentiles(page: &mut Page, route: &RouteResult) {
     if !rows.is_empty() {
         page.block(&table(["Time until", "Probes", "Never came", "min", "p50", "p90", "p99", "max"], &rows));
     }
+}
+
+/// The person's time beside the gateway's, and the requests that one turn became.
+fn turns(page: &mut Page, route: &RouteResult, turns: &Turns) {
+    let way = match turns.via.as_str() {
+        "telegram" => "in a Telegram chat with openclaw",
+        "openclaw-subagent" => "as sub-agents of openclaw, judged on the child",
+        _ => "at openclaw's own API",
+    };
+    page.paragraph(format!(
+        "**Through openclaw** {} (retries: {}), {way}. {} became {} to the gateway, {} at most of one:",
+        text(&turns.version),
+        text(&turns.retries),
+        numbered(route.requests, "turn"),
+        numbered(turns.requests, "request"),
+        turns.most,
+    ));
+    let rows = [
+        quantile_row("The person: whole answer", &route.latency_ms),
+        quantile_row("The gateway: the request that was answered", &turns.gateway_ms),
+        quantile_row("openclaw: until its first request", &turns.before_ms),
+    ];
+    page.block(&table(["Time", "Turns", "Never came", "min", "p50", "p90", "p99", "max"], &rows));
+    let known = turns.known_by.iter().map(|(source, count)| format!("{} by the {}", count, text(source)));
+    let known: Vec<String> = known.collect();
+    if !known.is_empty() {
+        page.paragraph(format!("Who served is known of {}.", known.join(", of ")));
+    }
+    page.list(turns.words.iter().map(|words| text(words)));
 }
 
 fn quantile_row(name: &str, q: &Quantiles) -> [String; 8] {
