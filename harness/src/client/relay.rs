@@ -182,7 +182,12 @@ struct Open {
     ledger: Ledger,
     /// The beginning of the answer, until its first event is whole.
     beginning: Option<Vec<u8>>,
+    /// Its last bytes.
+    end: Vec<u8>,
 }
+
+/// The last event of a stream.
+const LAST_EVENT: &[u8] = b"data: [DONE]";
 
 impl Open {
     fn new(shared: &Shared, body: &[u8], received_us: u64) -> Self {
@@ -202,6 +207,7 @@ impl Open {
             journal: Arc::clone(&shared.journal),
             ledger: shared.ledger.clone(),
             beginning: None,
+            end: Vec::new(),
         }
     }
 
@@ -218,6 +224,12 @@ impl Open {
 
     /// A part of the answer has come.
     fn take(&mut self, chunk: &[u8]) {
+        self.end.extend_from_slice(chunk);
+        if self.end.windows(LAST_EVENT.len()).any(|bytes| bytes == LAST_EVENT) {
+            // Whoever reads it need not wait for the end of the body.
+            self.whole();
+        }
+        self.end.drain(..self.end.len().saturating_sub(LAST_EVENT.len()));
         let Some(beginning) = &mut self.beginning else { return };
         beginning.extend_from_slice(chunk);
         let text = String::from_utf8_lossy(beginning);
@@ -235,9 +247,15 @@ impl Open {
         }
     }
 
+    /// The answer has come to its end.
+    fn whole(&mut self) {
+        self.call.broke = None;
+        self.told();
+    }
+
     fn told(&self) {
         if let (Some(probe), Some(200)) = (&self.call.probe, self.call.status) {
-            self.ledger.note(probe, &self.call.claims);
+            self.ledger.note(probe, &self.call.claims, self.call.broke.is_none());
         }
     }
 }
@@ -291,7 +309,7 @@ impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for Passing<S> {
             }
             None => {
                 if let Some(mut open) = this.open.take() {
-                    open.call.broke = None;
+                    open.whole();
                 }
                 None
             }

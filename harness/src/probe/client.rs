@@ -187,7 +187,8 @@ impl Prober {
                 Ok(())
             }
             Some(Way::Telegram(chats)) => {
-                chats.turn(request).await?;
+                let message = chats.turn(request).await;
+                self.ways.read_message(&request.id, &message)?;
                 self.all_at_once(probe);
                 Ok(())
             }

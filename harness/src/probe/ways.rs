@@ -20,19 +20,32 @@ const NOTICE_MARK: char = '\u{21aa}';
 /// The id of the first chat; each turn has a chat, and so a session, of its own.
 const FIRST_CHAT: i64 = 1000;
 
-/// What was seen of who served a turn by now: its gateway's claims, raw, by probe. Cheap to clone.
+/// What the gateway has answered to the requests of each turn by now, by probe. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger(Arc<Mutex<BTreeMap<String, Vec<Claim>>>>);
+pub struct Ledger(Arc<Mutex<BTreeMap<String, Answered>>>);
+
+#[derive(Debug, Default)]
+struct Answered {
+    /// What the last answer says about who served it, raw.
+    claims: Vec<Claim>,
+    /// It has come to its end.
+    whole: bool,
+}
 
 impl Ledger {
-    /// The gateway has answered a request of this turn; a later answer replaces an earlier one.
-    pub fn note(&self, probe: &str, claims: &[Claim]) {
+    /// The gateway answers a request of this turn; a later answer replaces an earlier one.
+    pub fn note(&self, probe: &str, claims: &[Claim], whole: bool) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(probe.to_owned(), claims.to_vec());
+        all.insert(probe.to_owned(), Answered { claims: claims.to_vec(), whole });
+    }
+
+    fn is_whole(&self, probe: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(probe).is_some_and(|last| last.whole)
     }
 
     fn take(&self, probe: &str) -> Vec<Claim> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(probe).unwrap_or_default()
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(probe);
+        last.unwrap_or_default().claims
     }
 }
 
@@ -73,11 +86,10 @@ impl Chats {
     }
 
     /// Writes to the bot in a chat of its own and waits for what it writes back.
-    pub(super) async fn turn(&self, request: &Request) -> Result<(), Failure> {
+    pub(super) async fn turn(&self, request: &Request) -> String {
         let chat = self.next.fetch_add(1, Ordering::Relaxed);
         self.api.say(chat, &question(&request.id));
-        let reply = self.api.read_until(chat, answer).await;
-        if reply.starts_with(FAILURE_MARK) { Err(Failure::plain(TOLD_ERROR, &reply)) } else { Ok(()) }
+        self.api.read_until(chat, answer).await
     }
 }
 
@@ -102,6 +114,15 @@ impl Ways {
 
     pub(super) fn of(&self, route: &str) -> Option<&Way> {
         self.by_route.get(route)
+    }
+
+    /// Whether a message is the answer to this turn. openclaw also writes what went wrong, not always with its mark: where the
+    /// gateway has answered no request to its end, there is no answer that it could be.
+    pub(super) fn read_message(&self, probe: &str, message: &str) -> Result<(), Failure> {
+        if message.starts_with(FAILURE_MARK) || !self.ledger.is_whole(probe) {
+            return Err(Failure::plain(TOLD_ERROR, message));
+        }
+        Ok(())
     }
 
     /// What is known of who served this turn, once it is over.
@@ -171,10 +192,24 @@ mod tests {
         let ledger = Ledger::default();
         let claim =
             |value: &str| vec![Claim { source: ClaimSource::HeaderModelGroup, value: value.to_owned() }];
-        ledger.note("p", &claim("cloud-kimi"));
-        ledger.note("p", &claim("vllm-qwen"));
+        ledger.note("p", &claim("cloud-kimi"), true);
+        ledger.note("p", &claim("vllm-qwen"), true);
         let ways = Ways::new(BTreeMap::new(), ledger);
         assert_eq!(ways.claims("p"), claim("vllm-qwen"));
         assert!(ways.claims("p").is_empty(), "each turn is over once");
+    }
+
+    #[test]
+    fn a_message_without_an_answer_of_the_gateway_behind_it_tells_of_a_failure() {
+        let ledger = Ledger::default();
+        let ways = Ways::new(BTreeMap::new(), ledger.clone());
+        let class = |message: &str| ways.read_message("p", message).map_err(|failure| failure.class);
+        let told = Err(TOLD_ERROR.to_owned());
+        assert_eq!(class("The model did not produce a response before the model idle timeout."), told);
+        ledger.note("p", &[], false);
+        assert_eq!(class("I am half of an answer"), told);
+        ledger.note("p", &[], true);
+        assert_eq!(class("I am vLLM."), Ok(()));
+        assert_eq!(class("\u{26a0}\u{fe0f} The model request was rate-limited."), told);
     }
 }

@@ -4,6 +4,7 @@
 //! installed in the cache, with its Node, by npm.
 
 mod life;
+mod relay;
 mod turns;
 mod world;
 
