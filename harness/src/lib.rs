@@ -7,6 +7,7 @@
 pub mod analysis;
 pub mod attribution;
 pub mod cli;
+pub mod client;
 pub mod cluster;
 pub mod doctor;
 pub mod draft;

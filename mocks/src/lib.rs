@@ -12,6 +12,7 @@ pub mod loki;
 pub mod profile;
 pub mod record;
 mod serve;
+pub mod telegram;
 pub mod time;
 pub mod upstream;
 pub mod world;

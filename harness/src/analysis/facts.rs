@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::attribution::{Attribution, Names, balance::Balance};
 use crate::environment::Environment;
-use crate::journal::{Entry, Event, GatewayStarted, LogCounted, ProbeRecord, RunStarted, UpstreamCall};
+use crate::journal::{
+    ClientStarted, Entry, Event, GatewayCall, GatewayStarted, LogCounted, ProbeRecord, RunStarted,
+    UpstreamCall,
+};
 use crate::plan::Step;
 use crate::verdict::result::{Ended, KnownBy, LogCount};
 
@@ -21,6 +24,8 @@ pub struct RunFacts {
     pub start: RunStarted,
     /// The gateway, if it came up.
     pub gateway: Option<GatewayStarted>,
+    /// openclaw, if it came up before the gateway.
+    pub client: Option<ClientStarted>,
     /// One entry a planned mode, in order.
     pub modes: Vec<Mode>,
     /// Whether something that an earlier run had left was undone.
@@ -105,6 +110,8 @@ pub struct Probe {
     pub is_unshown: bool,
     /// The upstreams' own records of it, in time order, with the alias where known.
     pub calls: Vec<(UpstreamCall, Option<String>)>,
+    /// Where it went through openclaw: what that asked of the gateway for it, in time order.
+    pub turn: Vec<GatewayCall>,
 }
 
 impl Probe {
@@ -112,6 +119,17 @@ impl Probe {
     /// silent connection may deliver a request only after the heal.
     pub fn calls_in_time(&self) -> impl DoubleEndedIterator<Item = &(UpstreamCall, Option<String>)> {
         self.calls.iter().filter(|(call, _)| call.received_us <= self.record.ended_us)
+    }
+
+    /// The same, apart by the requests that openclaw made of it; all together where it went to the gateway itself.
+    #[must_use]
+    pub fn by_request(&self) -> Vec<Vec<&(UpstreamCall, Option<String>)>> {
+        let mut requests = vec![Vec::new(); self.turn.len().max(1)];
+        for call in self.calls_in_time() {
+            let begun = self.turn.iter().filter(|request| request.received_us <= call.0.received_us).count();
+            requests[begun.saturating_sub(1)].push(call);
+        }
+        requests
     }
 }
 
@@ -297,6 +315,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         run: RunFacts {
             start: (**start).clone(),
             gateway: None,
+            client: None,
             modes: modes.collect(),
             earlier_undone: false,
             refused: None,
@@ -315,6 +334,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         home: BTreeMap::new(),
         calls: Vec::new(),
         counted: Vec::new(),
+        turns: BTreeMap::new(),
         drifts: Vec::new(),
         breaks: Vec::new(),
         reach: BTreeMap::new(),
@@ -345,6 +365,7 @@ struct Gatherer {
     home: BTreeMap<u32, Vec<(String, bool)>>,
     calls: Vec<UpstreamCall>,
     counted: Vec<LogCounted>,
+    turns: BTreeMap<String, Vec<GatewayCall>>,
     drifts: Vec<Drift>,
     /// When and how the way to the gateway broke.
     breaks: Vec<Drift>,
@@ -433,10 +454,17 @@ impl Gatherer {
                     attribution: Attribution::default(),
                     is_unshown: false,
                     calls: Vec::new(),
+                    turn: Vec::new(),
                 };
                 self.with(&record.scenario, |mode| mode.probes.push(probe));
             }
             Event::UpstreamCalled(call) => self.calls.push(call.clone()),
+            Event::ClientStarted(client) => self.run.client = Some(client.clone()),
+            Event::GatewayCalled(call) => {
+                if let Some(probe) = &call.probe {
+                    self.turns.entry(probe.clone()).or_default().push(call.clone());
+                }
+            }
             Event::FaultIntended { .. }
             | Event::FaultInherited { .. }
             | Event::FaultInjected { .. }
@@ -566,6 +594,9 @@ impl Gatherer {
                 calls.entry(probe).or_default().push(call.clone());
             }
         }
+        for turn in self.turns.values_mut() {
+            turn.sort_by_key(|call| call.received_us);
+        }
         for mode in &mut self.run.modes {
             let name = &mode.step.scenario.name;
             for (id, homes) in &self.home {
@@ -589,6 +620,7 @@ impl Gatherer {
             mode.not_kept_up = not_kept_up(mode, &self.run.start.environment, &self.reach, self.run.last_us);
             mode.probes.sort_by_key(|probe| (probe.record.intended_us, probe.record.id.clone()));
             for probe in &mut mode.probes {
+                probe.turn = self.turns.remove(&probe.record.id).unwrap_or_default();
                 let own = calls.get(probe.record.id.as_str()).map_or(&[][..], Vec::as_slice);
                 explain(probe, own, &self.names);
             }

@@ -10,6 +10,7 @@ mod failover;
 mod figures;
 mod quantiles;
 mod sources;
+mod turns;
 
 pub use crate::attribution::balance::Balance;
 pub use crate::attribution::hops::{End, Hop as Step};
@@ -19,17 +20,20 @@ pub use failover::{FailoverFigures, Goodness};
 pub use figures::{Figures, Phase, figures};
 pub use quantiles::quantiles;
 pub use sources::way;
+pub use turns::{KnownFrom, TurnFigures, turns};
 
 /// A span on the run's clock in microseconds: [earliest, latest] moment at which something was so.
 pub type Span = (u64, u64);
 
-/// Whether an error class is a complete HTTP answer that an outage may honestly give: 408, 429, 5xx.
+/// Whether an error class is a complete HTTP answer that an outage may honestly give: 408, 429, 5xx. Or openclaw has told
+/// the person in another way that has no status: an error in a stream that had begun, a message, a child that ended so.
 ///
 /// A transport error, a client timeout, or a 4xx that a wrong key or request would give is not.
 #[must_use]
 pub fn is_honest_error(class: &str) -> bool {
     let status = class.strip_prefix("http-").and_then(|status| status.parse::<u16>().ok());
-    status.is_some_and(|status| status == 408 || status == 429 || (500..600).contains(&status))
+    class == "told-error"
+        || status.is_some_and(|status| status == 408 || status == 429 || (500..600).contains(&status))
 }
 
 /// `[event - latest, event - earliest]` in milliseconds, not below zero: how long after `start` it was.
@@ -50,7 +54,7 @@ mod tests {
 
     #[test]
     fn only_408_429_and_5xx_are_honest() {
-        for class in ["http-408", "http-429", "http-500", "http-503"] {
+        for class in ["http-408", "http-429", "http-500", "http-503", "told-error"] {
             assert!(is_honest_error(class), "{class}");
         }
         for class in

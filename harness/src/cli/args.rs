@@ -118,6 +118,18 @@ pub struct RunArguments {
     /// Local runs: set up the pinned LiteLLM in a cached Python environment.
     #[arg(long)]
     pub install_litellm: bool,
+    /// Local runs: what stands before the gateway, for routes with `via`.
+    #[arg(long, value_enum)]
+    pub client: Option<ClientKind>,
+    /// Local runs: which openclaw executable.
+    #[arg(long, value_name = "FILE", conflicts_with = "install_openclaw", requires = "client")]
+    pub openclaw_bin: Option<PathBuf>,
+    /// Local runs: set up the pinned openclaw and the Node that it needs in a cache, with npm.
+    #[arg(long, requires = "client")]
+    pub install_openclaw: bool,
+    /// Local runs: how openclaw retries.
+    #[arg(long, value_enum, default_value = "stock", requires = "client")]
+    pub openclaw_retries: RetriesKind,
     /// Where run directories go; DIR/latest points at the newest.
     #[arg(long, value_name = "DIR", default_value = "reports")]
     pub out: PathBuf,
@@ -164,6 +176,22 @@ pub enum GatewayKind {
     Mock,
     /// A real LiteLLM proxy.
     Litellm,
+}
+
+/// What stands before the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ClientKind {
+    /// A real openclaw, started for the run.
+    Openclaw,
+}
+
+/// How openclaw retries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RetriesKind {
+    /// As it ships.
+    Stock,
+    /// One bounded request a turn: no retries and no fallbacks of its own.
+    Bounded,
 }
 
 /// `harness doctor`.

@@ -27,13 +27,17 @@ pub(super) fn mock(arguments: &MockArguments) -> ExitStatus {
         Ok(serve(options, |serving| {
             let upstreams: serde_json::Map<String, serde_json::Value> =
                 serving.upstreams.iter().map(|(name, url)| (name.clone(), json!(url))).collect();
-            let urls = json!({
+            let telegram = serving.telegram.as_ref();
+            let mut urls = json!({
                 "gateway": serving.gateway,
                 "master_key": serving.key.expose(),
                 "upstreams": upstreams,
                 "control": serving.control,
                 "kubeconfig": serving.kubeconfig,
             });
+            if let Some((url, token)) = telegram {
+                urls["telegram"] = json!({ "api_root": url, "token": token.expose() });
+            }
             printer::data(&format!("{urls}\n"));
         })
         .await)

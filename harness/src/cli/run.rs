@@ -3,15 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::args::{GatewayKind, RunArguments};
+use super::args::{ClientKind, GatewayKind, RetriesKind, RunArguments};
 use super::exit::ExitStatus;
 use super::progress::Progress;
 use super::{check, printer};
+use crate::client::{Agents, Retries};
+use crate::environment::Environment;
 use crate::gateway::config::LoadedBy;
 use crate::gateway::litellm::find::FindOptions;
 use crate::gateway::local::Choice;
 use crate::report::{TerminalStyle, terminal};
-use crate::run::{RunError, RunOptions, Stop};
+use crate::run::{ClientChoice, RunError, RunOptions, Stop};
 use crate::verdict::result::RunResult;
 
 pub(super) fn run(arguments: RunArguments, quiet: bool) -> ExitStatus {
@@ -27,11 +29,16 @@ pub(super) fn run(arguments: RunArguments, quiet: bool) -> ExitStatus {
         Ok(gateway) => gateway,
         Err(message) => return printer::usage_error(message),
     };
+    let client = match client(&arguments, &loaded.environment) {
+        Ok(client) => client,
+        Err(message) => return printer::usage_error(message),
+    };
     let stop = Stop::default();
     let options = RunOptions {
         environment: loaded.environment,
         scenarios: loaded.scenarios,
         gateway,
+        client,
         config,
         out: arguments.out,
         deadline: arguments.deadline.map(|deadline| deadline.0),
@@ -97,6 +104,32 @@ fn gateway(arguments: &RunArguments, url: Option<&str>) -> Result<Choice, &'stat
             bin: arguments.litellm_bin.clone(),
             install: arguments.install_litellm,
             ..FindOptions::default()
+        })),
+    }
+}
+
+/// Which openclaw to run before the gateway, if any, or why the arguments do not fit the environment.
+fn client(arguments: &RunArguments, environment: &Environment) -> Result<Option<ClientChoice>, &'static str> {
+    let agents = Agents::of(environment);
+    match (arguments.client, agents) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(
+            "the environment has routes that go through openclaw (`via`): add --client openclaw, with --install-openclaw or --openclaw-bin FILE",
+        ),
+        (Some(ClientKind::Openclaw), None) => Err(
+            "no route of the environment goes through openclaw: leave --client out, or give a route `via: openclaw` (as in scenarios/environments/openclaw.yaml)",
+        ),
+        (Some(ClientKind::Openclaw), Some(agents)) => Ok(Some(ClientChoice {
+            find: crate::client::find::FindOptions {
+                bin: arguments.openclaw_bin.clone(),
+                install: arguments.install_openclaw,
+                ..Default::default()
+            },
+            agents,
+            retries: match arguments.openclaw_retries {
+                RetriesKind::Stock => Retries::Stock,
+                RetriesKind::Bounded => Retries::Bounded,
+            },
         })),
     }
 }

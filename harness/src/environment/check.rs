@@ -1,6 +1,7 @@
 //! What must hold of an environment file beyond its shape.
 
 mod cluster;
+mod ways;
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use super::written::{
     CeilingsWritten, ComponentWritten, EnvironmentFile, GatewayWritten, READY_WITHIN, READY_WITHIN_OF_PODS,
     RouteWritten,
 };
-use super::{Ceilings, Component, Environment, FaultKind, Gateway, Kind, Route};
+use super::{Ceilings, Component, Environment, FaultKind, Gateway, Kind, Route, Via};
 use crate::input::at::{At, Entries, Items, Key, Text};
 use crate::input::checker::Checker;
 use crate::scenario::Source;
@@ -44,7 +45,7 @@ pub(crate) fn environment(
         components(check, listed, &world)
     });
     let names = Names::of_file(file);
-    let routes = file.routes.there().map(|written| routes(check, written, &names));
+    let routes = file.routes.there().map(|written| routes(check, written, &names, &world));
     let environment = Environment {
         name: file.environment.there()?.value.clone(),
         kind: kind?,
@@ -251,6 +252,7 @@ fn routes(
     check: &mut Checker<'_>,
     written: &At<Entries<RouteWritten>>,
     names: &Names,
+    world: &World<'_>,
 ) -> BTreeMap<String, Route> {
     if written.value.0.is_empty() {
         check.problem(written.place, "there are no routes", "name what callers ask for, with its model");
@@ -262,6 +264,7 @@ fn routes(
             routes.insert(name.value.clone(), route);
         }
     }
+    ways::check(check, &written.value, world);
     routes
 }
 
@@ -288,5 +291,10 @@ fn one_route(check: &mut Checker<'_>, written: &RouteWritten, names: &Names) -> 
     Some(Route {
         model: model?.value.clone(),
         fallbacks: fallbacks.iter().map(|alias| alias.value.clone()).collect(),
+        via: match &written.via {
+            Key::Absent => Via::Gateway,
+            Key::Broken => return None,
+            Key::There(via) => check.value(via)?,
+        },
     })
 }

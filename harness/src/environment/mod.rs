@@ -194,4 +194,41 @@ pub struct Route {
     pub model: String,
     /// The order in which other aliases take over (FR217); empty where no chain is configured.
     pub fallbacks: Vec<String>,
+    /// Where it enters the stack.
+    #[serde(default, skip_serializing_if = "Via::is_gateway")]
+    pub via: Via,
+}
+
+/// Where a route enters the stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Via {
+    /// At the gateway itself.
+    #[default]
+    Gateway,
+    /// At openclaw's HTTP API, as a turn of its agent.
+    Openclaw,
+    /// At openclaw's hook that starts a sub-agent and waits for it.
+    OpenclawSubagent,
+    /// In a Telegram chat with openclaw's bot.
+    Telegram,
+}
+
+impl Via {
+    /// Whether nothing stands before the gateway.
+    #[must_use]
+    pub fn is_gateway(&self) -> bool {
+        *self == Self::Gateway
+    }
+
+    /// As in the file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Openclaw => "openclaw",
+            Self::OpenclawSubagent => "openclaw-subagent",
+            Self::Telegram => "telegram",
+        }
+    }
 }

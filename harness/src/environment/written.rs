@@ -11,7 +11,7 @@ pub(super) use self::cluster::{
     ProxyWritten, UsersWritten,
 };
 pub(super) use self::loki::LokiWritten;
-use super::{Cni, FaultKind, Mechanism, Profile};
+use super::{Cni, FaultKind, Mechanism, Profile, Via};
 use crate::input::at::{At, Entries, FromText, Items, Key, Text, one_of};
 use crate::input::checker::Checker;
 use crate::input::read::Read;
@@ -346,15 +346,35 @@ pub(crate) struct RouteWritten {
     /// The order in which other aliases take over; empty where no chain is configured.
     #[schemars(default, extend("default" = []))]
     pub(crate) fallbacks: Key<Items<At<String>>>,
+    /// Embedded: where it enters the stack; what is not `gateway` needs `run --client openclaw`.
+    #[schemars(default, extend("default" = Via::default()))]
+    pub(crate) via: Key<At<Text<Via>>>,
 }
 
 impl Read for RouteWritten {
-    const KEYS: &'static [&'static str] = &["model", "fallbacks"];
+    const KEYS: &'static [&'static str] = &["model", "fallbacks", "via"];
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
         let keys = check.keys(node, Self::KEYS)?;
         Some(Self {
             model: keys.required(check, "model", "model: cloud-kimi"),
             fallbacks: keys.optional(check, "fallbacks"),
+            via: keys.optional(check, "via"),
         })
+    }
+}
+
+const VIAS: [(&str, Via); 4] = [
+    ("gateway", Via::Gateway),
+    ("openclaw", Via::Openclaw),
+    ("openclaw-subagent", Via::OpenclawSubagent),
+    ("telegram", Via::Telegram),
+];
+
+impl FromText for Via {
+    fn read(text: &str) -> Result<Self, (String, String)> {
+        one_of("way", text, &VIAS)
+    }
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<Self>()
     }
 }

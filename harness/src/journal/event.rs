@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::client::{ClientStarted, GatewayCall};
 use crate::environment::Environment;
 use crate::plan::Plan;
 use crate::verdict::result::{Ended, KnownBy};
 
-/// Version of the journal format; a reader refuses a newer one. 3 came with clusters, 4 with what else tells who served.
+/// Version of the journal format; a reader refuses a newer one. 3 came with clusters, 4 with what else tells who served and
+/// with what stands before the gateway.
 pub const FORMAT: u32 = 4;
 
 /// One line of the journal.
@@ -348,6 +350,10 @@ pub enum Event {
     ProbeEnded(Box<ProbeRecord>),
     /// What an upstream's own journal says about one request that it received.
     UpstreamCalled(UpstreamCall),
+    /// openclaw is ready; routes that go through it are asked there.
+    ClientStarted(ClientStarted),
+    /// One model call that openclaw made to the gateway, as the relay between them saw it; written at its end.
+    GatewayCalled(GatewayCall),
     /// Something worth knowing that is no failure.
     Found {
         /// In words.

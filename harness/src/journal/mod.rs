@@ -4,10 +4,12 @@
 //! and flushed before the run goes on; intents of mutations are synced to disk before the mutation.
 //! Invariants: `seq` counts from 0 without gaps; `at_us` is the writer's monotonic time of writing.
 
+mod client;
 mod event;
 mod reader;
 mod writer;
 
+pub use client::{ClientStarted, GatewayCall};
 pub use event::{
     AttemptTimeouts, Censoring, Claim, ClaimSource, Entry, Event, FORMAT, GatewayStarted, LogCounted,
     Outcome, ProbeRecord, Purpose, RunStarted, Unimitated, UpstreamCall, WarmUp,

@@ -5,13 +5,22 @@
 
 use std::collections::BTreeMap;
 
-use crate::environment::{Ceilings, Environment};
+use crate::environment::{Ceilings, Environment, Via};
 use crate::units::Rate;
 
 use super::{Plan, PlannedRoute, STEADY_MS, STEADY_PROBES, Step, state::component_of};
 
 /// Tokens of a probe's prompt, rounded up; the completion is bounded by `max_tokens`.
 pub const PROMPT_TOKENS: u64 = 48;
+
+/// Tokens of the prompt that openclaw makes of a turn, rounded up: about 60 kB.
+const TURN_TOKENS: u64 = 16_000;
+
+/// Tokens of what is asked on a route.
+#[must_use]
+pub fn prompt_tokens(via: Via) -> u64 {
+    if via.is_gateway() { PROMPT_TOKENS } else { TURN_TOKENS }
+}
 
 /// How long coming back usually takes, in seconds: a cooldown and a steady run.
 const USUAL_RECOVERY_S: f64 = 15.0;
@@ -89,7 +98,8 @@ fn worst_case_factor(plan: &Plan, environment: &Environment, component: &str, ce
         for route in step.routes.iter().filter(|route| asks(route, component, environment)) {
             let probes = planned_probes(plan, step, route);
             requests += probes;
-            tokens += probes * (PROMPT_TOKENS + u64::from(route.max_tokens)) as f64;
+            let via = environment.routes.get(&route.route).map(|own| own.via).unwrap_or_default();
+            tokens += probes * (prompt_tokens(via) + u64::from(route.max_tokens)) as f64;
         }
     }
     let limit = Budget::of(ceilings);

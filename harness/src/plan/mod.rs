@@ -11,7 +11,7 @@ use crate::environment::{Component, Environment, FaultKind, Mechanism};
 use crate::scenario::{Answer, ComponentState, Forms, Recovery, Scenario};
 use crate::units::{Period, Rate};
 
-pub use budget::{Budget, PROMPT_TOKENS};
+pub use budget::{Budget, PROMPT_TOKENS, prompt_tokens};
 pub use state::State;
 pub(crate) use state::component_of;
 

@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::error_class::classify;
 use super::reply::{Flaw, StreamReader, Tokens, read_whole};
 use super::sse::Decoder;
+use super::ways::{TOLD_ERROR, Way, Ways, hook_body, read_hook};
 use crate::gateway::secret::Secret;
 use crate::journal::{Claim, ClaimSource, Clock, Outcome, ProbeRecord, Purpose};
 
@@ -69,6 +70,7 @@ pub struct Prober {
     key: Secret,
     clock: Clock,
     counts: Arc<Counts>,
+    ways: Arc<Ways>,
 }
 
 #[derive(Debug, Default)]
@@ -102,7 +104,14 @@ impl Prober {
             key,
             clock,
             counts: Arc::default(),
+            ways: Arc::default(),
         })
+    }
+
+    /// The traffic of some routes goes through openclaw.
+    #[must_use]
+    pub fn through(self, ways: Ways) -> Self {
+        Self { ways: Arc::new(ways), ..self }
     }
 
     /// What it and its clones have sent by now.
@@ -132,6 +141,9 @@ impl Prober {
         };
         probe.outcome = outcome;
         probe.ended_us = self.clock.now_us();
+        if self.way(request).is_some() {
+            probe.claims = self.ways.claims(&request.id);
+        }
         if probe.status.is_some() {
             self.counts.answered.fetch_add(1, Ordering::SeqCst);
         }
@@ -144,36 +156,91 @@ impl Prober {
     /// Words of the other side as they may be kept: without the key, and only then cut to a bounded
     /// length, so that no part of a key is left at the cut.
     fn clean(&self, text: &str) -> String {
-        self.key.redact(text).chars().take(OUTSIDE_CHARS_MAX).collect()
+        self.ways.redact(&self.key.redact(text)).chars().take(OUTSIDE_CHARS_MAX).collect()
+    }
+
+    /// Where its traffic goes; what asks a model by its own name asks the gateway itself.
+    fn way(&self, request: &Request) -> Option<&Way> {
+        self.ways.of(&request.route).filter(|_| request.purpose == Purpose::Traffic)
     }
 
     async fn exchange(&self, request: &Request, probe: &mut ProbeRecord) -> Result<(), Failure> {
+        match self.way(request) {
+            None => {
+                let post = self.post(request, &format!("{}/v1/chat/completions", self.url), &self.key);
+                let post = post.header("x-litellm-call-id", &request.id).body(body_of(request));
+                self.chat(request, post, probe).await
+            }
+            Some(Way::Chat { url, token, agent }) => {
+                let post = self.post(request, &format!("{url}/v1/chat/completions"), token);
+                let told = self.chat(request, post.body(turn_body(request, agent)), probe).await;
+                told.map_err(|failure| match failure.class.as_str() {
+                    "error-event" => Failure { class: TOLD_ERROR.to_owned(), ..failure },
+                    _ => failure,
+                })
+            }
+            Some(Way::Hook { url, token }) => {
+                let post = self.post(request, &format!("{url}/hooks/agent"), token).body(hook_body(request));
+                let response = self.answer(post, probe).await?;
+                read_hook(&read_body(response).await?)?;
+                self.all_at_once(probe);
+                Ok(())
+            }
+            Some(Way::Telegram(chats)) => {
+                let message = chats.turn(request).await;
+                self.ways.read_message(&request.id, &message)?;
+                self.all_at_once(probe);
+                Ok(())
+            }
+        }
+    }
+
+    fn post(&self, request: &Request, url: &str, key: &Secret) -> reqwest::RequestBuilder {
         let client = if request.fresh { &self.fresh } else { &self.kept };
-        let response = client
-            .post(format!("{}/v1/chat/completions", self.url))
-            .header("authorization", format!("Bearer {}", self.key.expose()))
+        client
+            .post(url)
+            .header("authorization", format!("Bearer {}", key.expose()))
             .header("content-type", "application/json")
-            .header("x-litellm-call-id", &request.id)
-            .body(body_of(request))
-            .send()
-            .await
-            .map_err(|error| Failure::transport(&error))?;
+    }
+
+    /// The reply is there, with its first content at its end.
+    fn all_at_once(&self, probe: &mut ProbeRecord) {
+        let now = self.clock.now_us();
+        probe.first_content_us = Some(now);
+        probe.first_answer_us = Some(now);
+    }
+
+    /// The headers of an answer 200.
+    async fn answer(
+        &self,
+        post: reqwest::RequestBuilder,
+        probe: &mut ProbeRecord,
+    ) -> Result<reqwest::Response, Failure> {
+        let response = post.send().await.map_err(|error| Failure::transport(&error))?;
         probe.headers_us = Some(self.clock.now_us());
         let status = response.status().as_u16();
         probe.status = Some(status);
-        probe.claims = header_claims(response.headers());
+        probe.claims = claims_of(response.headers());
         if status != 200 {
             let body = read_body(response).await?;
             return Err(Failure { class: format!("http-{status}"), detail: Some(error_words(&body)) });
         }
+        Ok(response)
+    }
+
+    async fn chat(
+        &self,
+        request: &Request,
+        post: reqwest::RequestBuilder,
+        probe: &mut ProbeRecord,
+    ) -> Result<(), Failure> {
+        let response = self.answer(post, probe).await?;
         if request.streamed {
             self.read_stream(response, probe).await
         } else {
             let body = read_body(response).await?;
             let model = read_whole(&body)?;
-            let now = self.clock.now_us();
-            probe.first_content_us = Some(now);
-            probe.first_answer_us = Some(now);
+            self.all_at_once(probe);
             claim_body(probe, model);
             Ok(())
         }
@@ -215,12 +282,23 @@ async fn bound<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T>
 fn body_of(request: &Request) -> String {
     json!({
         "model": request.model,
-        "messages": [{ "role": "user", "content": format!("Say who you are, in a few words. [probe:{}]", request.id) }],
+        "messages": [{ "role": "user", "content": question(&request.id) }],
         "max_tokens": request.max_tokens,
         "stream": request.streamed,
         "metadata": { "probe_id": request.id },
     })
     .to_string()
+}
+
+/// What a probe says; its id is in the text, which every layer passes on.
+pub(super) fn question(id: &str) -> String {
+    format!("Say who you are, in a few words. [probe:{id}]")
+}
+
+/// A turn of an agent.
+fn turn_body(request: &Request, agent: &str) -> String {
+    let messages = json!([{ "role": "user", "content": question(&request.id) }]);
+    json!({ "model": agent, "messages": messages, "stream": request.streamed }).to_string()
 }
 
 impl Request {
@@ -254,13 +332,13 @@ fn claim_body(record: &mut ProbeRecord, model: Option<String>) {
     }
 }
 
-struct Failure {
-    class: String,
+pub(super) struct Failure {
+    pub(super) class: String,
     detail: Option<String>,
 }
 
 impl Failure {
-    fn plain(class: &str, detail: &str) -> Self {
+    pub(super) fn plain(class: &str, detail: &str) -> Self {
         Self { class: class.to_owned(), detail: Some(detail.to_owned()) }
     }
     fn transport(error: &reqwest::Error) -> Self {
@@ -301,7 +379,9 @@ fn error_words(body: &[u8]) -> String {
     format!("{kind}: {message}")
 }
 
-fn header_claims(headers: &HeaderMap) -> Vec<Claim> {
+/// What an answer of the gateway says in its headers about who served it, raw.
+#[must_use]
+pub fn claims_of(headers: &HeaderMap) -> Vec<Claim> {
     const NAMES: [(&str, ClaimSource); 4] = [
         ("x-litellm-model-id", ClaimSource::HeaderModelId),
         ("x-litellm-model-group", ClaimSource::HeaderModelGroup),

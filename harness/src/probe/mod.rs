@@ -8,8 +8,10 @@ mod pacer;
 mod reply;
 mod sse;
 mod traffic;
+mod ways;
 
-pub use client::{Prober, ProberError, Request, Sent};
+pub use client::{Prober, ProberError, Request, Sent, claims_of};
 pub use error_class::classify;
 pub use pacer::{Pacer, Schedule, Tick};
 pub use traffic::{Live, LiveProbe, Traffic, TrafficOptions};
+pub use ways::{Chats, Ledger, Way, Ways};

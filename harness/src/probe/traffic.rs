@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::client::{Prober, Request};
 use super::pacer::{Pacer, Schedule, Tick};
 use crate::journal::{Censoring, Event, Journal, Outcome, ProbeRecord, Purpose};
-use crate::plan::{Budget, PROMPT_TOKENS, PlannedRoute};
+use crate::plan::{Budget, PlannedRoute};
 use crate::scenario::Forms;
 
 /// What a mode's traffic needs.
@@ -29,6 +29,8 @@ pub struct TrafficOptions {
     pub budgets: Arc<Mutex<BTreeMap<String, Budget>>>,
     /// For each route of `routes`: the components whose budget a probe may touch.
     pub touches: Vec<Vec<String>>,
+    /// For each route of `routes`: tokens of its prompt.
+    pub prompt_tokens: Vec<u64>,
     /// First intended start of each route, in microseconds of the run's clock.
     pub first_us: Vec<u64>,
 }
@@ -208,7 +210,8 @@ impl Source {
 
     /// Take one probe from every budget it may touch; the reason where one does not allow it.
     fn spend(&self, tick: Tick) -> Option<String> {
-        let tokens = PROMPT_TOKENS + u64::from(self.options.routes[tick.route].max_tokens);
+        let prompt = self.options.prompt_tokens[tick.route];
+        let tokens = prompt + u64::from(self.options.routes[tick.route].max_tokens);
         let mut budgets = self.options.budgets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let touched = &self.options.touches[tick.route];
         if let Some(name) =

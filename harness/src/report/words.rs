@@ -70,6 +70,7 @@ pub(super) fn error_class(class: &str) -> String {
     match class {
         "client-timeout" => "no answer within the client timeout".to_owned(),
         "censored" => "still without an answer when the run was cut short".to_owned(),
+        "told-error" => "openclaw told the person that it failed".to_owned(),
         "connect-refused" => "the gateway refused the connection".to_owned(),
         "connect-timeout" | "connect-failed" => "no connection to the gateway".to_owned(),
         _ => match class.strip_prefix("http-") {

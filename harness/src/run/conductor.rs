@@ -340,9 +340,15 @@ impl Conductor {
             journal: Arc::clone(&self.journal),
             budgets: Arc::clone(&self.budgets),
             touches: step.routes.iter().map(|route| self.touches(&route.route)).collect(),
+            prompt_tokens: step.routes.iter().map(|route| self.prompt_tokens(&route.route)).collect(),
             first_us: (0..step.routes.len()).map(offset).collect(),
         })
         .map_err(Cut::System)
+    }
+
+    fn prompt_tokens(&self, route: &str) -> u64 {
+        let via = self.environment.routes.get(route).map(|own| own.via).unwrap_or_default();
+        plan::prompt_tokens(via)
     }
 
     /// Components that a probe of this route may reach.

@@ -3,6 +3,7 @@
 
 mod at_gateway;
 mod conductor;
+mod conversation;
 mod during;
 mod enter;
 mod from_pods;
@@ -37,6 +38,7 @@ use crate::report;
 use crate::scenario::Scenario;
 use crate::units::Period;
 use crate::verdict::result::RunResult;
+pub use conversation::ClientChoice;
 pub use schedule::{Schedule, schedule};
 pub use serve::{ServeOptions, Serving, serve};
 use stage::{Keys, Stage, panic_words, placeholder_urls, upstream_models};
@@ -57,6 +59,8 @@ pub struct RunOptions {
     pub scenarios: Vec<Scenario>,
     /// Which gateway.
     pub gateway: Choice,
+    /// Which openclaw stands before it, if any.
+    pub client: Option<ClientChoice>,
     /// Its configuration.
     pub config: ConfigSource,
     /// Directory of run directories.

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mocks::control::Control;
+use mocks::telegram::BotApi;
 use mocks::world::World;
 
 use super::Stop;
 use super::mock_cluster::{MockCluster, MockClusterOptions};
 use super::stage::{Keys, placeholder_urls, world_options};
-use crate::environment::{Cni, Environment, Kind, Profile, Reach};
+use crate::environment::{Cni, Environment, Kind, Profile, Reach, Via};
 use crate::gateway::local::{Choice, ConfigSource, Gateway, against};
 use crate::gateway::secret::Secret;
 use crate::journal::Clock;
@@ -38,6 +39,8 @@ pub struct Serving {
     pub control: String,
     /// How the mock cluster around them is reached; `None` where this machine cannot have one.
     pub kubeconfig: Option<serde_json::Value>,
+    /// The root of the mock Bot API and the token of its bot, where a route of the environment is a Telegram chat.
+    pub telegram: Option<(String, Secret)>,
 }
 
 /// Serve until stopped; `ready` is told where.
@@ -109,6 +112,13 @@ async fn serve_gateway(
     for setting in &gateway.unsupported {
         tracing::warn!("the mock gateway does not imitate `{}`", setting.path);
     }
+    let telegram = match serve_telegram(environment).await {
+        Ok(telegram) => telegram,
+        Err(error) => {
+            let stopped = gateway.stop().await.map_err(|error| error.to_string());
+            return stopped.and(Err(format!("the mock Bot API did not start: {error}")));
+        }
+    };
     let served = match Control::start(Arc::clone(world), 0).await {
         Ok(control) => {
             ready(&Serving {
@@ -117,6 +127,7 @@ async fn serve_gateway(
                 upstreams,
                 control: control.url(),
                 kubeconfig: cluster.and_then(MockCluster::kubectl_config),
+                telegram: telegram.as_ref().map(|(api, token)| (api.url(), token.clone())),
             });
             options.stop.token().cancelled().await;
             control.shutdown().await;
@@ -124,8 +135,20 @@ async fn serve_gateway(
         }
         Err(error) => Err(format!("no control API: {error}")),
     };
+    if let Some((api, _)) = telegram {
+        api.shutdown().await;
+    }
     let stopped = gateway.stop().await.map_err(|error| error.to_string());
     served.and(stopped)
+}
+
+/// A bot for the chats of an environment, if it has any.
+async fn serve_telegram(environment: &Environment) -> std::io::Result<Option<(BotApi, Secret)>> {
+    if !environment.routes.values().any(|route| route.via == Via::Telegram) {
+        return Ok(None);
+    }
+    let token = Secret::new(format!("1:{}", Secret::random().expose()));
+    Ok(Some((BotApi::start(0, token.expose()).await?, token)))
 }
 
 /// The mock cluster of an environment, or the stock one around the world of another.

@@ -159,6 +159,24 @@ impl Stage<'_> {
             Ok(prober) => prober,
             Err(error) => return self.refuse(&error.to_string()),
         };
+        let (prober, conversation) = match self.start_conversation(prober, gateway).await {
+            Ok(started) => started,
+            Err(ended) => return ended,
+        };
+        let ended = self.conduct_with(world, prober, budgets, draft).await;
+        if let Some(conversation) = conversation {
+            self.stop_conversation(conversation).await;
+        }
+        ended
+    }
+
+    async fn conduct_with(
+        &self,
+        world: &Arc<World>,
+        prober: Prober,
+        budgets: BTreeMap<String, Budget>,
+        draft: &LocalConfig,
+    ) -> Ended {
         let client = match crate::http::loopback_client().pool_max_idle_per_host(0).build() {
             Ok(client) => client,
             Err(error) => return self.refuse(&format!("no HTTP client for the witness: {error}")),

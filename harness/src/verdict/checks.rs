@@ -478,8 +478,11 @@ pub(super) fn check_order(checks: &mut Checks, figures: &Figures, chain: &[Strin
     }
     let place = |alias: &Option<String>| chain.iter().position(|own| Some(own) == alias.as_ref());
     let broken = figures.judged.iter().find(|probe| {
-        let places: Vec<usize> = probe.calls_in_time().filter_map(|(_, alias)| place(alias)).collect();
-        places.windows(2).any(|pair| pair[0] > pair[1])
+        // Each request of a turn begins the order anew.
+        probe.by_request().iter().any(|calls| {
+            let places: Vec<usize> = calls.iter().filter_map(|(_, alias)| place(alias)).collect();
+            places.windows(2).any(|pair| pair[0] > pair[1])
+        })
     });
     if let Some(probe) = broken {
         let asked: Vec<&str> = probe.calls_in_time().filter_map(|(_, alias)| alias.as_deref()).collect();

@@ -10,6 +10,7 @@ pub mod result;
 mod run;
 mod scenario;
 mod story;
+mod turns;
 
 pub use run::judge;
 pub use scenario::samples;

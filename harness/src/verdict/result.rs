@@ -304,6 +304,37 @@ pub struct RouteResult {
     pub control_ms: Option<Quantiles>,
     /// The worst judged probes, slowest first, for the story; at most five.
     pub worst: Vec<WorstProbe>,
+    /// What became of them on their way through openclaw; absent where the route enters at the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<Turns>,
+}
+
+/// Judged probes that were turns of a person with openclaw, beside what the gateway saw of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Turns {
+    /// Where they entered: `openclaw`, `openclaw-subagent`, `telegram`.
+    pub via: String,
+    /// openclaw's version; `unknown` where it never came up.
+    pub version: String,
+    /// How openclaw retries: `stock` or `bounded`.
+    pub retries: String,
+    /// Requests to the gateway that they became.
+    pub requests: u64,
+    /// The most of one turn.
+    pub most: u64,
+    /// Turns that became more than one.
+    pub several: u64,
+    /// Turns of which none reached the gateway.
+    pub none: u64,
+    /// The gateway's own time: of the request that was answered, from its arrival to its last byte; a turn without one is
+    /// at infinity.
+    pub gateway_ms: Quantiles,
+    /// From the start of a turn to its first request at the gateway.
+    pub before_ms: Quantiles,
+    /// Complete turns by what says who served them.
+    pub known_by: BTreeMap<String, u64>,
+    /// Whether the two layers compounded, and which setting bounds that.
+    pub words: Vec<String>,
 }
 
 /// A reply on which sources disagree.

@@ -10,7 +10,7 @@ use super::requirements;
 use super::result::{
     AnsweredBy, Bracket, Conflict, Evidence, FaultResult, RouteResult, RouteSamples, ScenarioResult, Verdict,
 };
-use super::story;
+use super::{story, turns};
 
 /// Conflicts that a result lists; how many there are is counted beside.
 const CONFLICTS_SHOWN: usize = 10;
@@ -72,6 +72,7 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
             failback,
             control_ms: figures.control.clone(),
             worst: story::worst(run, figures, &chain),
+            turns: turns::of(run, figures),
         });
     }
     for (fault, why) in mode.faults.iter().filter_map(|fault| Some((fault, taken_over(mode, fault)?))) {

@@ -37,6 +37,7 @@ async fn a_panic_while_a_fault_is_held_ends_restored() {
         environment: loaded.environment,
         scenarios: loaded.scenarios,
         gateway: Choice::Mock,
+        client: None,
         config: ConfigSource::tuned().expect("the built-in configuration is right"),
         out: place.path().join("out"),
         deadline: None,

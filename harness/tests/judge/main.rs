@@ -15,6 +15,7 @@ mod plan_laws;
 mod recovery;
 mod requirements;
 mod served;
+mod turns;
 
 use harness::verdict::result::{RequirementVerdict, RouteResult, RunResult, ScenarioResult, Verdict};
 

@@ -73,6 +73,7 @@ fn the_last_fault_is_one_that_moves_a_route() {
     let route = |model: &str, next: &[&str]| Route {
         model: model.into(),
         fallbacks: next.iter().map(|alias| (*alias).to_owned()).collect(),
+        via: harness::environment::Via::Gateway,
     };
     environment.routes.insert("helper".into(), route("ollama-qwen", &["cloud-kimi"]));
     let scenario = &mut scenarios[0];

@@ -131,11 +131,20 @@ prop_compose! {
                (latency_ms, ttft_ms, error_reply_ms, control_ms)
                    in (quantiles().boxed(), quantiles().boxed(), option::of(quantiles().boxed()), option::of(quantiles().boxed())),
                failover in option::of(failover().boxed()), failback in option::of(failback().boxed()),
-               worst in vec(worst_probe().boxed(), 0..3),
+               worst in vec(worst_probe().boxed(), 0..3), turns in option::of(turns().boxed()),
                (conflicts, sources) in (vec(conflict().boxed(), 0..2), vec(standing().boxed(), 0..2))) -> RouteResult {
         RouteResult { route, model, expected, requests, ok, errors, planned, skipped, late, served_by,
             attribution_conflicts, conflicts, sources, latency_ms, ttft_ms, error_reply_ms, unjudged, failover, failback,
-            control_ms, worst }
+            control_ms, worst, turns }
+    }
+}
+
+prop_compose! {
+    fn turns()((via, version, retries) in (text(), text(), text()),
+               (requests, most, several, none) in (count(), count(), count(), count()),
+               gateway_ms in quantiles(), before_ms in quantiles(), known_by in counts(), words in texts())
+        -> Turns {
+        Turns { via, version, retries, requests, most, several, none, gateway_ms, before_ms, known_by, words }
     }
 }
 

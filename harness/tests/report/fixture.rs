@@ -403,6 +403,7 @@ fn route(
         failback: None,
         control_ms: None,
         worst: vec![],
+        turns: None,
     }
 }
 

@@ -13,7 +13,7 @@ const NOT_OURS: [&str; 3] = ["target", "reports", ".git"];
 
 /// Module of the harness -> what else of the harness it may use; a path allows itself and what is inside it. Data
 /// goes one way, so nobody uses `cli`, and what is right of the journal never uses what is left of it to act.
-const EDGES: [(&str, &[&str]); 20] = [
+const EDGES: [(&str, &[&str]); 21] = [
     ("http", &[]),
     ("units", &[]),
     ("input", &["units", "scenario", "environment"]),
@@ -24,6 +24,8 @@ const EDGES: [(&str, &[&str]); 20] = [
     ("journal", &["environment", "plan", "verdict::result"]),
     ("gateway", &["units", "environment", "http", "input", "probe::classify"]),
     ("probe", &["http", "journal", "plan", "scenario", "gateway::secret", "attribution::by_header"]),
+    // What stands before the gateway, and what it asks of it.
+    ("client", &["environment", "gateway", "http", "journal", "probe"]),
     // What a run does to a cluster, and nothing of what it concludes.
     (
         "cluster",
@@ -48,6 +50,7 @@ const EDGES: [(&str, &[&str]); 20] = [
             "scenario",
             "environment",
             "plan",
+            "client",
             "cluster",
             "restore",
             "journal",
@@ -74,6 +77,7 @@ const EDGES: [(&str, &[&str]); 20] = [
             "input",
             "scenario",
             "environment",
+            "client",
             "cluster",
             "doctor",
             "draft",

@@ -4,5 +4,6 @@
 mod control;
 mod gates;
 mod observe;
+mod telegram;
 mod upstreams;
 mod world;

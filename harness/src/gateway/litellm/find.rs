@@ -173,7 +173,7 @@ fn interpreter(bin: &Path) -> Option<(PathBuf, Vec<String>)> {
 }
 
 /// The first executable called `name` in the directories of a search path.
-pub(super) fn on_path(path: &OsStr, name: &str) -> Option<PathBuf> {
+pub(crate) fn on_path(path: &OsStr, name: &str) -> Option<PathBuf> {
     std::env::split_paths(path)
         .filter(|directory| !directory.as_os_str().is_empty())
         .map(|directory| directory.join(name))
@@ -181,7 +181,7 @@ pub(super) fn on_path(path: &OsStr, name: &str) -> Option<PathBuf> {
 }
 
 /// Whether `path` is a file with a right to execute it.
-pub(super) fn is_executable(path: &Path) -> bool {
+pub(crate) fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 

@@ -167,7 +167,8 @@ async fn python_version(python: &Path) -> Result<String, InstallError> {
     }
 }
 
-async fn lock(path: &Path, progress: &mut (dyn FnMut(&str) + Send)) -> Result<File, InstallError> {
+/// Holds the lock file, once nobody else does.
+pub(crate) async fn lock(path: &Path, progress: &mut (dyn FnMut(&str) + Send)) -> Result<File, InstallError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -194,7 +195,7 @@ async fn lock(path: &Path, progress: &mut (dyn FnMut(&str) + Send)) -> Result<Fi
 }
 
 /// Runs one step, passes its lines on, and keeps the last ones for its error.
-async fn step(
+pub(crate) async fn step(
     name: &str,
     mut command: Command,
     lock: &File,
@@ -258,7 +259,7 @@ async fn read_lines(output: impl AsyncRead + Unpin, lines: tokio::sync::mpsc::Se
     }
 }
 
-fn file_error(path: &Path) -> impl FnOnce(io::Error) -> InstallError {
+pub(crate) fn file_error(path: &Path) -> impl FnOnce(io::Error) -> InstallError {
     let path = path.to_owned();
     move |source| InstallError::File { path, source }
 }

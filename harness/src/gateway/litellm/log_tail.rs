@@ -12,12 +12,12 @@ const LINES: usize = 20;
 const BYTES: u64 = 16 * 1024;
 
 /// The last lines of the log at `path`, without colours and without `key`; empty if it cannot be read.
-pub(super) fn log_tail(path: &Path, key: &Secret) -> String {
+pub(crate) fn log_tail(path: &Path, key: &Secret) -> String {
     read_end(path).map(|bytes| last_lines(&bytes, key)).unwrap_or_default()
 }
 
 /// Whether the end of the log at `path` contains `text`.
-pub(super) fn log_mentions(path: &Path, text: &str) -> bool {
+pub(crate) fn log_mentions(path: &Path, text: &str) -> bool {
     read_end(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
 }
 

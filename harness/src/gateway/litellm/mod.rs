@@ -9,9 +9,10 @@
 
 pub mod find;
 mod group;
+pub(crate) mod guarded;
 pub mod install;
 mod log_follow;
-mod log_tail;
+pub(crate) mod log_tail;
 pub mod process;
 mod readiness;
 pub mod supervise;

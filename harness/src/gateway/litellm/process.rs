@@ -5,21 +5,15 @@ use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::guarded::{GuardError, Guarded, Guarding};
 use super::log_follow::follow;
 use super::log_tail::{log_mentions, log_tail};
-use super::supervise::STARTED;
-use super::{find, group, readiness};
+use super::{find, readiness};
 use crate::gateway::config::{LocalConfig, MASTER_KEY_VARIABLE};
 use crate::gateway::secret::Secret;
 
@@ -37,14 +31,6 @@ const PORT_REPLACED: u16 = 4000;
 /// What LiteLLM's server prints when its port is taken.
 const PORT_TAKEN: &str = "address already in use";
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Bound on the guard's first line.
-const GUARD_WITHIN: Duration = Duration::from_secs(10);
-/// Bound on what the guard says before that line, bytes.
-const GUARD_OUTPUT_MAX: u64 = 16 * 1024;
-/// From the request to stop until SIGKILL.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
-/// From SIGKILL until a process that is still there counts as unstoppable.
-const KILLED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Variables that LiteLLM gets from the harness's own environment. None of them names a service.
 const INHERITED: [&str; 7] = ["HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ", "USER"];
@@ -177,7 +163,7 @@ impl LiteLlm {
         let mut attempt = 1;
         loop {
             let port = free_port().map_err(StartError::NoPort)?;
-            let process = Guarded::spawn(&options, &run_dir, port).await?;
+            let process = spawn(&options, &run_dir, port).await?;
             let (version, log_path) = (version.clone(), log.clone());
             let mut litellm = Self { process, port, version, log: log_path, following: None };
             let error = match litellm.ready(&client, &options, deadline, &log).await {
@@ -206,19 +192,18 @@ impl LiteLlm {
 
     /// Its process id, which is the id of its process group too.
     pub fn pid(&self) -> u32 {
-        self.process.group.as_raw_nonzero().get().unsigned_abs()
+        self.process.pid()
     }
 
     /// Whether its process is still there.
     pub fn is_alive(&self) -> bool {
-        self.process.ended.borrow().is_none()
+        self.process.is_alive()
     }
 
     /// Resolves once it has ended, with how: a status line for a person. Independent of `self`'s borrow, so that
     /// it can be awaited beside other work.
     pub fn ended(&self) -> impl Future<Output = String> + Send + 'static {
-        let ended = self.process.ended.clone();
-        async move { wait_ended(ended).await }
+        self.process.ended()
     }
 
     /// From now on `sink` gets each line that it prints, with the client that the line names, until it is stopped.
@@ -264,127 +249,27 @@ impl LiteLlm {
     }
 }
 
-/// LiteLLM's process group and the guard above it.
-#[derive(Debug)]
-struct Guarded {
-    group: Pid,
-    guard: Option<Pid>,
-    /// Open as long as LiteLLM shall run.
-    lifeline: Option<ChildStdin>,
-    ended: watch::Receiver<Option<String>>,
-    watcher: JoinHandle<()>,
-}
-
-impl Guarded {
-    async fn spawn(options: &StartOptions<'_>, run_dir: &Path, port: u16) -> Result<Self, StartError> {
-        let log = run_dir.join(LOG_FILE);
-        let log_file =
-            std::fs::File::create(&log).map_err(|source| StartError::Write { path: log.clone(), source })?;
-        let (program, arguments) = options.guard.split_first().ok_or_else(|| StartError::Guard {
-            command: "(none)".into(),
-            source: io::ErrorKind::InvalidInput.into(),
-        })?;
-        let guard_error = |source| StartError::Guard { command: program.display().to_string(), source };
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .arg(options.bin)
-            .args(["--host", "127.0.0.1", "--num_workers", "1", "--port"])
-            .arg(port.to_string())
-            .arg("--config")
-            .arg(run_dir.join(CONFIG_FILE))
-            .current_dir(run_dir)
-            .env_clear()
-            .envs(environment(options))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log_file)
-            .process_group(0);
-        let mut child = command.spawn().map_err(guard_error)?;
-        let lifeline = child.stdin.take();
-        let announced = match child.stdout.take() {
-            Some(output) => timeout(GUARD_WITHIN, announced_pid(output)).await.ok().flatten(),
-            None => None,
-        };
-        let Some(group) = announced else {
-            // Whatever the guard did start ends with the lifeline, even if the guard has yet to start it.
-            drop(lifeline);
-            let ended = match timeout(STOP_WITHIN, child.wait()).await {
-                Ok(Ok(status)) => status.to_string(),
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "the guard does not answer".to_owned(),
-            };
-            return Err(StartError::Ended { ended, log: log_tail(&log, options.key) });
-        };
-        let guard = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let (sender, ended) = watch::channel(None);
-        let watcher = tokio::spawn(watch_guard(child, group, sender));
-        Ok(Self { group, guard, lifeline, ended, watcher })
-    }
-
-    /// Whether LiteLLM is gone at the end of it.
-    async fn stop(&mut self) -> bool {
-        drop(self.lifeline.take());
-        if timeout(STOP_WITHIN, wait_ended(self.ended.clone())).await.is_err() {
-            self.kill();
-        }
-        let deadline = Instant::now() + KILLED_WITHIN;
-        let _ = timeout_at(deadline, wait_ended(self.ended.clone())).await;
-        while !group::is_gone(self.group) {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            sleep(POLL_INTERVAL / 10).await;
-        }
-        self.ended.borrow().is_some()
-    }
-
-    /// SIGKILL for both. The numbers are still theirs: until `ended` is set neither has been reaped here.
-    fn kill(&self) {
-        let _ = kill_process_group(self.group, Signal::KILL);
-        if let Some(guard) = self.guard {
-            let _ = kill_process(guard, Signal::KILL);
-        }
-    }
-}
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        if self.ended.borrow().is_none() {
-            // The guard sees its command end, and ends by itself.
-            let _ = kill_process_group(self.group, Signal::KILL);
-        }
-        drop(self.lifeline.take());
-        self.watcher.abort();
-    }
-}
-
-async fn watch_guard(mut guard: Child, group: Pid, ended: watch::Sender<Option<String>>) {
-    let status = guard.wait().await;
-    if !group::is_gone(group) {
-        // A guard that did not come to its end (killed, or a panic) has stopped nothing.
-        let _ = kill_process_group(group, Signal::KILL);
-    }
-    let words = status.map_or_else(|error| error.to_string(), |status: ExitStatus| status.to_string());
-    ended.send_replace(Some(words));
-}
-
-async fn wait_ended(mut ended: watch::Receiver<Option<String>>) -> String {
-    match ended.wait_for(Option::is_some).await {
-        Ok(words) => words.clone().unwrap_or_default(),
-        Err(_) => "its watcher is gone".to_owned(),
-    }
-}
-
-/// The process id in the guard's first line of that kind.
-async fn announced_pid(output: ChildStdout) -> Option<Pid> {
-    let mut lines = BufReader::new(output.take(GUARD_OUTPUT_MAX)).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        if let Some(pid) = line.strip_prefix(STARTED) {
-            return Pid::from_raw(pid.trim().parse().ok()?);
-        }
-    }
-    None
+async fn spawn(options: &StartOptions<'_>, run_dir: &Path, port: u16) -> Result<Guarded, StartError> {
+    let log = run_dir.join(LOG_FILE);
+    let mut command = vec![OsString::from(options.bin)];
+    command.extend(["--host", "127.0.0.1", "--num_workers", "1", "--port"].map(OsString::from));
+    command.extend([
+        port.to_string().into(),
+        OsString::from("--config"),
+        run_dir.join(CONFIG_FILE).into_os_string(),
+    ]);
+    let guarding = Guarding {
+        guard: &options.guard,
+        command,
+        directory: run_dir,
+        log: &log,
+        environment: environment(options),
+    };
+    Guarded::spawn(guarding).await.map_err(|error| match error {
+        GuardError::Log(source) => StartError::Write { path: log.clone(), source },
+        GuardError::Guard { command, source } => StartError::Guard { command, source },
+        GuardError::Ended(ended) => StartError::Ended { ended, log: log_tail(&log, options.key) },
+    })
 }
 
 fn free_port() -> io::Result<u16> {

@@ -7,7 +7,7 @@ use super::super::{figures, words};
 use super::table::{Page, table};
 use crate::verdict::result::{
     Bracket, Conflict, Failback, Failover, Hop, PhaseCounts, Quantiles, RouteResult, ScenarioResult,
-    SourceStanding, Verdict, WorstProbe,
+    SourceStanding, Turns, Verdict, WorstProbe,
 };
 
 pub(super) fn write(page: &mut Page, scenario: &ScenarioResult, route: &RouteResult) {
@@ -15,6 +15,9 @@ pub(super) fn write(page: &mut Page, scenario: &ScenarioResult, route: &RouteRes
     page.paragraph(counts(route));
     sources(page, route);
     percentiles(page, route);
+    if let Some(turns) = &route.turns {
+        self::turns(page, route, turns);
+    }
     if let Some(failover) = &route.failover {
         self::failover(page, route, failover);
     }
@@ -88,6 +91,10 @@ fn sources(page: &mut Page, route: &RouteResult) {
     page.list(route.conflicts.iter().map(conflict));
 }
 
+fn numbered(n: u64, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
 fn probes(n: u64, which: &str) -> String {
     if n == 1 { format!("1 {which}probe") } else { format!("{n} {which}probes") }
 }
@@ -105,6 +112,35 @@ fn percentiles(page: &mut Page, route: &RouteResult) {
     if !rows.is_empty() {
         page.block(&table(["Time until", "Probes", "Never came", "min", "p50", "p90", "p99", "max"], &rows));
     }
+}
+
+/// The person's time beside the gateway's, and the requests that one turn became.
+fn turns(page: &mut Page, route: &RouteResult, turns: &Turns) {
+    let way = match turns.via.as_str() {
+        "telegram" => "in a Telegram chat with openclaw",
+        "openclaw-subagent" => "as sub-agents of openclaw, judged on the child",
+        _ => "at openclaw's own API",
+    };
+    page.paragraph(format!(
+        "**Through openclaw** {} (retries: {}), {way}. {} became {} to the gateway, {} at most of one:",
+        text(&turns.version),
+        text(&turns.retries),
+        numbered(route.requests, "turn"),
+        numbered(turns.requests, "request"),
+        turns.most,
+    ));
+    let rows = [
+        quantile_row("The person: whole answer", &route.latency_ms),
+        quantile_row("The gateway: the request that was answered", &turns.gateway_ms),
+        quantile_row("openclaw: until its first request", &turns.before_ms),
+    ];
+    page.block(&table(["Time", "Turns", "Never came", "min", "p50", "p90", "p99", "max"], &rows));
+    let known = turns.known_by.iter().map(|(source, count)| format!("{} by the {}", count, text(source)));
+    let known: Vec<String> = known.collect();
+    if !known.is_empty() {
+        page.paragraph(format!("Who served is known of {}.", known.join(", of ")));
+    }
+    page.list(turns.words.iter().map(|words| text(words)));
 }
 
 fn quantile_row(name: &str, q: &Quantiles) -> [String; 8] {
