@@ -62,7 +62,9 @@ pub struct Balance {
 #[must_use]
 pub fn is_shown(attribution: &Attribution, calls: &[UpstreamCall], names: &Names) -> bool {
     let Some(alias) = &attribution.alias else { return true };
-    calls.iter().any(|call| call.status == Some(200) && names.of_upstream(&call.model) == Some(alias))
+    calls
+        .iter()
+        .any(|call| call.status == Some(200) && names.of_upstream(&call.model) == Some(alias.as_str()))
 }
 
 /// The balance of every alias. `others`: others were seen to use the gateway.
@@ -81,7 +83,7 @@ pub fn balance<'a>(
         let known = call.probe.as_deref().and_then(|id| Some((id, *probes.get(id)?)));
         let cause = match known {
             Some((id, (record, attribution))) => {
-                let is_server = attribution.alias.as_deref() == Some(&alias);
+                let is_server = attribution.alias.as_deref() == Some(alias.as_str());
                 match &record.outcome {
                     Outcome::Ok if is_server && call.received_us <= record.ended_us => {
                         let times = shown.entry((id, alias)).or_default();

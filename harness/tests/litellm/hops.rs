@@ -99,20 +99,20 @@ impl Asked<'_> {
 async fn ways(url: &str, key: &Secret, clock: Clock, world: &World) {
     let prober = Prober::new(url, key.clone(), clock).expect("a client");
     let asked = Asked { world, prober, clock };
-    let none: Gone = &[];
+    let none: Gone<'_> = &[];
     assert_eq!(asked.expect(none, "cloud-kimi", &[("cloud-kimi", 200)]).await, ["0", "0"]);
-    let cloud: Gone = &[("cloud", &CLOUD)];
+    let cloud: Gone<'_> = &[("cloud", &CLOUD)];
     let two = [("cloud-kimi", 404), ("cloud-minimax", 404), ("vllm-qwen", 200)];
     assert_eq!(asked.expect(cloud, "cloud-kimi", &two).await, ["1", "1"], "the header after two hops");
-    let local: Gone = &[("cloud", &CLOUD), ("vllm", &["Qwen3"])];
+    let local: Gone<'_> = &[("cloud", &CLOUD), ("vllm", &["Qwen3"])];
     let three = [two[0], two[1], ("vllm-qwen", 404), ("ollama-qwen", 200)];
     assert_eq!(asked.expect(local, "cloud-kimi", &three).await, ["1", "1"], "the header after three hops");
     // The list of a fallback comes before the rest of the list that led to it.
     let coder = ["qwen3-coder:480b"];
-    let nested: Gone = &[("cloud", &coder), ("vllm", &["Qwen3"])];
+    let nested: Gone<'_> = &[("cloud", &coder), ("vllm", &["Qwen3"])];
     let own = [("cloud-qwen3-coder", 404), ("vllm-qwen", 404), ("ollama-qwen", 200)];
     asked.expect(nested, "cloud-qwen3-coder", &own).await;
-    let deeper: Gone = &[("cloud", &coder), ("vllm", &["Qwen3"]), ("ollama", &["phi4-mini"])];
+    let deeper: Gone<'_> = &[("cloud", &coder), ("vllm", &["Qwen3"]), ("ollama", &["phi4-mini"])];
     let rest = [own[0], own[1], ("ollama-qwen", 404), ("cloud-kimi", 200)];
     asked.expect(deeper, "cloud-qwen3-coder", &rest).await;
 
