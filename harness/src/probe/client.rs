@@ -126,6 +126,7 @@ impl Prober {
     /// Send one probe and follow it to its end.
     pub async fn send(&self, request: &Request) -> ProbeRecord {
         let mut probe = request.opened(self.clock.now_us());
+        probe.fresh |= self.way(request).is_some();
         self.counts.begun.fetch_add(1, Ordering::SeqCst);
         // Counted as ended also where it is given up.
         let _ended = Ended(&self.counts.ended);
@@ -196,7 +197,8 @@ impl Prober {
     }
 
     fn post(&self, request: &Request, url: &str, key: &Secret) -> reqwest::RequestBuilder {
-        let client = if request.fresh { &self.fresh } else { &self.kept };
+        // openclaw's server closes an idle connection after 5 s, so a kept one could be gone when the next turn is sent.
+        let client = if request.fresh || self.way(request).is_some() { &self.fresh } else { &self.kept };
         client
             .post(url)
             .header("authorization", format!("Bearer {}", key.expose()))

@@ -97,6 +97,10 @@ fn help_names_the_exit_codes_and_every_flag_of_a_run() {
         "--litellm-config",
         "--litellm-bin",
         "--install-litellm",
+        "--client",
+        "--openclaw-bin",
+        "--install-openclaw",
+        "--openclaw-retries",
         "--out",
         "--deadline",
     ];

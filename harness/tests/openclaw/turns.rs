@@ -10,19 +10,19 @@ use harness::verdict::result::{RouteResult, RunResult, Verdict};
 use crate::world::{arguments, files_of, living_in, openclaw};
 
 const SCENARIO: &str = "scenario: short\ntitle: A few turns\nrequirements: [NFR125]\ntraffic:\n  \
-    - { route: person, rate: 0.5/s, for: 12s, stream: mixed }\n  \
-    - { route: chat, rate: 0.25/s, for: 12s, stream: whole }\n  \
-    - { route: child, rate: 0.25/s, for: 12s, stream: whole }\nexpect:\n  \
-    person: { served_by: cloud-kimi, within: 25s, errors: 0 }\n  \
-    chat: { served_by: cloud-kimi, within: 25s, errors: 0 }\n  \
-    child: { served_by: cloud-qwen3-coder, within: 25s, errors: 0 }\n";
+    - { route: person, rate: 0.3/s, for: 20s, stream: mixed }\n  \
+    - { route: chat, rate: 0.15/s, for: 20s, stream: whole }\n  \
+    - { route: child, rate: 0.15/s, for: 20s, stream: whole }\nexpect:\n  \
+    person: { served_by: cloud-kimi, within: 28s, errors: 0 }\n  \
+    chat: { served_by: cloud-kimi, within: 28s, errors: 0 }\n  \
+    child: { served_by: cloud-qwen3-coder, within: 28s, errors: 0 }\n";
 
 const OUTAGE: &str = "scenario: short-outage\ntitle: Nobody is left\nrequirements: [NFR125]\n\
     components: { cloud: down, vllm: down, ollama: down }\ntraffic:\n  \
-    - { route: person, rate: 0.5/s, for: 20s, stream: mixed }\n  \
-    - { route: chat, rate: 0.25/s, for: 20s, stream: whole }\n  \
-    - { route: child, rate: 0.25/s, for: 20s, stream: whole }\nexpect:\n  \
-    person: { error: true, within: 25s }\n  chat: { error: true, within: 25s }\n  child: { error: true, within: 25s }\n";
+    - { route: person, rate: 0.3/s, for: 20s, stream: mixed }\n  \
+    - { route: chat, rate: 0.15/s, for: 20s, stream: whole }\n  \
+    - { route: child, rate: 0.15/s, for: 20s, stream: whole }\nexpect:\n  \
+    person: { error: true, within: 28s }\n  chat: { error: true, within: 28s }\n  child: { error: true, within: 28s }\n";
 
 struct Run {
     output: Output,

@@ -129,11 +129,14 @@ fn turns(page: &mut Page, route: &RouteResult, turns: &Turns) {
         numbered(turns.requests, "request"),
         turns.most,
     ));
-    let rows = [
+    let mut rows = vec![
         quantile_row("The person: whole answer", &route.latency_ms),
         quantile_row("The gateway: the request that was answered", &turns.gateway_ms),
         quantile_row("openclaw: until its first request", &turns.before_ms),
     ];
+    rows.extend(route.error_reply_ms.as_ref().map(|q| quantile_row("The person: whole error reply", q)));
+    // What came on no turn needs no line of its own.
+    rows.retain(|row| row[1] != row[2]);
     page.block(&table(["Time", "Turns", "Never came", "min", "p50", "p90", "p99", "max"], &rows));
     let known = turns.known_by.iter().map(|(source, count)| format!("{} by the {}", count, text(source)));
     let known: Vec<String> = known.collect();
