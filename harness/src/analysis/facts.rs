@@ -6,7 +6,7 @@ use crate::attribution::{Attribution, Names, attribute};
 use crate::environment::Environment;
 use crate::journal::{Entry, Event, GatewayStarted, Outcome, ProbeRecord, RunStarted, UpstreamCall};
 use crate::plan::Step;
-use crate::verdict::result::{Ended, KnownBy};
+use crate::verdict::result::{Ended, GatewaySettings, KnownBy, MigrationLine};
 
 use super::{Span, ms};
 
@@ -38,6 +38,10 @@ pub struct RunFacts {
     pub last_us: u64,
     /// Findings of the run itself.
     pub found: Vec<String>,
+    /// How the gateway said that it routes, or why that is not known; `None` where it was not asked.
+    pub told: Option<Result<GatewaySettings, String>>,
+    /// The state of the migration; `None` where nobody looked.
+    pub migration: Option<Vec<MigrationLine>>,
     /// What a person types to undo changes of a cluster that were not seen undone, by fault.
     pub undo_commands: BTreeMap<u32, Vec<String>>,
 }
@@ -293,6 +297,8 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
             ended: None,
             last_us: entries.last().map_or(0, |entry| entry.at_us),
             found: Vec::new(),
+            told: None,
+            migration: None,
             undo_commands: BTreeMap::new(),
         },
         names: names(start),
@@ -377,6 +383,11 @@ impl Gatherer {
                 self.names.by_upstream_model.extend(gateway.names.clone());
                 self.run.gateway = Some(gateway.clone());
             }
+            Event::GatewayTold { settings, why } => {
+                let why = || why.clone().unwrap_or_else(|| "it did not say".to_owned());
+                self.run.told = Some(settings.as_deref().cloned().ok_or_else(why));
+            }
+            Event::MigrationSeen { lines } => self.run.migration = Some(lines.clone()),
             Event::Refused { reason } => self.run.refused = Some(reason.clone()),
             Event::Interrupted { cause } => self.run.interrupted = Some(cause.clone()),
             Event::Aborted { cause } => self.run.aborted = Some(cause.clone()),

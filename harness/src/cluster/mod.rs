@@ -9,12 +9,14 @@
 
 pub mod access;
 pub mod alarm;
+mod command;
 pub mod dead_man;
 pub mod faults;
 pub mod forward;
 pub mod gateway;
 pub mod lease;
 pub mod mutation;
+pub mod openclaw;
 pub mod opponents;
 pub mod others;
 pub mod permissions;

@@ -2,6 +2,7 @@
 //! stands beside each, and a test holds the two together.
 
 mod cluster;
+mod openclaw;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
@@ -9,6 +10,7 @@ pub(super) use self::cluster::{
     CONTROL_PORT, GATEWAY_PORT, GatewayWritten, KeyWritten, KubernetesWritten, OpponentsWritten,
     ProxyWritten, UsersWritten,
 };
+pub(super) use self::openclaw::OpenclawWritten;
 use super::{Cni, FaultKind, Mechanism, Profile};
 use crate::input::at::{At, Entries, FromText, Items, Key, Text, one_of};
 use crate::input::checker::Checker;
@@ -48,6 +50,9 @@ pub(crate) struct EnvironmentFile {
     /// Kubernetes: what to do about traffic of real users; by default a run refuses where there is any.
     #[schemars(default)]
     pub(crate) users: Key<At<UsersWritten>>,
+    /// Kubernetes: the client whose migration is looked at (FR222, FR223).
+    #[schemars(default)]
+    pub(crate) openclaw: Key<At<OpenclawWritten>>,
     /// What can be up or down, by name.
     #[schemars(extend("minProperties" = 1))]
     pub(crate) components: Key<At<Entries<ComponentWritten>>>,
@@ -56,8 +61,17 @@ pub(crate) struct EnvironmentFile {
     pub(crate) routes: Key<At<Entries<RouteWritten>>>,
 }
 
-const KEYS: [&str; 8] =
-    ["environment", "embedded", "kubernetes", "gateway", "opponents", "users", "components", "routes"];
+const KEYS: [&str; 9] = [
+    "environment",
+    "embedded",
+    "kubernetes",
+    "gateway",
+    "opponents",
+    "users",
+    "openclaw",
+    "components",
+    "routes",
+];
 
 impl Read for EnvironmentFile {
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
@@ -73,6 +87,7 @@ impl Read for EnvironmentFile {
             gateway: keys.optional(check, "gateway"),
             opponents: keys.optional(check, "opponents"),
             users: keys.optional(check, "users"),
+            openclaw: keys.optional(check, "openclaw"),
             components: keys.required(
                 check,
                 "components",

@@ -146,6 +146,8 @@ impl Stage<'_> {
                 names: gateway.names.clone(),
             }));
         }
+        self.ask_gateway(&gateway.url, &gateway.key).await;
+        self.look_at_migration(access, &gateway).await;
         let overhead = tokio::select! {
             () = stopped.cancelled() => None,
             overhead = gateway.overhead(access) => overhead,

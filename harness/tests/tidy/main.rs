@@ -13,7 +13,7 @@ const NOT_OURS: [&str; 3] = ["target", "reports", ".git"];
 
 /// Module of the harness -> what else of the harness it may use; a path allows itself and what is inside it. Data
 /// goes one way, so nobody uses `cli`, and what is right of the journal never uses what is left of it to act.
-const EDGES: [(&str, &[&str]); 20] = [
+const EDGES: [(&str, &[&str]); 22] = [
     ("http", &[]),
     ("units", &[]),
     ("input", &["units", "scenario", "environment"]),
@@ -25,7 +25,20 @@ const EDGES: [(&str, &[&str]); 20] = [
     ("gateway", &["units", "environment", "http", "input", "probe::classify"]),
     ("probe", &["http", "journal", "plan", "scenario", "gateway::secret", "attribution::by_header"]),
     // What a run does to a cluster, and nothing of what it concludes.
-    ("cluster", &["units", "environment", "gateway::pages", "gateway::secret", "http", "journal", "witness"]),
+    (
+        "cluster",
+        &[
+            "units",
+            "environment",
+            "gateway::pages",
+            "gateway::secret",
+            "http",
+            "journal",
+            "migration",
+            "verdict::result",
+            "witness",
+        ],
+    ),
     ("witness", &["journal", "probe::classify"]),
     // From any machine, with nothing but what runs have written into the cluster.
     ("restore", &["environment", "cluster"]),
@@ -41,6 +54,8 @@ const EDGES: [(&str, &[&str]); 20] = [
             "journal",
             "gateway",
             "http",
+            "migration",
+            "outlook",
             "probe",
             "witness",
             "attribution::by_header",
@@ -50,10 +65,13 @@ const EDGES: [(&str, &[&str]); 20] = [
         ],
     ),
     ("draft", &["environment", "cluster", "gateway::config", "input::foreign"]),
-    ("doctor", &["environment", "cluster", "gateway", "journal"]),
+    // Pure, like what is right of the journal; `verdict::result` is the shape of its lines.
+    ("migration", &["environment", "verdict::result"]),
+    ("outlook", &["environment", "verdict::result"]),
+    ("doctor", &["outlook", "environment", "cluster", "gateway", "journal", "migration", "verdict::result"]),
     ("attribution", &["journal"]),
     ("analysis", &["units", "journal", "plan", "scenario", "environment", "attribution", "verdict::result"]),
-    ("verdict", &["analysis", "journal", "plan", "scenario"]),
+    ("verdict", &["analysis", "journal", "outlook", "plan", "scenario"]),
     ("report", &["verdict::result"]),
     (
         "cli",
@@ -68,6 +86,7 @@ const EDGES: [(&str, &[&str]); 20] = [
             "plan",
             "journal",
             "gateway",
+            "migration",
             "restore",
             "run",
             "attribution",

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::openclaw::openclaw;
 use crate::environment::cluster::{NFT_IMAGE, is_dns_label};
 use crate::environment::written::{
     CONTROL_PORT, ComponentWritten, EnvironmentFile, GATEWAY_PORT, GatewayWritten, KeyWritten,
@@ -44,7 +45,7 @@ impl<'w> World<'w> {
     }
 
     /// Notes what means nothing without a cluster.
-    fn no_cluster(&self, check: &mut Checker<'_>, key: &str, place: Option<Place>) {
+    pub(super) fn no_cluster(&self, check: &mut Checker<'_>, key: &str, place: Option<Place>) {
         if let (Self::Embedded, Some(place)) = (self, place) {
             check.problem(
                 place,
@@ -55,7 +56,12 @@ impl<'w> World<'w> {
     }
 
     /// An object that the harness may touch.
-    fn object(&self, check: &mut Checker<'_>, key: &str, written: &Key<At<String>>) -> Option<ObjectName> {
+    pub(super) fn object(
+        &self,
+        check: &mut Checker<'_>,
+        key: &str,
+        written: &Key<At<String>>,
+    ) -> Option<ObjectName> {
         self.no_cluster(check, key, written.place());
         let written = written.there()?;
         let Ok(name) = ObjectName::try_from(written.value.clone()) else {
@@ -126,6 +132,7 @@ pub(super) fn cluster(check: &mut Checker<'_>, file: &EnvironmentFile, world: &W
     let postpone = users.and_then(|postpone| check.period("postpone", postpone));
     let cni = file.embedded.there().map(|embedded| &embedded.value.cni);
     world.no_cluster(check, "cni", cni.and_then(Key::place));
+    let openclaw = openclaw(check, &file.openclaw, world);
     let written = file.kubernetes.there()?;
     let namespaces = namespaces(check, &written.value);
     let reach = reach(check, file, written);
@@ -149,6 +156,7 @@ pub(super) fn cluster(check: &mut Checker<'_>, file: &EnvironmentFile, world: &W
         nft_image: nft_image?,
         pause,
         postpone,
+        openclaw,
     })
 }
 

@@ -3,6 +3,7 @@
 //! It reads well on GitHub and GitLab and in a plain editor. Everything that comes from outside goes
 //! through [`super::escape`]; tables are made in one place, [`table`].
 
+mod preflight;
 mod route;
 mod scenario;
 mod table;
@@ -26,6 +27,7 @@ pub fn markdown(result: &RunResult) -> String {
     }
     modes(&mut page, result);
     requirements(&mut page, result);
+    preflight::write(&mut page, result);
     if !result.findings.is_empty() {
         page.heading(2, "Findings");
         page.paragraph("Worth knowing. None of these changed a verdict.");
