@@ -86,7 +86,7 @@ fn each_trap_changes_its_own_line_and_no_other() {
     const KEY: &str = "fails models.providers.litellm.apiKey";
     const MODELS: &str = "fails models.providers.litellm.models";
     type Trap = (&'static str, Value, &'static [&'static str]);
-    let traps: [Trap; 41] = [
+    let traps: Vec<Trap> = vec![
         ("/agents/defaults/model/primary", json!("anthropic/claude-opus-4-5"), &[PRIMARY, BELOW_AGENTS]),
         ("/agents/defaults/model/primary", json!("cloud-kimi"), &[PRIMARY]),
         (
@@ -246,8 +246,8 @@ fn no_text_panics_or_is_shown() {
     let place = OpenclawConfig::read("{\n  a: ,\n}").map(drop).unwrap_err();
     assert_eq!(place.to_string(), "openclaw.json is no JSON5 (line 2, column 6)");
     // Brackets in texts and comments are no nesting.
-    let text = format!("{{ a: '{0}', /* {0} */ b: \"{0}\" // {0}\n }}", "[\\'".repeat(200).replace('\\', ""));
-    assert!(OpenclawConfig::read(&text.replace('\'', "\"").replace("\"\"", "")).is_ok() || !text.is_empty());
+    let text = format!("{{ a: \"{0}\", /* {0} */ b: '\\'{0}' // {0}\n }}", "[".repeat(200));
+    assert_eq!(OpenclawConfig::read(&text).map(drop), Ok(()));
 }
 
 #[test]

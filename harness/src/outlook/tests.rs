@@ -132,9 +132,9 @@ fn streams_are_told_apart_where_they_have_a_timeout_of_their_own() {
 fn what_the_gateway_does_not_tell_is_not_foretold() {
     let silent = outlook(Err("no page".into()), &environment());
     assert_eq!((silent.not_known.as_deref(), silent.waits.len()), (Some("no page"), 0));
-    assert_eq!(of(json!({ "num_retries": null })).waits, []);
+    assert!(of(json!({ "num_retries": null })).waits.is_empty());
     let by_class = of(json!({ "retry_policy": { "DefaultRetries": 0 } }));
-    assert_eq!(by_class.waits, []);
+    assert!(by_class.waits.is_empty());
     assert!(by_class.warnings.iter().any(|text| text.contains("`retry_policy`")), "{:#?}", by_class.warnings);
     let timeless = of(json!({ "timeout": null }));
     assert!(timeless.waits.iter().all(|wait| wait.failing == Failing::AtOnce), "{timeless:#?}");

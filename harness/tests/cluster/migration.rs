@@ -149,7 +149,7 @@ async fn before_half_way_and_after_exactly_the_right_lines_differ() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_is_not_known() {
     let stack = stage().await;
-    let nobody = stack.harness("doctor", &[]).end().await.expect(3);
+    let nobody = stack.harness("doctor", &[]).end().await.expect(1);
     let told = facts(&nobody);
     assert!(standing(&told, "not known").contains(AGE), "{}", nobody.stdout);
     assert!(standing(&told, "not known").contains(OF_FILES[3]), "{}", nobody.stdout);
