@@ -16,6 +16,8 @@ pub mod gateway;
 mod http;
 pub mod input;
 pub mod journal;
+pub mod migration;
+pub mod outlook;
 pub mod plan;
 pub mod probe;
 pub mod report;

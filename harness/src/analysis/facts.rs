@@ -9,7 +9,7 @@ use crate::journal::{
     UpstreamCall,
 };
 use crate::plan::Step;
-use crate::verdict::result::{Ended, KnownBy, LogCount};
+use crate::verdict::result::{Ended, GatewaySettings, KnownBy, LogCount, MigrationLine};
 
 use super::sources::{add_gateway, balances, explain, log_count, names};
 use super::{Span, ms};
@@ -44,6 +44,10 @@ pub struct RunFacts {
     pub last_us: u64,
     /// Findings of the run itself.
     pub found: Vec<String>,
+    /// How the gateway said that it routes, or why that is not known; `None` where it was not asked.
+    pub told: Option<Result<GatewaySettings, String>>,
+    /// The state of the migration; `None` where nobody looked.
+    pub migration: Option<Vec<MigrationLine>>,
     /// What a person types to undo changes of a cluster that were not seen undone, by fault.
     pub undo_commands: BTreeMap<u32, Vec<String>>,
     /// Upstreams keep journals of their own, which the run could read.
@@ -325,6 +329,8 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
             ended: None,
             last_us: entries.last().map_or(0, |entry| entry.at_us),
             found: Vec::new(),
+            told: None,
+            migration: None,
             undo_commands: BTreeMap::new(),
             has_journals: false,
             balance: BTreeMap::new(),
@@ -406,6 +412,11 @@ impl Gatherer {
                 add_gateway(&mut self.names, gateway);
                 self.run.gateway = Some(gateway.clone());
             }
+            Event::GatewayTold { settings, why } => {
+                let why = || why.clone().unwrap_or_else(|| "it did not say".to_owned());
+                self.run.told = Some(settings.as_deref().cloned().ok_or_else(why));
+            }
+            Event::MigrationSeen { lines } => self.run.migration = Some(lines.clone()),
             Event::Refused { reason } => self.run.refused = Some(reason.clone()),
             Event::Interrupted { cause } => self.run.interrupted = Some(cause.clone()),
             Event::Aborted { cause } => self.run.aborted = Some(cause.clone()),

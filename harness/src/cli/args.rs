@@ -53,8 +53,9 @@ pub enum Command {
     Check(FileArguments),
     /// Show the order of modes, every mutation with its undo, and the probe rates; changes nothing.
     Plan(PlanArguments),
-    /// Look whether an environment is fit for a run; changes nothing. Ends with 0 where it is, with 3 where it is not or
-    /// that cannot be told.
+    /// Look whether an environment is fit for a run, and whether openclaw's move away from Anthropic is done; changes
+    /// nothing. Ends with 0 where all is well, with 1 where a requirement fails, with 3 where a run would be refused or
+    /// something cannot be told.
     Doctor(DoctorArguments),
     /// Undo what any earlier run has left in a cluster; can be repeated. Ends with 0, also where it left alone what
     /// somebody has changed since, and with 4 where something is left.
@@ -200,6 +201,12 @@ pub struct DoctorArguments {
     /// Environment: a name or a file.
     #[arg(long, value_name = "NAME|FILE", default_value = "local")]
     pub env: String,
+    /// Look at this openclaw.json instead, and at nothing else; the environment says only what must be in it.
+    #[arg(long, value_name = "FILE")]
+    pub openclaw_config: Option<PathBuf>,
+    /// Look for Anthropic in this LiteLLM config.yaml instead, and at nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub litellm_config: Option<PathBuf>,
 }
 
 /// `harness init`.

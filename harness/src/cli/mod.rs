@@ -48,7 +48,7 @@ fn dispatch(arguments: Arguments) -> ExitStatus {
         Command::Check(check) => check::check(&check),
         Command::Plan(plan) => plan::plan(&plan),
         Command::Restore(restore) => restore::restore(&restore, quiet),
-        Command::Doctor(doctor) => doctor::doctor(&doctor.env),
+        Command::Doctor(doctor) => doctor::doctor(&doctor),
         Command::Init(init) => init::init(&init, quiet),
         Command::Report(report) => report::report(&report, quiet),
         Command::List(list) => list::list(&list),

@@ -3,6 +3,7 @@
 mod call;
 mod guard;
 mod open;
+mod outline;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,6 +26,7 @@ pub use self::call::{CallError, Failure, Target, Verb};
 pub use self::guard::{MayWrite, NoWrite};
 pub use self::open::AccessError;
 use self::open::Source;
+pub use self::outline::SecretOutline;
 use super::FIELD_MANAGER;
 use super::mutation::Kubectl;
 use crate::environment::ObjectName;

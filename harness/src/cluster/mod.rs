@@ -9,6 +9,7 @@
 
 pub mod access;
 pub mod alarm;
+mod command;
 pub mod dead_man;
 pub mod faults;
 pub mod forward;
@@ -16,6 +17,7 @@ pub mod gateway;
 pub mod lease;
 pub mod loki;
 pub mod mutation;
+pub mod openclaw;
 pub mod opponents;
 pub mod others;
 pub mod permissions;

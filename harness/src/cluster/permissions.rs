@@ -56,6 +56,7 @@ const UNNAMED: &str = "what happens meanwhile is not told by its events";
 const LEVEL: &str = "the namespace's level of Pod Security is not known before a container is asked for";
 const NODES: &str = "the loss of a node is not seen";
 const UNTOLD: &str = "a restore that is stuck is not told by an event of its object";
+const MIGRATION: &str = "the state of openclaw's migration (FR222, FR223) is not known";
 const REPLICAS: &str = "which replica of the gateway answered is not known";
 
 const READ: [&str; 3] = ["get", "list", "watch"];
@@ -108,6 +109,7 @@ pub fn needed(environment: &Environment) -> Vec<Need> {
     if let Some(cluster) = environment.cluster() {
         of_gateway(&mut needs, cluster);
         of_safety(&mut needs, environment, cluster);
+        of_openclaw(&mut needs, cluster);
         for name in environment.components.keys() {
             of_component(&mut needs, environment, cluster, name);
         }
@@ -134,6 +136,20 @@ fn of_gateway(needs: &mut Needs, cluster: &Cluster) {
     if let Some(KeySource::Secret { secret, .. }) = &gateway.key {
         needs.insert(Some(&secret.namespace), "", "secrets", Some(&secret.name), &["get"], None);
     }
+}
+
+/// What the state of the migration is read from.
+fn of_openclaw(needs: &mut Needs, cluster: &Cluster) {
+    let Some(openclaw) = &cluster.openclaw else { return };
+    let (namespace, deployment) = (&openclaw.deployment.namespace, &openclaw.deployment.name);
+    let secret = &openclaw.secret;
+    let mut need = |namespace: &str, group, resource, name, verbs: &[&str]| {
+        needs.insert(Some(namespace), group, resource, name, verbs, Some(MIGRATION));
+    };
+    need(namespace, "apps", "deployments", Some(deployment.as_str()), &["get"]);
+    need(namespace, "", "pods", None, &["list"]);
+    need(namespace, "", "pods/exec", None, &["get", "create"]);
+    need(&secret.namespace, "", "secrets", Some(secret.name.as_str()), &["get"]);
 }
 
 /// Lock, record, and dead-man switch.

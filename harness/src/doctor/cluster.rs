@@ -11,6 +11,7 @@ use crate::cluster::access::{Access, CallError, Failure, Target as ApiTarget};
 use crate::cluster::dead_man;
 use crate::cluster::gateway::{Gateway, NoGateway};
 use crate::cluster::mutation::Kubectl;
+use crate::cluster::openclaw;
 use crate::cluster::others::{self, Others};
 use crate::cluster::permissions;
 use crate::cluster::places::places;
@@ -18,9 +19,11 @@ use crate::cluster::preview::{self, Preview};
 use crate::cluster::prober::{Fleet, ProberOptions};
 use crate::environment::{Cluster, Environment, KeySource};
 use crate::gateway::litellm::LITELLM_VERSION;
-use crate::gateway::pages::PageError;
+use crate::gateway::pages::{PageError, Pages};
 use crate::gateway::secret::Secret;
 use crate::journal::{Clock, Journal};
+use crate::outlook;
+use crate::verdict::result::MigrationLine;
 
 /// A component is seen up from the gateway's pods by then.
 const UP_WITHIN: Duration = Duration::from_secs(5);
@@ -56,6 +59,8 @@ pub(super) async fn examine(examination: &mut Examination, environment: &Environ
         Ok(gateway) => gateway,
         Err(error) => {
             no_gateway(examination, cluster, &error);
+            let why = format!("LiteLLM was not asked: {error}");
+            migrated(examination, openclaw::migration(&access, environment, Err(&why)).await);
             return examination.unknown(
                 "models, evidence, users",
                 "they are looked at through the gateway",
@@ -65,6 +70,8 @@ pub(super) async fn examine(examination: &mut Examination, environment: &Environ
     };
     introduced(examination, &gateway, gateway.overhead(&access).await.as_ref());
     models(examination, environment, gateway.page("/v1/models").await);
+    foreseen(examination, environment, Pages { url: &gateway.url, key: &gateway.key }).await;
+    migrated(examination, openclaw::migration(&access, environment, Ok(&gateway)).await);
     let (seen, others) = tokio::join!(
         look_from_pods(&access, environment, &gateway),
         others::look(&access, &gateway, others::SEEN_IN)
@@ -203,6 +210,29 @@ fn introduced(examination: &mut Examination, gateway: &Gateway, overhead: Option
     for note in gateway.notes.iter().chain(overhead) {
         examination.note("gateway", note);
     }
+}
+
+/// What the gateway's own settings let expect.
+pub(super) async fn foreseen(examination: &mut Examination, environment: &Environment, pages: Pages<'_>) {
+    let read = match pages.routing().await {
+        Ok([settings, info, models]) => outlook::read(&settings, &info, &models),
+        Err(error) => Err(error.to_string()),
+    };
+    let outlook = outlook::outlook(read, environment);
+    if let Some(why) = &outlook.not_known {
+        return examination.note("settings", format!("what they let expect is not known: {why}"));
+    }
+    for warning in &outlook.warnings {
+        examination.note("settings", warning);
+    }
+    if outlook.warnings.is_empty() {
+        examination
+            .ok("settings", "by its own settings no wait of a first request is longer than NFR123 allows");
+    }
+}
+
+fn migrated(examination: &mut Examination, lines: Option<Vec<MigrationLine>>) {
+    examination.migration.lines = lines.unwrap_or_default();
 }
 
 /// Whether the key is taken, and whether the gateway has what the environment names.

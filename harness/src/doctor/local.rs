@@ -23,5 +23,7 @@ pub(super) async fn examine(examination: &mut Examination, environment: &Environ
             }
         },
     };
-    super::cluster::models(examination, environment, Pages { url, key: &key }.get("/v1/models").await);
+    let pages = Pages { url, key: &key };
+    super::cluster::models(examination, environment, pages.get("/v1/models").await);
+    super::cluster::foreseen(examination, environment, pages).await;
 }

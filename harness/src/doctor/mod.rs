@@ -5,9 +5,11 @@
 
 mod cluster;
 mod local;
+mod migration;
 
 use std::fmt::Write as _;
 
+pub use self::migration::Migration;
 use crate::environment::{Environment, Reach};
 
 /// What a check came to.
@@ -54,6 +56,8 @@ pub struct Check {
 pub struct Examination {
     /// In the order in which they were made.
     pub checks: Vec<Check>,
+    /// The state of the migration; without lines where the environment has no openclaw.
+    pub migration: Migration,
 }
 
 impl Examination {
@@ -105,6 +109,9 @@ impl Examination {
                 "is not known to be fit for a run: {problems} of its checks show a problem, {unknown} cannot be told"
             )
         };
+        if !self.migration.lines.is_empty() {
+            let _ = write!(text, "\n{}", self.migration.describe());
+        }
         let _ = writeln!(text, "\nthe environment {environment} {end}");
         text
     }

@@ -1,6 +1,7 @@
 //! What must hold of an environment file beyond its shape.
 
 mod cluster;
+mod openclaw;
 mod ways;
 
 use std::collections::BTreeMap;

@@ -29,6 +29,25 @@ pub struct Cluster {
     /// Where the log of the gateway's pods is kept, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loki: Option<Loki>,
+    /// The client whose migration is looked at; `None` where nobody is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openclaw: Option<Openclaw>,
+}
+
+/// Where openclaw keeps its configuration, unless it is told otherwise.
+pub(crate) const CONFIG_PATH: &str = "/home/node/.openclaw/openclaw.json";
+
+/// openclaw in a cluster; nothing of it is ever changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Openclaw {
+    /// What runs it.
+    pub deployment: ObjectName,
+    /// Its container; `None`: the first one of the pod.
+    pub container: Option<String>,
+    /// Where its configuration is in the container.
+    pub config: String,
+    /// What its environment comes from.
+    pub secret: ObjectName,
 }
 
 /// An image with `nft` in it, where the environment names none.

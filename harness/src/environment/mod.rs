@@ -13,8 +13,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::cluster::{
-    Cluster, ClusterGateway, Cni, EgressProxy, KeySource, Mechanism, NotAnObjectName, ObjectName, Opponent,
-    Reach,
+    Cluster, ClusterGateway, Cni, EgressProxy, KeySource, Mechanism, NotAnObjectName, ObjectName, Openclaw,
+    Opponent, Reach,
 };
 pub(crate) use self::command::quoted;
 pub use self::loki::{Loki, LokiUser};

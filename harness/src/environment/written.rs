@@ -3,6 +3,7 @@
 
 mod cluster;
 mod loki;
+mod openclaw;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
@@ -11,6 +12,7 @@ pub(super) use self::cluster::{
     ProxyWritten, UsersWritten,
 };
 pub(super) use self::loki::LokiWritten;
+pub(super) use self::openclaw::OpenclawWritten;
 use super::{Cni, FaultKind, Mechanism, Profile, Via};
 use crate::input::at::{At, Entries, FromText, Items, Key, Text, one_of};
 use crate::input::checker::Checker;
@@ -53,6 +55,9 @@ pub(crate) struct EnvironmentFile {
     /// Kubernetes: a Loki that keeps the log of the gateway's pods.
     #[schemars(default)]
     pub(crate) loki: Key<At<LokiWritten>>,
+    /// Kubernetes: the client whose migration is looked at (FR222, FR223).
+    #[schemars(default)]
+    pub(crate) openclaw: Key<At<OpenclawWritten>>,
     /// What can be up or down, by name.
     #[schemars(extend("minProperties" = 1))]
     pub(crate) components: Key<At<Entries<ComponentWritten>>>,
@@ -61,7 +66,7 @@ pub(crate) struct EnvironmentFile {
     pub(crate) routes: Key<At<Entries<RouteWritten>>>,
 }
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "environment",
     "embedded",
     "kubernetes",
@@ -69,6 +74,7 @@ const KEYS: [&str; 9] = [
     "opponents",
     "users",
     "loki",
+    "openclaw",
     "components",
     "routes",
 ];
@@ -88,6 +94,7 @@ impl Read for EnvironmentFile {
             opponents: keys.optional(check, "opponents"),
             users: keys.optional(check, "users"),
             loki: keys.optional(check, "loki"),
+            openclaw: keys.optional(check, "openclaw"),
             components: keys.required(
                 check,
                 "components",

@@ -57,6 +57,20 @@ impl PageError {
 }
 
 impl Pages<'_> {
+    /// The three pages on which a gateway tells how it routes: `/router/settings`, `/v1/model/info`, `/v1/models`. None
+    /// of them calls a model.
+    ///
+    /// # Errors
+    /// The first that there is not.
+    pub async fn routing(&self) -> Result<[Value; 3], PageError> {
+        let (settings, info, models) = tokio::try_join!(
+            self.get("/router/settings"),
+            self.get("/v1/model/info"),
+            self.get("/v1/models")
+        )?;
+        Ok([settings, info, models])
+    }
+
     /// A page, as JSON.
     ///
     /// # Errors

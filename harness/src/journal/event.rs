@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::client::{ClientStarted, GatewayCall};
 use crate::environment::Environment;
 use crate::plan::Plan;
-use crate::verdict::result::{Ended, KnownBy};
+use crate::verdict::result::{Ended, GatewaySettings, KnownBy, MigrationLine};
 
-/// Version of the journal format; a reader refuses a newer one. 3 came with clusters, 4 with what else tells who served and
-/// with what stands before the gateway.
+/// Version of the journal format; a reader refuses a newer one. 3 came with clusters, 4 with what else tells who served, with
+/// what stands before the gateway, and with what is found out before anything is measured.
 pub const FORMAT: u32 = 4;
 
 /// One line of the journal.
@@ -31,6 +31,18 @@ pub enum Event {
     RunStarted(Box<RunStarted>),
     /// The gateway answers.
     GatewayStarted(GatewayStarted),
+    /// How the gateway itself says that it routes, asked before anything was measured.
+    GatewayTold {
+        /// As it told.
+        settings: Option<Box<GatewaySettings>>,
+        /// Why it did not, or not so that it was understood.
+        why: Option<String>,
+    },
+    /// The state that the migration of openclaw has left, looked at before anything was changed.
+    MigrationSeen {
+        /// Its facts; names only, no value of a secret.
+        lines: Vec<MigrationLine>,
+    },
     /// What the gateway was asked before anything was measured, so that its lazy parts are loaded.
     WarmedUp {
         /// One entry a request.

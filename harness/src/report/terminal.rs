@@ -37,6 +37,9 @@ pub fn terminal(result: &RunResult, style: TerminalStyle) -> String {
     for reason in &result.reasons {
         push_wrapped(&mut out, "  - ", &plain(reason), width, None);
     }
+    for warning in result.outlook.iter().flat_map(|outlook| &outlook.warnings) {
+        push_wrapped(&mut out, "  by its settings: ", &plain(warning), width, None);
+    }
     for finding in &result.findings {
         push_wrapped(&mut out, "  note: ", &plain(finding), width, None);
     }

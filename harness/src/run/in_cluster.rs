@@ -140,6 +140,8 @@ impl Stage<'_> {
                 timeouts: BTreeMap::new(),
             }));
         }
+        self.ask_gateway(&gateway.url, &gateway.key).await;
+        self.look_at_migration(access, &gateway).await;
         let overhead = tokio::select! {
             () = stopped.cancelled() => None,
             overhead = gateway.overhead(access) => overhead,

@@ -11,6 +11,7 @@ use mocks::kubernetes::cluster::ClusterOptions;
 use mocks::kubernetes::controllers::Timing;
 use mocks::kubernetes::household::{Household, HouseholdOptions};
 use mocks::kubernetes::network;
+use mocks::kubernetes::openclaw::Openclaw;
 use mocks::kubernetes::resources::SERVICES;
 use mocks::kubernetes::stack::{ML, StackOptions, WorldProcesses};
 use mocks::kubernetes::store::ObjectKey;
@@ -22,6 +23,7 @@ use crate::environment::{Cni, Environment, Profile};
 use crate::gateway::local::Gateway;
 use crate::gateway::secret::Secret;
 use crate::journal::{Clock, Event};
+use crate::migration::Expected;
 
 /// The stock content must be up by then.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -93,6 +95,15 @@ impl MockCluster {
             processes: Arc::new(WorldProcesses::new(world)),
         });
         let household = household.await?;
+        if let Some(openclaw) = environment.cluster().and_then(|cluster| cluster.openclaw.as_ref()) {
+            // As it is once its migration is done.
+            let expected = Expected::of(environment, Some(&openclaw.deployment.namespace));
+            let litellm = expected.urls.first().cloned().unwrap_or_default();
+            if let Err(error) = Openclaw::after(&household, &litellm).await {
+                household.shutdown().await;
+                return Err(error);
+            }
+        }
         if wait && let Err(error) = household.ready(READY_WITHIN).await {
             household.shutdown().await;
             return Err(error);

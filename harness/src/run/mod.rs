@@ -11,6 +11,7 @@ mod in_cluster;
 mod leave;
 mod live;
 mod mock_cluster;
+mod preflight;
 mod safety;
 mod schedule;
 mod serve;

@@ -151,6 +151,7 @@ impl Stage<'_> {
     }
 
     async fn conduct_embedded(&self, world: &Arc<World>, gateway: &Gateway, draft: &LocalConfig) -> Ended {
+        self.ask_gateway(&gateway.url, &self.keys.probes).await;
         let budgets = tokio::select! {
             () = self.options.stop.token().cancelled() => return self.interrupted(),
             left = self.warm_up(&gateway.url, &self.keys.probes, draft) => left,

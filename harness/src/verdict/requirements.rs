@@ -6,7 +6,9 @@ use crate::analysis::{Mode, RunFacts};
 use crate::scenario::{Answer, ComponentState, Requirement};
 
 use super::checks::{Checks, Objection};
-use super::result::{RequirementVerdict, RunRequirement, ScenarioRequirement, ScenarioResult, Verdict};
+use super::result::{
+    MigrationLine, RequirementVerdict, RunRequirement, ScenarioRequirement, ScenarioResult, Standing, Verdict,
+};
 
 const ALL: [Requirement; 5] =
     [Requirement::FR217, Requirement::FR222, Requirement::FR223, Requirement::NFR123, Requirement::NFR125];
@@ -94,11 +96,68 @@ pub(super) fn of_run(run: &RunFacts, scenarios: &[ScenarioResult]) -> Vec<RunReq
                     part.id == id.to_string() && part.verdict != RequirementVerdict::NotChecked
                 })
                 .collect();
-            let (verdict, detail) = fold(id, run, &parts, scenarios);
+            let (verdict, detail) = with_migration(id, run, fold(id, run, &parts, scenarios));
             let scenarios = parts.iter().map(|(name, _)| (*name).to_owned()).collect();
             RunRequirement { id: id.to_string(), verdict, scenarios, detail }
         })
         .collect()
+}
+
+/// The facts of the migration that speak of a requirement; none where nobody looked.
+fn facts<'r>(id: Requirement, run: &'r RunFacts, standing: Standing) -> Vec<&'r MigrationLine> {
+    let lines = run.migration.iter().flatten();
+    lines.filter(|line| line.requirement == id.to_string() && line.standing == standing).collect()
+}
+
+/// What the modes say of a requirement, with what the state of the migration says of it: the worse of both. Facts alone
+/// show FR222, which is about nothing else; FR223 is shown by who answers.
+fn with_migration(
+    id: Requirement,
+    run: &RunFacts,
+    (verdict, detail): (RequirementVerdict, String),
+) -> (RequirementVerdict, String) {
+    let of = |standing| facts(id, run, standing);
+    let (fails, open, holds) = (of(Standing::Fails), of(Standing::NotKnown), of(Standing::Holds));
+    let all = fails.len() + open.len() + holds.len();
+    if all == 0 {
+        return (verdict, detail);
+    }
+    let told = |lines: &[&MigrationLine], word: &str| {
+        let first = lines.first().map(|line| format!("{}: {}", line.fact, line.found)).unwrap_or_default();
+        let more = if lines.len() > 1 { format!(" and {} more", lines.len() - 1) } else { String::new() };
+        format!("of the migration {} of {all} facts {word}: {first}{more}", lines.len())
+    };
+    let facts = if !fails.is_empty() {
+        (RequirementVerdict::Fail, told(&fails, "do not hold"))
+    } else if !open.is_empty() {
+        (RequirementVerdict::Inconclusive, told(&open, "are not known"))
+    } else {
+        (RequirementVerdict::Pass, format!("all {all} facts of the migration hold"))
+    };
+    match (verdict, facts.0) {
+        (RequirementVerdict::NotChecked, RequirementVerdict::Pass) if id != Requirement::FR222 => {
+            (RequirementVerdict::NotChecked, format!("{}, but {detail}", facts.1))
+        }
+        (RequirementVerdict::NotChecked, _) => facts,
+        (RequirementVerdict::Fail, RequirementVerdict::Pass)
+        | (RequirementVerdict::Inconclusive, RequirementVerdict::Pass) => (verdict, detail),
+        (RequirementVerdict::Fail, _) => (verdict, format!("{detail}; {}", facts.1)),
+        (_, RequirementVerdict::Fail) => facts,
+        (RequirementVerdict::Inconclusive, _) => (verdict, format!("{detail}; {}", facts.1)),
+        (RequirementVerdict::Pass, RequirementVerdict::Pass) => (verdict, format!("{detail}; {}", facts.1)),
+        (RequirementVerdict::Pass, _) => facts,
+    }
+}
+
+/// Why the migration keeps a run from passing: the facts that do not hold, or those that are not known.
+pub(super) fn of_migration(run: &RunFacts, verdict: Verdict) -> Vec<String> {
+    let (standing, word) = match verdict {
+        Verdict::Fail => (Standing::Fails, "does not hold"),
+        Verdict::Inconclusive => (Standing::NotKnown, "is not known"),
+        Verdict::Pass => return Vec::new(),
+    };
+    let lines = run.migration.iter().flatten().filter(|line| line.standing == standing);
+    lines.map(|line| format!("{}: {} {word}: {}", line.requirement, line.fact, line.found)).collect()
 }
 
 fn fold(

@@ -4,10 +4,16 @@
 //! one monotonic clock since the run started; `*_after_ms` are durations; a bracket is `[lo, hi]`,
 //! `[lo, null]` where its end was not seen.
 
+mod preflight;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use self::preflight::{
+    DeploymentSettings, Failing, ForeseenWait, GatewaySettings, MigrationLine, Outlook, Standing,
+};
 
 /// `[lo, hi]` in milliseconds; `hi` is `None` where the end was not seen.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +89,12 @@ pub struct RunResult {
     pub requirements: Vec<RunRequirement>,
     /// Every planned scenario, in the order in which they ran.
     pub scenarios: Vec<ScenarioResult>,
+    /// What the gateway's own settings let expect; `null` where it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlook: Option<Outlook>,
+    /// The state that openclaw's migration has left (FR222, FR223); `null` where nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Vec<MigrationLine>>,
     /// Things worth knowing that are no failure.
     pub findings: Vec<String>,
     /// How the run was made, for people: label and value, in order.

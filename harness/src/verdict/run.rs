@@ -2,6 +2,7 @@
 
 use crate::analysis::{RunFacts, ms};
 use crate::journal::Unimitated;
+use crate::outlook::outlook;
 
 use super::requirements;
 use super::result::{
@@ -55,6 +56,8 @@ pub fn judge(run: &RunFacts) -> RunResult {
         reasons,
         requirements,
         scenarios,
+        outlook: run.told.clone().map(|told| outlook(told, &start.environment)),
+        migration: run.migration.clone(),
         findings,
         made_with: made_with(run),
         balance: balance(run),
@@ -125,6 +128,7 @@ fn reasons(run: &RunFacts, scenarios: &[ScenarioResult], ended: Ended, restored:
         for scenario in scenarios.iter().filter(|scenario| scenario.verdict == verdict) {
             reasons.extend(scenario.reasons.iter().map(|reason| format!("{}: {reason}", scenario.name)));
         }
+        reasons.extend(requirements::of_migration(run, verdict));
     }
     if reasons.is_empty() {
         // A verdict that is not pass always says why; this line is the last resort, not the rule.

@@ -13,6 +13,7 @@ mod evidence;
 mod gate;
 mod init;
 mod key;
+mod migration;
 mod netns;
 mod opponents;
 mod parity;

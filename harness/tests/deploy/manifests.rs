@@ -54,7 +54,12 @@ async fn the_example_is_taken_whole_and_can_be_applied_again() {
     let again = apply::apply(&cluster, EXAMPLE).await;
     let changed: Vec<&String> = again.iter().filter(|line| !line.ends_with(" unchanged")).collect();
     assert!(changed.is_empty(), "{changed:?}");
-    for folder in ["deploy/optional/nodes", "deploy/optional/netns-drop", "deploy/optional/egress-proxy"] {
+    for folder in [
+        "deploy/optional/nodes",
+        "deploy/optional/netns-drop",
+        "deploy/optional/egress-proxy",
+        "deploy/optional/openclaw",
+    ] {
         // Without an overlay a binding has no namespace for its accounts.
         let built = apply::must(&cluster, &["kustomize", folder]).await;
         assert!(built.contains("Binding"), "{folder}: {built}");

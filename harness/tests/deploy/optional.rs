@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use mocks::kubernetes::kubelet::Workload;
+use mocks::kubernetes::openclaw::Openclaw;
 use mocks::kubernetes::resources::{CONFIG_MAPS, DEPLOYMENTS, PODS, SERVICES};
 use mocks::kubernetes::store::{ObjectKey, Writer};
 use serde_json::{Value, json};
@@ -104,6 +105,37 @@ async fn the_role_for_a_packet_filter_is_used_and_suffices() {
         assert_role_used(&house, account, "failover-harness-netns-drop", &[]);
     }
     assert_role_used(&house, DRILL, "failover-harness-nodes", &[]);
+    house.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_role_for_openclaw_is_used_and_suffices() {
+    let house = House::without_image(SWEEP_EVERY).await;
+    let dir = TempDir::new_in(apply::root().join("target")).unwrap();
+    let folder = dir.path().strip_prefix(apply::root()).unwrap();
+    let up: String = folder.components().map(|_| "../").collect();
+    let resources = format!("[{up}{EXAMPLE}, ./apps]");
+    let kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n";
+    let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text).unwrap();
+    std::fs::create_dir(dir.path().join("apps")).unwrap();
+    write("kustomization.yaml", format!("{kustomization}resources: {resources}\n"));
+    let optional = format!("{kustomization}namespace: apps\nresources: [../{up}deploy/optional/openclaw]\n");
+    write("apps/kustomization.yaml", optional);
+    house.deploy_folder(folder.to_str().unwrap(), CLOUD_AND_GPU_DOWN).await;
+    house.until_swept().await;
+    let _openclaw = Openclaw::after(&house.household, "http://litellm.ml.svc:4000").await.unwrap();
+    let section = "openclaw: { deployment: apps/openclaw, secret: apps/openclaw-secrets }\n";
+    house.write("environment.yaml", &format!("{}\n{section}", environment("context: mock")));
+    let runs = |house: &House| {
+        let pods = house.cluster().store().list(&PODS, Some("apps")).items;
+        pods.iter().any(|pod| pod["status"]["phase"] == "Running").then_some(())
+    };
+    house.until("openclaw runs", |_| runs(&house)).await;
+    let doctor = house.harness(DRILL, &["doctor"]).await;
+    let said = lines(&doctor);
+    assert!(said.contains("FR222: every fact that was looked at holds"), "{said}");
+    // One verb a request is written down: see what is spared of the drill.
+    assert_role_used(&house, DRILL, "failover-harness-openclaw", &[("create", "pods/exec")]);
     house.strike().await;
 }
 

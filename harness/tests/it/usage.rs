@@ -17,6 +17,9 @@ fn bad_usage_is_exit_2_with_words_on_stderr_only() {
         (&["run", "--unknown"], "--unknown"),
         (&["doctor", "--env", "no-such-environment"], "no-such-environment"),
         (&["doctor", "file.yaml"], "file.yaml"),
+        (&["doctor", "--openclaw-config", "no-such-file.json"], "no-such-file.json"),
+        (&["doctor", "--openclaw-config", broken], "no JSON5"),
+        (&["doctor", "--litellm-config", broken], "`model_list`"),
         (&["restore", "--env", "no-such-environment"], "no-such-environment"),
         (&["restore", "--abandoned", "--take-over"], "--take-over"),
         (&["restore", "--wait", "soon"], "soon"),
@@ -141,6 +144,60 @@ fn the_doctor_finds_this_machine_fit_and_asks_a_gateway_that_runs_already() {
         let environment = place.environment(&[("components:", &format!("{gateway}\ncomponents:"))]);
         let ended = place.harness(&["doctor", "--env", environment.to_str().expect("UTF-8")]).expect(3);
         assert!(ended.stdout.contains(wanted), "{wanted}: {}", ended.stdout);
+    }
+}
+
+#[test]
+fn the_doctor_tells_the_state_of_the_migration_from_files() {
+    let place = Place::new();
+    let models: Vec<String> =
+        ["cloud-kimi", "cloud-minimax", "vllm-qwen", "ollama-qwen", "cloud-qwen3-coder"]
+            .map(|alias| format!("{{ id: '{alias}', name: '{alias}' }}"))
+            .to_vec();
+    let openclaw = format!(
+        "// of the household
+        {{
+          models: {{ providers: {{ litellm: {{
+            baseUrl: 'http://litellm.ml.svc:4000/v1', apiKey: '${{LITELLM_MASTER_KEY}}', models: [{}],
+          }} }} }},
+          agents: {{ defaults: {{
+            model: {{
+              primary: 'litellm/cloud-kimi',
+              fallbacks: ['litellm/cloud-minimax', 'litellm/vllm-qwen', 'litellm/ollama-qwen'],
+            }},
+            subagents: {{ model: 'litellm/cloud-qwen3-coder' }},
+          }} }},
+          gateway: {{ auth: {{ token: 'canary-token' }} }},
+        }}",
+        models.join(", ")
+    );
+    let litellm =
+        "model_list:\n  - { model_name: cloud-kimi, litellm_params: { model: ollama_chat/kimi } }\n";
+    let write = |name: &str, text: &str| std::fs::write(place.path().join(name), text).expect("file");
+    write("openclaw.json", &openclaw);
+    write("litellm.yaml", litellm);
+    let files = ["doctor", "--openclaw-config", "openclaw.json", "--litellm-config", "litellm.yaml"];
+    let done = place.harness(&files).expect(0);
+    assert!(done.stdout.contains("FR222: every fact that was looked at holds"), "{}", done.stdout);
+    assert!(done.stdout.contains("FR223: every fact that was looked at holds"), "{}", done.stdout);
+    assert!(done.stdout.contains("not looked at: the Secret"), "{}", done.stdout);
+
+    write("openclaw.json", &openclaw.replace("'litellm/ollama-qwen'", "'anthropic/claude-opus-4-5'"));
+    let fails = place.harness(&files[..3]).expect(1);
+    for words in [
+        "fails     FR222 agents.defaults.model.fallbacks: litellm/cloud-minimax, litellm/vllm-qwen, anthropic/claude",
+        "          expected: litellm/cloud-minimax, litellm/vllm-qwen, litellm/ollama-qwen",
+        "          mend: set `agents.defaults.model.fallbacks` to",
+        "fails     FR222 models of Anthropic below agents: agents.defaults.model.fallbacks.2",
+        "FR222: fails: 2 of",
+    ] {
+        assert!(fails.stdout.contains(words), "{words}: {}", fails.stdout);
+    }
+    write("openclaw.json", &openclaw.replace("http://litellm.ml.svc:4000/v1", "${LITELLM_BASE_URL}"));
+    let open = place.harness(&files).expect(3);
+    assert!(open.stdout.contains("not known FR222 models.providers.litellm.baseUrl"), "{}", open.stdout);
+    for ended in [&done, &fails, &open] {
+        assert!(!ended.stdout.contains("canary"), "{}", ended.stdout);
     }
 }
 

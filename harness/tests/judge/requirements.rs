@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use harness::journal::Event;
 use harness::scenario::{Answer, ComponentState, Requirement, Scenario};
-use harness::verdict::result::{RequirementVerdict, RunRequirement, RunResult, Verdict};
+use harness::verdict::result::{
+    GatewaySettings, MigrationLine, RequirementVerdict, RunRequirement, RunResult, Standing, Verdict,
+};
 
 use super::journal::{Story, shipped};
 use super::{expect_verdict, requirement, scenario};
@@ -31,6 +34,66 @@ fn a_run_of_all_modes_checks_all_but_the_migration() {
     assert_eq!(of_run(&result, "FR217").scenarios, ["cloud-down", "cloud-gpu-down"]);
     assert!(of_run(&result, "FR217").detail.contains("minimax"));
     assert_eq!(of_run(&result, "NFR125").scenarios.len(), 5);
+}
+
+/// A story in which these facts of the migration were seen.
+fn migrated(modes: &[&str], facts: &[(&str, Standing)]) -> RunResult {
+    let mut lines = Story::of(modes).tell();
+    let seen = facts.iter().map(|(requirement, standing)| MigrationLine {
+        requirement: (*requirement).to_owned(),
+        fact: "a fact".into(),
+        standing: *standing,
+        expected: "so".into(),
+        found: "otherwise".into(),
+        mend: None,
+    });
+    lines.push(20, Event::MigrationSeen { lines: seen.collect() });
+    lines.sorted().judge()
+}
+
+#[test]
+fn the_migration_is_judged_by_its_facts_and_moves_no_mode() {
+    use RequirementVerdict::{Fail, Inconclusive, NotChecked, Pass};
+    use Standing::{Fails, Holds, NotKnown};
+    type Case<'c> = (&'c [(&'c str, Standing)], Verdict, RequirementVerdict, RequirementVerdict);
+    let cases: [Case<'_>; 6] = [
+        (&[("FR222", Holds), ("FR223", Holds)], Verdict::Pass, Pass, Pass),
+        (&[("FR222", Holds), ("FR222", Fails), ("FR223", Holds)], Verdict::Fail, Fail, Pass),
+        (&[("FR222", NotKnown), ("FR223", Holds)], Verdict::Inconclusive, Inconclusive, Pass),
+        (&[("FR222", Fails), ("FR222", NotKnown)], Verdict::Fail, Fail, Pass),
+        (&[("FR222", Holds), ("FR223", Fails)], Verdict::Fail, Pass, Fail),
+        (&[("FR222", Holds), ("FR223", NotKnown)], Verdict::Inconclusive, Pass, Inconclusive),
+    ];
+    for (facts, verdict, fr222, fr223) in cases {
+        let result = migrated(&[], facts);
+        expect_verdict(&result, verdict, &format!("{facts:?}"));
+        assert_eq!(of_run(&result, "FR222").verdict, fr222, "{facts:?}");
+        assert_eq!(of_run(&result, "FR223").verdict, fr223, "{facts:?}");
+        assert!(result.scenarios.iter().all(|scenario| scenario.verdict == Verdict::Pass), "{facts:?}");
+        assert_eq!(result.reasons.is_empty(), verdict == Verdict::Pass, "{:?}", result.reasons);
+        assert_eq!(result.migration.as_ref().map(Vec::len), Some(facts.len()));
+    }
+    // Who answers is no part of a configuration.
+    let result = migrated(&["cloud-down"], &[("FR223", Holds)]);
+    assert_eq!(of_run(&result, "FR223").verdict, NotChecked);
+    assert_eq!(of_run(&result, "FR222").verdict, NotChecked);
+    assert_eq!(of_run(&migrated(&["cloud-down"], &[("FR223", Fails)]), "FR223").verdict, Fail);
+}
+
+#[test]
+fn what_the_gateway_told_is_in_the_result_and_judges_nothing() {
+    let mut lines = Story::of(&["cloud-down"]).tell();
+    let settings =
+        GatewaySettings { num_retries: Some(2), timeout_s: Some(6000.0), ..GatewaySettings::default() };
+    lines.push(20, Event::GatewayTold { settings: Some(Box::new(settings)), why: None });
+    let result = lines.sorted().judge();
+    expect_verdict(&result, Verdict::Pass, "a forecast is no failure");
+    let outlook = result.outlook.unwrap();
+    assert!(outlook.warnings.iter().any(|warning| warning.starts_with("NFR123 cannot hold")), "{outlook:?}");
+    let mut lines = Story::of(&["cloud-down"]).tell();
+    lines.push(20, Event::GatewayTold { settings: None, why: Some("no such page".into()) });
+    let outlook = lines.sorted().judge().outlook.unwrap();
+    assert_eq!((outlook.not_known.as_deref(), outlook.waits.len()), (Some("no such page"), 0));
 }
 
 #[test]

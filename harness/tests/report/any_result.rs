@@ -182,6 +182,14 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn migration_line()((requirement, fact, expected, found) in (text(), text(), text(), text()),
+                        standing in prop_oneof![Just(Standing::Holds), Just(Standing::Fails), Just(Standing::NotKnown)],
+                        mend in proptest::option::of(text())) -> MigrationLine {
+        MigrationLine { requirement, fact, standing, expected, found, mend }
+    }
+}
+
+prop_compose! {
     /// Any result at all.
     pub(crate) fn any_result()(
         (run_id, environment, started_at, finished_at) in (text(), text(), text(), text()),
@@ -191,6 +199,7 @@ prop_compose! {
         verdict in verdict(), restored: bool, restore_with in proptest::option::of(text()), reasons in texts(),
         requirements in vec((text(), requirement_verdict(), texts(), text()), 0..4),
         scenarios in vec(scenario().boxed(), 0..3), findings in texts(),
+        lines in proptest::option::of(vec(migration_line(), 0..3)),
         made_with in vec((text(), text()), 0..3),
         balance in vec(balance().boxed(), 0..3),
     ) -> RunResult {
@@ -199,6 +208,6 @@ prop_compose! {
         RunResult { schema: "harness/result/v1".into(), run_id, environment, started_at, finished_at, ended,
             gateway: GatewayIdentity { kind, version, config }, verdict, restored, restore_with, reasons,
             requirements,
-            scenarios, findings, made_with, balance }
+            scenarios, outlook: None, migration: lines, findings, made_with, balance }
     }
 }

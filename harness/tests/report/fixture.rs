@@ -61,6 +61,8 @@ pub(crate) fn all_pass() -> RunResult {
             ),
         ],
         scenarios: vec![normal(), cloud_down(), gaming(), cloud_gpu_down(), full_outage()],
+        outlook: None,
+        migration: None,
         findings: vec![
             "cloud-minimax answered 3 requests after the cloud came back, before cloud-kimi did again".into(),
         ],

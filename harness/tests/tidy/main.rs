@@ -13,7 +13,7 @@ const NOT_OURS: [&str; 3] = ["target", "reports", ".git"];
 
 /// Module of the harness -> what else of the harness it may use; a path allows itself and what is inside it. Data
 /// goes one way, so nobody uses `cli`, and what is right of the journal never uses what is left of it to act.
-const EDGES: [(&str, &[&str]); 21] = [
+const EDGES: [(&str, &[&str]); 23] = [
     ("http", &[]),
     ("units", &[]),
     ("input", &["units", "scenario", "environment"]),
@@ -37,6 +37,8 @@ const EDGES: [(&str, &[&str]); 21] = [
             "gateway::secret",
             "http",
             "journal",
+            "migration",
+            "verdict::result",
             "witness",
         ],
     ),
@@ -56,6 +58,8 @@ const EDGES: [(&str, &[&str]); 21] = [
             "journal",
             "gateway",
             "http",
+            "migration",
+            "outlook",
             "probe",
             "witness",
             "attribution::by_header",
@@ -65,10 +69,13 @@ const EDGES: [(&str, &[&str]); 21] = [
         ],
     ),
     ("draft", &["environment", "cluster", "gateway::config", "input::foreign"]),
-    ("doctor", &["environment", "cluster", "gateway", "journal"]),
+    // Pure, like what is right of the journal; `verdict::result` is the shape of its lines.
+    ("migration", &["environment", "verdict::result"]),
+    ("outlook", &["environment", "verdict::result"]),
+    ("doctor", &["outlook", "environment", "cluster", "gateway", "journal", "migration", "verdict::result"]),
     ("attribution", &["journal"]),
     ("analysis", &["units", "journal", "plan", "scenario", "environment", "attribution", "verdict::result"]),
-    ("verdict", &["analysis", "journal", "plan", "scenario"]),
+    ("verdict", &["analysis", "journal", "outlook", "plan", "scenario"]),
     ("report", &["verdict::result"]),
     (
         "cli",
@@ -84,6 +91,7 @@ const EDGES: [(&str, &[&str]); 21] = [
             "plan",
             "journal",
             "gateway",
+            "migration",
             "restore",
             "run",
             "attribution",

@@ -8,6 +8,7 @@ pub mod controllers;
 pub mod household;
 pub mod kubelet;
 pub mod network;
+pub mod openclaw;
 pub mod plane;
 pub mod pod_io;
 pub mod refusal;

@@ -5,6 +5,7 @@ mod loki;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::openclaw::openclaw;
 use crate::environment::cluster::{NFT_IMAGE, is_dns_label};
 use crate::environment::written::{
     CONTROL_PORT, ComponentWritten, EnvironmentFile, GATEWAY_PORT, GatewayWritten, KeyWritten,
@@ -46,7 +47,7 @@ impl<'w> World<'w> {
     }
 
     /// Notes what means nothing without a cluster.
-    fn no_cluster(&self, check: &mut Checker<'_>, key: &str, place: Option<Place>) {
+    pub(super) fn no_cluster(&self, check: &mut Checker<'_>, key: &str, place: Option<Place>) {
         if let (Self::Embedded, Some(place)) = (self, place) {
             check.problem(
                 place,
@@ -57,7 +58,12 @@ impl<'w> World<'w> {
     }
 
     /// An object that the harness may touch.
-    fn object(&self, check: &mut Checker<'_>, key: &str, written: &Key<At<String>>) -> Option<ObjectName> {
+    pub(super) fn object(
+        &self,
+        check: &mut Checker<'_>,
+        key: &str,
+        written: &Key<At<String>>,
+    ) -> Option<ObjectName> {
         self.no_cluster(check, key, written.place());
         let written = written.there()?;
         let Ok(name) = ObjectName::try_from(written.value.clone()) else {
@@ -129,6 +135,7 @@ pub(super) fn cluster(check: &mut Checker<'_>, file: &EnvironmentFile, world: &W
     let cni = file.embedded.there().map(|embedded| &embedded.value.cni);
     world.no_cluster(check, "cni", cni.and_then(Key::place));
     world.no_cluster(check, "loki", file.loki.place());
+    let openclaw = openclaw(check, &file.openclaw, world);
     let written = file.kubernetes.there()?;
     let namespaces = namespaces(check, &written.value);
     let reach = reach(check, file, written);
@@ -154,6 +161,7 @@ pub(super) fn cluster(check: &mut Checker<'_>, file: &EnvironmentFile, world: &W
         pause,
         postpone,
         loki: loki.ok()?,
+        openclaw,
     })
 }
 

@@ -4,6 +4,7 @@
 //! through [`super::escape`]; tables are made in one place, [`table`].
 
 mod balance;
+mod preflight;
 mod route;
 mod scenario;
 mod table;
@@ -27,6 +28,7 @@ pub fn markdown(result: &RunResult) -> String {
     }
     modes(&mut page, result);
     requirements(&mut page, result);
+    preflight::write(&mut page, result);
     if !result.findings.is_empty() {
         page.heading(2, "Findings");
         page.paragraph("Worth knowing. None of these changed a verdict.");

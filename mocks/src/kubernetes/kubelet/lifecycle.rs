@@ -247,7 +247,11 @@ impl Lifecycle {
                 return None;
             }
         };
-        let running = Running { life: life.clone(), ip, workload: key, ports: numbers, serves: false };
+        let mut with_address = pod.clone();
+        with_address["status"]["podIP"] = ip.to_string().into();
+        let environments = std::sync::Arc::new(self.kubelet.environments(&with_address));
+        let running =
+            Running { life: life.clone(), ip, workload: key, ports: numbers, serves: false, environments };
         self.kubelet.running().insert(self.uid.clone(), running);
         self.kubelet.log_all(pod, "Started");
         self.update_status(|pod| {

@@ -147,6 +147,23 @@ struct Running {
     /// Ports at which its process listens, once it does.
     ports: Vec<u16>,
     serves: bool,
+    environments: Arc<Environments>,
+}
+
+/// The variables that each container of a pod was started with, by its name. Some are secrets.
+struct Environments(BTreeMap<String, BTreeMap<String, std::ffi::OsString>>);
+
+impl std::fmt::Debug for Environments {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Running {
+    /// What a container was started with; none for one that was added later.
+    fn started_with(&self, container: &Value) -> Option<BTreeMap<String, std::ffi::OsString>> {
+        self.environments.0.get(container["name"].as_str()?).cloned()
+    }
 }
 
 impl Kubelet {
@@ -177,6 +194,15 @@ impl Kubelet {
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the containers of a pod get that starts now.
+    fn environments(&self, pod: &Value) -> Environments {
+        let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+        let named = containers.filter_map(|container| {
+            Some((container["name"].as_str()?.to_owned(), process::environment(self, pod, container)))
+        });
+        Environments(named.collect())
     }
 
     /// The running pod of this object, while its process lives.

@@ -11,6 +11,7 @@ use std::os::unix::process::ExitStatusExt;
 use tokio::process::{Child, Command};
 
 use super::Kubelet;
+use super::program::{claims, moved};
 use crate::kubernetes::controllers::objects::meta;
 use crate::kubernetes::resources::{CONFIG_MAPS, SECRETS};
 use crate::kubernetes::store::ObjectKey;
@@ -37,8 +38,15 @@ impl Process {
         words: &[String],
         stdin: bool,
     ) -> io::Result<Self> {
+        let mounts = claims(kubelet, pod, container);
+        let words: Vec<String> = words.iter().map(|word| moved(word, &mounts)).collect();
         let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut environment = environment(kubelet, pod, container);
+        // A container keeps what it was started with, whatever becomes of the objects that it came from.
+        let started = kubelet.running_pod(pod).and_then(|running| running.started_with(container));
+        let mut environment = started.unwrap_or_else(|| self::environment(kubelet, pod, container));
+        for value in environment.values_mut() {
+            *value = OsString::from(moved(&value.to_string_lossy(), &mounts));
+        }
         environment.entry("PATH".to_owned()).or_insert_with(default_path);
         environment.entry("HOSTNAME".to_owned()).or_insert_with(|| meta(pod, "name").into());
         let ip = pod["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok());
@@ -100,6 +108,9 @@ impl Drop for Process {
 pub(super) fn environment(kubelet: &Kubelet, pod: &Value, container: &Value) -> BTreeMap<String, OsString> {
     let mut all = BTreeMap::new();
     let namespace = meta(pod, "namespace");
+    for source in container["envFrom"].as_array().into_iter().flatten() {
+        all.extend(of_object(kubelet, namespace, source));
+    }
     let entries = container["env"].as_array().into_iter().flatten();
     for entry in entries {
         let Some(name) =
@@ -128,6 +139,27 @@ pub(super) fn environment(kubelet: &Kubelet, pod: &Value, container: &Value) -> 
         }
     }
     all
+}
+
+/// All that a Secret or a ConfigMap holds, as variables.
+fn of_object(kubelet: &Kubelet, namespace: &str, source: &Value) -> Vec<(String, OsString)> {
+    let (secret, map) = (&source["secretRef"]["name"], &source["configMapRef"]["name"]);
+    let (resource, name) = match (secret.as_str(), map.as_str()) {
+        (Some(name), _) => (&SECRETS, name),
+        (None, Some(name)) => (&CONFIG_MAPS, name),
+        (None, None) => return Vec::new(),
+    };
+    let prefix = source["prefix"].as_str().unwrap_or_default();
+    let Some(object) = kubelet.store().get(&ObjectKey::new(resource, namespace, name)) else {
+        return Vec::new();
+    };
+    let entries = object["data"].as_object().into_iter().flatten();
+    let texts = entries.filter_map(|(key, text)| {
+        let text = text.as_str()?;
+        let text = if secret.is_string() { from_base64(text)? } else { text.to_owned() };
+        (!key.is_empty() && !text.contains('\0')).then(|| (format!("{prefix}{key}"), text.into()))
+    });
+    texts.collect()
 }
 
 /// A field of a pod: `metadata.name`, or `metadata.labels['key']`. A label that is not there is an empty text.

@@ -168,6 +168,22 @@ pub(super) fn claim_folder(kubelet: &Kubelet, namespace: &str, claim: &str) -> P
     kubelet.inner.names.folder().join("claims").join(namespace).join(claim)
 }
 
+/// Where the files of the claims are that a container mounts, by the path in it, the longest first. Other volumes are
+/// files of programs only.
+pub(super) fn claims(kubelet: &Kubelet, pod: &Value, container: &Value) -> Vec<(String, PathBuf)> {
+    let claim = |mount: &Value| {
+        let mut volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+        let volume = volumes.find(|volume| volume["name"] == mount["name"])?;
+        let claim = volume["persistentVolumeClaim"]["claimName"].as_str()?;
+        let path = mount["mountPath"].as_str()?.trim_end_matches('/').to_owned();
+        Some((path, claim_folder(kubelet, meta(pod, "namespace"), claim)))
+    };
+    let mounts = container["volumeMounts"].as_array().into_iter().flatten();
+    let mut found: Vec<_> = mounts.filter_map(claim).collect();
+    found.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+    found
+}
+
 /// Where the files of each mount are, by the path in the container, the longest first.
 fn mounts(
     kubelet: &Kubelet,
@@ -236,7 +252,7 @@ fn write_files(folder: &Path, texts: &[(String, String)]) -> io::Result<()> {
 }
 
 /// A text in which paths below mounts are replaced by where their files are.
-fn moved(text: &str, mounts: &[(String, PathBuf)]) -> String {
+pub(super) fn moved(text: &str, mounts: &[(String, PathBuf)]) -> String {
     for (path, place) in mounts {
         let begins = text.find(path.as_str()).filter(|_| !path.is_empty());
         let is_path = |at: usize| {
