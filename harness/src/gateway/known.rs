@@ -59,7 +59,8 @@ mod tests {
             "router_settings": { "stream_timeout": 1.5 },
         });
         let at = |base: &str| Upstream { component: "c".into(), base_url: base.into() };
-        let upstreams = BTreeMap::from([("a".into(), at("http://127.0.0.1:1")), ("b".into(), at("http://127.0.0.1:1"))]);
+        let upstreams =
+            BTreeMap::from([("a".into(), at("http://127.0.0.1:1")), ("b".into(), at("http://127.0.0.1:1"))]);
         let known = Known::of(&localize(&source, &upstreams).unwrap());
         assert_eq!(known.timeouts, BTreeMap::from([("a".to_owned(), (2000, 1500))]));
         let ids = [("1", "a"), ("2", "b"), ("3", "b")].map(|(id, alias)| (id.to_owned(), alias.to_owned()));

@@ -166,7 +166,7 @@ impl OpenclawConfig {
         let inside = |place: &&Place| {
             let starts =
                 |part: &&[&str]| part.iter().zip(&place.path).filter(|(a, b)| *a == b).count() == part.len();
-            parts.iter().any(|part| starts(part)) != none_of
+            parts.iter().any(starts) != none_of
         };
         let places: Vec<String> =
             self.anthropic.iter().filter(inside).map(|place| place.told.clone()).collect();

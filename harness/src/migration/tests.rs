@@ -394,7 +394,7 @@ fn litellm_has_no_model_and_no_fallback_of_anthropic() {
         json!({ "model_name": "a", "litellm_params": { "model": "x", "custom_llm_provider": "anthropic" } }),
         json!({ "model_name": "a", "litellm_params": { "model": "x", "api_key": "os.environ/ANTHROPIC_API_KEY" } }),
     ] {
-        assert_eq!(amiss(json!([kimi, entry]), json!({})), [list.clone()], "{entry}");
+        assert_eq!(amiss(json!([kimi, entry]), json!({})), std::slice::from_ref(&list), "{entry}");
     }
     let any = json!({ "model_name": "*", "litellm_params": { "model": "*" } });
     assert_eq!(amiss(json!([any]), json!({})), [format!("not known {LIST}")]);

@@ -104,7 +104,7 @@ pub(super) fn of_run(run: &RunFacts, scenarios: &[ScenarioResult]) -> Vec<RunReq
 }
 
 /// The facts of the migration that speak of a requirement; none where nobody looked.
-fn facts<'r>(id: Requirement, run: &'r RunFacts, standing: Standing) -> Vec<&'r MigrationLine> {
+fn facts(id: Requirement, run: &RunFacts, standing: Standing) -> Vec<&MigrationLine> {
     let lines = run.migration.iter().flatten();
     lines.filter(|line| line.requirement == id.to_string() && line.standing == standing).collect()
 }
