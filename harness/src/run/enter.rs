@@ -10,7 +10,7 @@ use super::leave::TELL_EVERY;
 use super::live::{first_bad, good_count};
 use super::target::{ActiveFault, OldConnections, PodsGone};
 use crate::journal::Event;
-use crate::plan::{self, PlannedFault, Step};
+use crate::plan::{self, PlannedFault, PlannedRoute, Step};
 use crate::probe::{Live, Traffic};
 use crate::witness::wait_until;
 
@@ -23,9 +23,17 @@ pub(super) const DRAINED_WITHIN: Duration = Duration::from_secs(150);
 /// Between two looks at what is known of old connections.
 const COUNTED_EVERY: Duration = Duration::from_millis(50);
 /// How long the baseline may take, beyond the lead, to show enough good replies.
-pub(super) const BASELINE_WITHIN: Duration = Duration::from_secs(10);
+const BASELINE_WITHIN: Duration = Duration::from_secs(10);
+/// The same where probes are rare, at most.
+const BASELINE_WITHIN_MAX: Duration = Duration::from_secs(60);
 /// Good replies that a baseline needs on each judged route.
 const BASELINE_PROBES: usize = 3;
+
+/// How long the baseline of a route may take, beyond the lead: as long as twice the replies that it needs are apart.
+pub(super) fn baseline_within(route: &PlannedRoute) -> Duration {
+    let probes = route.rate.interval().saturating_mul(2 * BASELINE_PROBES as u32);
+    BASELINE_WITHIN.max(probes.min(BASELINE_WITHIN_MAX))
+}
 
 impl Conductor {
     /// Baseline, then the faults; false where the mode could not be entered.
@@ -89,7 +97,7 @@ impl Conductor {
                 let probes = live.probes.get(&route.route).map_or(&[][..], Vec::as_slice);
                 first_bad(probes, before).is_some() || good_count(probes, before) >= BASELINE_PROBES
             });
-            let settled = tokio::time::timeout(BASELINE_WITHIN, enough);
+            let settled = tokio::time::timeout(baseline_within(route), enough);
             let settled = self.unless_stopped(async { settled.await.is_ok_and(|seen| seen.is_ok()) }).await?;
             let live = live.borrow();
             let probes = live.probes.get(&route.route).map_or(&[][..], Vec::as_slice);

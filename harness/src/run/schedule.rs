@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::at_gateway::LAST_LINES_WITHIN;
 use super::conductor::CONTROL_PROBES;
-use super::enter::{BASELINE_WITHIN, DRAINED_WITHIN, FIRST_LOOK_WITHIN};
+use super::enter::{DRAINED_WITHIN, FIRST_LOOK_WITHIN, baseline_within};
 use super::in_cluster::KNOWN_WITHIN;
 use super::leave::{COMPLETION_LIMIT, REACHED_WITHIN, steady_takes};
 use super::stop::{CLUSTER_RESTORE_RESERVE, RESTORE_RESERVE};
@@ -130,7 +130,7 @@ fn of_step(plan: &Plan, step: &Step, environment: &Environment) -> Duration {
     let component = |name: &String| environment.components.get_key_value(name);
     let baseline = plan.lead.0
         + FIRST_LOOK_WITHIN * count(step.inject.len())
-        + BASELINE_WITHIN * count(step.routes.len())
+        + step.routes.iter().map(baseline_within).sum::<Duration>()
         + PHASE_MAX;
     let injected = step.inject.iter().filter_map(|fault| component(&fault.component));
     let inject: Duration =
