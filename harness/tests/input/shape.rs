@@ -49,6 +49,10 @@ fn full() -> Vec<(FileKind, Value)> {
         },
         "opponents": { "pause": ["argo-cd"] },
         "users": { "postpone": "10m" },
+        "openclaw": {
+            "deployment": "apps/openclaw", "container": "openclaw", "config": "/home/node/.openclaw/openclaw.json",
+            "secret": "apps/openclaw-secrets",
+        },
         "loki": {
             "url": "http://loki:3100", "query": "{app=\"litellm\"}", "tenant": "home", "within": "5s",
             "user": "reader", "password_env": "LOKI_PASSWORD",
@@ -77,7 +81,20 @@ fn full() -> Vec<(FileKind, Value)> {
         },
         "routes": routes,
     });
-    let environments = [embedded, cluster, mock_cluster].map(|file| (FileKind::Environment, file));
+    let openclaw = json!({
+        "environment": "x",
+        "embedded": { "profile": "fast" },
+        "components": {
+            "cloud": {
+                "aliases": ["cloud-kimi", "cloud-minimax"], "down": "blackhole", "ceilings": { "requests": 5 },
+            },
+        },
+        "routes": {
+            "agent": { "model": "cloud-kimi", "fallbacks": ["cloud-minimax"], "via": "openclaw" },
+            "coder": { "model": "cloud-kimi" },
+        },
+    });
+    let environments = [embedded, cluster, mock_cluster, openclaw].map(|file| (FileKind::Environment, file));
     [vec![(FileKind::Scenario, scenario)], environments.into()].concat()
 }
 
