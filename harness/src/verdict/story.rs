@@ -94,7 +94,12 @@ pub(super) fn why_late(mode: &Mode, figures: &Figures) -> String {
         let passed_on = unanswered.iter().filter(|probe| probe.calls_in_time().next().is_some()).count();
         let count = unanswered.len();
         let waited = figures.planned.timeout;
+        // Of a turn it is not the gateway that had no answer.
+        let asked: usize = unanswered.iter().map(|probe| probe.turn.len()).sum();
         let place = match passed_on {
+            _ if asked > 0 => {
+                format!("openclaw asked the gateway {asked} times for them and had not given up by then")
+            }
             0 => format!(
                 "none of them was passed on to any upstream in that time: the gateway went on waiting for what is down ({down}) instead of falling back"
             ),

@@ -35,7 +35,7 @@ fn full() -> Vec<(FileKind, Value)> {
                 },
             },
         },
-        "routes": routes,
+        "routes": { "agent": { "model": "cloud-kimi", "fallbacks": ["cloud-minimax"], "via": "openclaw" } },
     });
     let cluster = json!({
         "environment": "x",

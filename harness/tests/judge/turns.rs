@@ -30,6 +30,8 @@ fn judged(
 ) -> RunResult {
     let (scenarios, mut environment) = shipped(&["normal"]);
     environment.routes.get_mut("agent").unwrap().via = Via::Openclaw;
+    // Of the prompts that openclaw makes the ceilings would allow too few.
+    environment.components.values_mut().for_each(|component| component.ceilings = Default::default());
     let mut lines: Lines = edit(Story::with(&scenarios, environment)).tell();
     let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
     let client = ClientStarted { version: "2026.9.6".into(), retries: "stock".into(), settings };
