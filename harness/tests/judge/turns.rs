@@ -73,12 +73,12 @@ fn a_turn_that_became_one_request_did_not_compound() {
 #[test]
 fn retries_and_fallbacks_of_openclaw_are_told_with_what_bounds_them() {
     let calls = |nth: usize, probe: &ProbeRecord| match nth {
-        12 => vec![
+        30 => vec![
             call(probe, "cloud-kimi", 1_000, 4_000, Some(500)),
             call(probe, "cloud-kimi", 6_000, 4_000, Some(500)),
             call(probe, "vllm-qwen", 12_000, 30_000, None),
         ],
-        16 => Vec::new(),
+        40 => Vec::new(),
         _ => served(probe),
     };
     let result = judged(|story| story, calls, &["a: 0"]);
