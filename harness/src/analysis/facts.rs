@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use crate::attribution::{Attribution, Names, balance::Balance};
 use crate::environment::Environment;
 use crate::journal::{
-    ClientStarted, Entry, Event, GatewayCall, GatewayStarted, LogCounted, ProbeRecord, RunStarted,
+    ClientStarted, Entry, Event, GatewayCall, GatewayStarted, LogCounted, Outcome, ProbeRecord, RunStarted,
     UpstreamCall,
 };
 use crate::plan::Step;
 use crate::verdict::result::{Ended, GatewaySettings, KnownBy, LogCount, MigrationLine};
 
 use super::sources::{add_gateway, balances, explain, log_count, names};
-use super::{Span, ms};
+use super::{Span, is_honest_error, ms};
 
 /// The source of looks that are concluded from objects of the cluster.
 const OBJECTS: &str = "objects";
@@ -634,6 +634,7 @@ impl Gatherer {
                 probe.turn = self.turns.remove(&probe.record.id).unwrap_or_default();
                 let own = calls.get(probe.record.id.as_str()).map_or(&[][..], Vec::as_slice);
                 explain(probe, own, &self.names);
+                refuse(probe);
             }
             let counted = self.counted.iter().filter(|counted| counted.scenario == mode.step.scenario.name);
             mode.counts = counted.map(|counted| log_count(counted, &mode.probes, &self.names)).collect();
@@ -642,6 +643,19 @@ impl Gatherer {
         let RunFacts { start, modes, .. } = &mut self.run;
         self.run.balance = balances(start.format, modes, &self.calls, &self.names);
         self.run
+    }
+}
+
+/// What a turn ended with that openclaw told an error of, where the gateway has refused a request of it.
+const GATEWAY_REFUSED: &str = "gateway-refused";
+
+/// openclaw tells of an error also where the gateway takes its key or its request for wrong; an outage is no reason for
+/// that, and an error that hides it is not an honest one.
+fn refuse(probe: &mut Probe) {
+    let wrong = |status: u16| (400..500).contains(&status) && status != 408 && status != 429;
+    let refused = probe.turn.iter().filter_map(|call| call.status).any(wrong);
+    if refused && matches!(&probe.record.outcome, Outcome::Error(class) if is_honest_error(class)) {
+        probe.record.outcome = Outcome::Error(GATEWAY_REFUSED.to_owned());
     }
 }
 

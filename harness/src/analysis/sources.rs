@@ -6,7 +6,7 @@ use super::facts::{Mode, Probe, RunFacts};
 use crate::attribution::balance::{Balance, balance, is_shown};
 use crate::attribution::gateway_log::by_alias;
 use crate::attribution::hops::{Hop, hops};
-use crate::attribution::{Names, Source, Stand, attribute};
+use crate::attribution::{Names, Source, Stand, attribute_turn};
 use crate::environment::{Environment, ObjectName};
 use crate::journal::{GatewayStarted, LogCounted, Outcome, RunStarted, UpstreamCall};
 use crate::verdict::result::{LogCount, SourceStanding};
@@ -71,7 +71,9 @@ pub(super) fn explain(probe: &mut Probe, calls: &[UpstreamCall], names: &Names) 
         // a connection that went silent arrives there when the fault is healed.
         let ended_us = probe.record.ended_us;
         let calls: Vec<&UpstreamCall> = calls.iter().filter(|call| call.received_us <= ended_us).collect();
-        probe.attribution = attribute(&probe.record, &calls, names);
+        // openclaw always asks for a stream.
+        let streamed = probe.record.streamed || !probe.turn.is_empty();
+        probe.attribution = attribute_turn(&probe.record, streamed, &calls, names);
     }
     let alias = |call: &UpstreamCall| names.of_upstream(&call.model).map(str::to_owned);
     probe.calls = calls.iter().map(|call| (call.clone(), alias(call))).collect();
@@ -153,10 +155,13 @@ pub(super) fn standings(probes: &[&Probe]) -> Vec<SourceStanding> {
     all
 }
 
-/// Where the time of a probe went, by the upstreams' journals; empty where nobody keeps any.
+/// Where the time of a probe went, by the upstreams' journals; empty where nobody keeps any, and for turns through
+/// openclaw: they hold its own time, and become several requests.
 #[must_use]
 pub fn way(run: &RunFacts, probe: &Probe, chain: &[String]) -> Vec<Hop> {
-    if !run.has_journals {
+    let is_turn =
+        run.start.environment.routes.get(&probe.record.route).is_some_and(|route| !route.via.is_gateway());
+    if !run.has_journals || is_turn {
         return Vec::new();
     }
     let calls: Vec<_> = probe.calls_in_time().map(|(call, alias)| (call, alias.as_deref())).collect();

@@ -3,10 +3,11 @@
 use super::{Names, Reading, Said, Source, journals, named, value_of};
 use crate::journal::{ClaimSource, ProbeRecord, UpstreamCall};
 
-pub(super) fn read(probe: &ProbeRecord, calls: &[&UpstreamCall], names: &Names) -> Reading {
-    let source = if probe.streamed { Source::BodyStreamed } else { Source::BodyWhole };
+/// `streamed`: the gateway's own answer was a stream, whatever the person asked for.
+pub(super) fn read(probe: &ProbeRecord, streamed: bool, calls: &[&UpstreamCall], names: &Names) -> Reading {
+    let source = if streamed { Source::BodyStreamed } else { Source::BodyWhole };
     let said = value_of(probe, ClaimSource::BodyModel).map_or(Said::Nothing, |raw| {
-        let is_lie = names.of_text(raw).is_some_and(|alias| is_known_lie(alias, probe, calls, names));
+        let is_lie = names.of_text(raw).is_some_and(|alias| streamed && is_known_lie(alias, calls, names));
         if is_lie { Said::Unusable(raw.to_owned()) } else { named(source, raw, names) }
     });
     Reading { source, said }
@@ -14,9 +15,7 @@ pub(super) fn read(probe: &ProbeRecord, calls: &[&UpstreamCall], names: &Names) 
 
 /// LiteLLM stamps all chunks with the fallback that accepted the stream first, also where that one broke it before its
 /// first content and another delivered it.
-fn is_known_lie(alias: &str, probe: &ProbeRecord, calls: &[&UpstreamCall], names: &Names) -> bool {
+fn is_known_lie(alias: &str, calls: &[&UpstreamCall], names: &Names) -> bool {
     let of = |call: &UpstreamCall| names.of_upstream(&call.model) == Some(alias);
-    probe.streamed
-        && calls.iter().any(|call| of(call))
-        && journals::last_answer(calls).is_none_or(|served| !of(served))
+    calls.iter().any(|call| of(call)) && journals::last_answer(calls).is_none_or(|served| !of(served))
 }

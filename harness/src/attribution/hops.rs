@@ -39,6 +39,8 @@ pub enum End {
     TimedOut,
     /// It reached nobody. So many of the aliases used up their timeout, where that can be told.
     Unreached(Option<usize>),
+    /// The client left before the gateway was done with one of them.
+    Left,
     /// It took no time: refused at once, or in cooldown.
     PassedOver,
     /// No upstream was asked, as between an attempt and its repetition.
@@ -78,6 +80,12 @@ pub fn hops(
     let is_answered = calls.last().is_some_and(|(call, _)| call.status == Some(200));
     if !is_answered && record.outcome != crate::journal::Outcome::Ok {
         way.unrecorded(record.ended_us, chain.len());
+        // Without an answer nobody knows how far the gateway had come.
+        if let Some(last) = way.hops.last_mut().filter(|_| record.status.is_none())
+            && matches!(last.end, End::Unreached(_) | End::PassedOver)
+        {
+            last.end = End::Left;
+        }
     }
     way.hops
 }

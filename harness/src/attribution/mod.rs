@@ -176,9 +176,20 @@ fn place(url: &str) -> Option<(String, String)> {
 /// Attribute one complete reply. `calls` are the upstreams' own records of this probe, in time order.
 #[must_use]
 pub fn attribute(probe: &ProbeRecord, calls: &[&UpstreamCall], names: &Names) -> Attribution {
+    attribute_turn(probe, probe.streamed, calls, names)
+}
+
+/// As [`attribute`], where the gateway's answer was a stream (`streamed`) or not, whatever the person asked openclaw for.
+#[must_use]
+pub fn attribute_turn(
+    probe: &ProbeRecord,
+    streamed: bool,
+    calls: &[&UpstreamCall],
+    names: &Names,
+) -> Attribution {
     let mut readings = vec![Reading { source: Source::Journal, said: journals::read(calls, names) }];
     readings.extend(headers::read(probe, names));
-    readings.push(body::read(probe, calls, names));
+    readings.push(body::read(probe, streamed, calls, names));
     reconcile(&readings, names)
 }
 

@@ -245,6 +245,15 @@ fn who_was_tried_for_an_error_is_what_the_journals_show_and_not_its_status() {
     expect(&way(&record, &[], None), &nobody);
 }
 
+#[test]
+fn of_a_client_that_left_nobody_knows_how_far_the_gateway_had_come() {
+    let mut record = probe(&[]);
+    record.outcome = Outcome::Error("client-timeout".into());
+    (record.status, record.ended_us) = (None, 30_000_000);
+    let all = "cloud-kimi+cloud-minimax+vllm-qwen+ollama-qwen";
+    expect(&way(&record, &[], Some(600_000)), &[(all, 30_000, End::Left)]);
+}
+
 fn balanced(
     records: &[(ProbeRecord, Attribution)],
     calls: &[UpstreamCall],

@@ -188,8 +188,7 @@ impl OpenClaw {
         let begun = Instant::now();
         let status = async {
             let client = crate::http::loopback_client().timeout(WARM_UP_WITHIN).build().ok()?;
-            let body =
-                json!({ "model": super::AGENT, "messages": [{ "role": "user", "content": "warm-up" }] });
+            let body = json!({ "model": super::AGENT, "messages": [{ "role": "user", "content": "warm-up [purpose:warm-up]" }] });
             let answer = client
                 .post(format!("{}/v1/chat/completions", self.url()))
                 .header("authorization", format!("Bearer {}", self.token.expose()))

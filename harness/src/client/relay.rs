@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
@@ -184,6 +184,8 @@ struct Open {
     beginning: Option<Vec<u8>>,
     /// Its last bytes.
     end: Vec<u8>,
+    /// It is a stream, whose end is an event.
+    streamed: bool,
 }
 
 /// The last event of a stream.
@@ -192,10 +194,14 @@ const LAST_EVENT: &[u8] = b"data: [DONE]";
 impl Open {
     fn new(shared: &Shared, body: &[u8], received_us: u64) -> Self {
         let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+        let probe = probe_of(&asked);
+        if let Some(probe) = &probe {
+            shared.ledger.begin(probe);
+        }
         let model = asked["model"].as_str().unwrap_or("unknown").chars().take(OUTSIDE_CHARS_MAX).collect();
         Self {
             call: GatewayCall {
-                probe: probe_of(&asked),
+                probe,
                 model,
                 received_us,
                 headers_us: None,
@@ -208,6 +214,7 @@ impl Open {
             ledger: shared.ledger.clone(),
             beginning: None,
             end: Vec::new(),
+            streamed: false,
         }
     }
 
@@ -219,6 +226,8 @@ impl Open {
             claim.value = claim.value.chars().take(OUTSIDE_CHARS_MAX).collect();
         }
         self.beginning = (status == 200).then(Vec::new);
+        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        self.streamed = status == 200 && kind.starts_with("text/event-stream");
         self.told();
     }
 
@@ -244,6 +253,15 @@ impl Open {
             self.told();
         } else if give_up {
             self.beginning = None;
+        }
+    }
+
+    /// The body has ended. A stream that broke after its first content ends so, too, but without its last event.
+    fn ended(&mut self) {
+        if !self.streamed {
+            self.whole();
+        } else if self.call.broke.is_some() {
+            self.call.broke = Some("truncated-stream".to_owned());
         }
     }
 
@@ -309,7 +327,7 @@ impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for Passing<S> {
             }
             None => {
                 if let Some(mut open) = this.open.take() {
-                    open.whole();
+                    open.ended();
                 }
                 None
             }

@@ -1,11 +1,12 @@
 //! `openclaw.json`: read as JSON5, and what it says of the migration.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use serde_json::Value;
 
 use super::agents::{self, Model};
-use super::words::{is_anthropic, is_key, is_variable, shown, told, variables};
+use super::words::{is_anthropic, is_key, is_model, is_variable, shown, told, variables};
 use super::{ContainerSeen, Expected, Fact, Finding, KEY_VARIABLE, Leads, NO_ROUTE, PROVIDER};
 use crate::verdict::result::MigrationLine;
 
@@ -125,7 +126,14 @@ impl OpenclawConfig {
                 // The dialect that a provider is spoken to in, not who it is.
                 let is_dialect = path.last().is_some_and(|key| key == "api") && text == "anthropic-messages";
                 if is_anthropic(text) && !is_dialect {
-                    let value = if is_key(text) { "a key".to_owned() } else { format!("`{}`", shown(text)) };
+                    let value = match () {
+                        () if is_key(text) => "a key".to_owned(),
+                        // Variables hold keys, whatever they look like.
+                        () if is_model(text) && path.first().is_none_or(|part| part != "env") => {
+                            format!("`{}`", shown(text))
+                        }
+                        () => "a text that names it".to_owned(),
+                    };
                     self.note(path, &format!(" is {value}"));
                 }
             }
@@ -293,30 +301,38 @@ fn base_url(provider: &Value, expected: &Expected, container: Option<&ContainerS
         return Finding::Fails("it is no URL".to_owned());
     };
     let port = url.port().map_or(String::new(), |port| format!(":{port}"));
-    let place = format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path());
+    let origin = format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default());
+    let place = format!("{origin}{}", url.path());
     let place = place.trim_end_matches('/');
+    // A path may hold a key.
+    let told =
+        if matches!(url.path(), "/" | "/v1" | "/v1/") { place.to_owned() } else { format!("{origin}/...") };
     let is_web = matches!(url.scheme(), "http" | "https");
     let leads = if expected.urls.is_empty() { Leads::Api } else { expected.leads(place) };
     if !is_web || !place.ends_with("/v1") {
-        Finding::Fails(format!("`{}`, which is no web address that ends in /v1", shown(place)))
+        Finding::Fails(format!("`{}`, which is no web address that ends in /v1", shown(&told)))
     } else if leads == Leads::Api {
-        Finding::Holds(format!("`{}`", shown(place)))
+        Finding::Holds(format!("`{}`", shown(&told)))
+    } else if url.host_str().is_some_and(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()) {
+        Finding::NotKnown(format!("`{}`: whose address that is was not looked up", shown(&told)))
     } else {
-        Finding::Fails(format!("`{}`, which is not LiteLLM", shown(place)))
+        Finding::Fails(format!("`{}`, which is not LiteLLM", shown(&told)))
     }
 }
 
 /// A URL that the container's environment says.
 fn by_variable(written: &str, container: Option<&ContainerSeen>) -> Finding {
-    let text = format!("`{}`", shown(written));
     let rest = written.trim_end_matches('/').strip_prefix("${").unwrap_or_default();
     let (name, needed) = match rest.strip_suffix("/v1") {
         Some(rest) => (rest, Leads::Root),
         None => (rest, Leads::Api),
     };
-    let Some(name) = name.strip_suffix('}').filter(|name| !name.contains(['$', '{', '}'])) else {
-        return Finding::NotKnown(format!("{text}: it is put together from several parts"));
+    // Only what is a name is shown: what else stands there may be a password.
+    let is_word = |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let Some(name) = name.strip_suffix('}').filter(is_word) else {
+        return Finding::NotKnown("it is put together from several parts".to_owned());
     };
+    let text = format!("`${{{}}}{}`", shown(name), if needed == Leads::Root { "/v1" } else { "" });
     if !is_variable(name) {
         return Finding::Fails(format!("{text}: openclaw replaces names in capital letters only"));
     }

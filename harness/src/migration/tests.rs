@@ -271,9 +271,40 @@ fn no_value_of_a_key_is_in_a_line() {
         "/models/providers/litellm/baseUrl",
         format!("http://u:{canary}@litellm.ml.svc:4000/v1?k={canary}").into(),
     );
+    set(
+        &mut value,
+        "/models/providers/other/baseUrl",
+        format!("https://t:{canary}@api.anthropic.com").into(),
+    );
+    set(&mut value, "/models/providers/proxy/baseUrl", format!("https://p/anthropic?key={canary}").into());
+    set(&mut value, "/env/vars/SOME_TOKEN", format!("claude-{canary}").into());
     let lines = lines_of(&value);
     assert!(!format!("{lines:?}").contains(canary), "{lines:#?}");
     assert!(amiss(&lines).contains(&"fails Anthropic elsewhere in openclaw.json".to_owned()));
+}
+
+#[test]
+fn no_part_of_a_url_that_may_be_a_key_is_in_a_line() {
+    for written in [
+        "http://u:canary@${LITELLM_HOST}:4000/v1",
+        "${LITELLM_BASE_URL}/v1?key=canary",
+        "${LITELLM_BASE_URL}-canary",
+        "${ canary }/v1",
+        "http://litellm.ml.svc:4000/canary/v1",
+    ] {
+        let mut value = done();
+        set(&mut value, "/models/providers/litellm/baseUrl", written.into());
+        let lines = lines_of(&value);
+        assert!(!format!("{lines:?}").contains("canary"), "{written}: {lines:#?}");
+    }
+}
+
+#[test]
+fn whose_an_address_is_is_not_known() {
+    let mut value = done();
+    set(&mut value, "/models/providers/litellm/baseUrl", "http://10.43.7.9:4000/v1".into());
+    let line = config(Ok(&read(&value)), &expected(), None).remove(0);
+    assert_eq!(line.standing, Standing::NotKnown, "{line:?}");
 }
 
 fn seen(names: &[&str]) -> ContainerSeen {

@@ -25,6 +25,14 @@ pub(super) fn is_key(text: &str) -> bool {
     text.trim_start().starts_with("sk-")
 }
 
+/// A text about Anthropic that is the name of a model, a provider or a profile, and no URL or token that holds it.
+pub(super) fn is_model(text: &str) -> bool {
+    let known = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
+    let begins = ["anthropic", "claude"].iter().any(|word| text.starts_with(word));
+    let spoken = text.split('/').next_back().is_some_and(|last| last.starts_with("claude"));
+    (begins || spoken) && !text.contains("://") && text.chars().all(known)
+}
+
 /// The name of a model, a provider, a profile or a variable speaks of Anthropic. Prose does not count.
 pub(super) fn is_anthropic(text: &str) -> bool {
     if text.len() > MODEL_CHARS || text.contains(char::is_whitespace) {

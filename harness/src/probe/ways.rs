@@ -39,6 +39,14 @@ impl Ledger {
         all.insert(probe.to_owned(), Answered { claims: claims.to_vec(), whole });
     }
 
+    /// The turn asks again: what was answered before is not what the person gets.
+    pub fn begin(&self, probe: &str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = all.get_mut(probe) {
+            last.whole = false;
+        }
+    }
+
     fn is_whole(&self, probe: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(probe).is_some_and(|last| last.whole)
     }
@@ -210,6 +218,9 @@ mod tests {
         assert_eq!(class("I am half of an answer"), told);
         ledger.note("p", &[], true);
         assert_eq!(class("I am vLLM."), Ok(()));
+        ledger.begin("p");
+        assert_eq!(class("The model did not produce a response before the model idle timeout."), told);
+        ledger.note("p", &[], true);
         assert_eq!(class("\u{26a0}\u{fe0f} The model request was rate-limited."), told);
     }
 }

@@ -27,6 +27,9 @@ const LOCKED_WITHIN: Duration = Duration::from_secs(120);
 const RECORDS_WITHIN: Duration = ANSWERS_WITHIN.saturating_add(CALL_LIMIT);
 /// Finding the gateway and asking about permissions, owners and pods: calls that take milliseconds each.
 const LOOKED_WITHIN: Duration = Duration::from_secs(120);
+/// Asking the gateway how it routes, and the state of openclaw's migration: commands in pods, each bounded, one after the
+/// other.
+const MIGRATION_WITHIN: Duration = Duration::from_secs(240);
 /// Judging and writing the reports, once all is restored.
 const REPORTED_WITHIN: Duration = Duration::from_secs(20);
 /// A fault shows up by then where no pod has a grace period of more than a minute and a half; a run with one that does
@@ -113,6 +116,7 @@ fn before_within(environment: &Environment) -> Duration {
         + RECORDS_WITHIN * 2
         + earlier_within(environment)
         + LOOKED_WITHIN
+        + environment.cluster().and_then(|cluster| cluster.openclaw.as_ref()).map_or(Duration::ZERO, |_| MIGRATION_WITHIN)
         + others::SEEN_IN
         + KNOWN_WITHIN
 }

@@ -70,6 +70,8 @@ fn hop(step: &Step) -> Hop {
         End::PassedOver => {
             format!("{} passed over (refused at once, or in cooldown)", if many { "were" } else { "was" })
         }
+        End::Left if many => "one of them was waited for when the client gave up".to_owned(),
+        End::Left => "was waited for when the client gave up".to_owned(),
         End::Waited => "nobody was asked".to_owned(),
     };
     Hop {

@@ -1,7 +1,7 @@
 //! Turns through openclaw, beside what the gateway saw of them.
 
 use harness::environment::Via;
-use harness::journal::{Claim, ClaimSource, ClientStarted, Event, GatewayCall, ProbeRecord};
+use harness::journal::{Claim, ClaimSource, ClientStarted, Event, GatewayCall, Outcome, ProbeRecord};
 use harness::verdict::result::{RunResult, Turns};
 
 use crate::journal::{Lines, Story, shipped};
@@ -116,4 +116,22 @@ fn without_journals_the_gateways_own_claims_tell_and_it_is_said_which() {
     assert_eq!(turns(&by_model).known_by.keys().collect::<Vec<_>>(), [named]);
     let by_nothing = judged(|story| story.edit(|_, told| told.unknown()), |_, probe| served(probe), &[]);
     assert_eq!(turns(&by_nothing).known_by.keys().collect::<Vec<_>>(), ["nothing"]);
+}
+
+#[test]
+fn an_error_of_openclaw_that_hides_a_refusal_of_the_gateway_is_no_honest_one() {
+    let fails = |story: Story| {
+        story.edit(|_, told| {
+            told.calls.clear();
+            told.record.outcome = Outcome::Error("http-500".into());
+        })
+    };
+    let errors = |status| {
+        let calls = move |_, probe: &ProbeRecord| vec![call(probe, "cloud-kimi", 1_000, 4_000, Some(status))];
+        let result = judged(fails, calls, &[]);
+        route(&result, "normal", "agent").errors.keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(errors(401), ["gateway-refused"]);
+    assert_eq!(errors(429), ["http-500"]);
+    assert_eq!(errors(500), ["http-500"]);
 }

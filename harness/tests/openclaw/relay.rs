@@ -112,3 +112,16 @@ async fn errors_leaving_and_nobody_there_are_told_apart() {
         (&None, None, Some("connect-refused"))
     );
 }
+
+#[tokio::test]
+async fn a_stream_without_its_last_event_is_not_whole() {
+    let gateway = MockServer::start().await;
+    let stream = "data: {\"model\":\"cloud-kimi\",\"choices\":[]}\n\n";
+    let answer = ResponseTemplate::new(200).set_body_raw(stream, "text/event-stream");
+    Mock::given(method("POST")).respond_with(answer).mount(&gateway).await;
+    let between = Between::start(&gateway.uri()).await;
+    let answer = between.ask(json!("[probe:p-1]")).send().await.expect("an answer");
+    assert_eq!(answer.text().await.expect("a body"), stream);
+    let calls = between.calls().await;
+    assert_eq!((calls[0].status, calls[0].broke.as_deref()), (Some(200), Some("truncated-stream")));
+}
