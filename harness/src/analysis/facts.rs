@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use crate::attribution::{Attribution, Names, balance::Balance};
 use crate::environment::Environment;
 use crate::journal::{
-    ClientStarted, Entry, Event, GatewayCall, GatewayStarted, LogCounted, Outcome, ProbeRecord, RunStarted,
-    UpstreamCall,
+    ClientStarted, Entry, Event, GatewayCall, GatewayStarted, LogCounted, Outcome, ProbeRecord, Purpose,
+    RunStarted, UpstreamCall,
 };
 use crate::plan::Step;
 use crate::verdict::result::{Ended, GatewaySettings, KnownBy, LogCount, MigrationLine};
 
 use super::sources::{add_gateway, balances, explain, log_count, names};
-use super::{Span, is_honest_error, ms};
+use super::{GATEWAY_NOT_ASKED, Span, is_honest_error, ms};
 
 /// The source of looks that are concluded from objects of the cluster.
 const OBJECTS: &str = "objects";
@@ -634,7 +634,12 @@ impl Gatherer {
                 probe.turn = self.turns.remove(&probe.record.id).unwrap_or_default();
                 let own = calls.get(probe.record.id.as_str()).map_or(&[][..], Vec::as_slice);
                 explain(probe, own, &self.names);
-                refuse(probe);
+                let route = self.run.start.environment.routes.get(&probe.record.route);
+                if probe.record.purpose == Purpose::Traffic
+                    && route.is_some_and(|route| !route.via.is_gateway())
+                {
+                    excuse(probe);
+                }
             }
             let counted = self.counted.iter().filter(|counted| counted.scenario == mode.step.scenario.name);
             mode.counts = counted.map(|counted| log_count(counted, &mode.probes, &self.names)).collect();
@@ -650,12 +655,16 @@ impl Gatherer {
 const GATEWAY_REFUSED: &str = "gateway-refused";
 
 /// openclaw tells of an error also where the gateway takes its key or its request for wrong; an outage is no reason for
-/// that, and an error that hides it is not an honest one.
-fn refuse(probe: &mut Probe) {
+/// that, and an error that hides it is not an honest one. Nor is one of its own, with which it has not asked the gateway.
+fn excuse(probe: &mut Probe) {
     let wrong = |status: u16| (400..500).contains(&status) && status != 408 && status != 429;
-    let refused = probe.turn.iter().filter_map(|call| call.status).any(wrong);
-    if refused && matches!(&probe.record.outcome, Outcome::Error(class) if is_honest_error(class)) {
-        probe.record.outcome = Outcome::Error(GATEWAY_REFUSED.to_owned());
+    let class = match () {
+        () if probe.turn.is_empty() => GATEWAY_NOT_ASKED,
+        () if probe.turn.iter().filter_map(|call| call.status).any(wrong) => GATEWAY_REFUSED,
+        () => return,
+    };
+    if matches!(&probe.record.outcome, Outcome::Error(told) if is_honest_error(told)) {
+        probe.record.outcome = Outcome::Error(class.to_owned());
     }
 }
 

@@ -5,7 +5,7 @@ use crate::plan::{STEADY_MS, STEADY_PROBES};
 use crate::scenario::{Answer, Expectation};
 
 use super::facts::Probe;
-use super::{Span, after_ms, is_honest_error, ms};
+use super::{GATEWAY_NOT_ASKED, Span, after_ms, is_honest_error, ms};
 
 /// Whether a probe was answered as it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,9 @@ pub(super) fn goodness(probe: &Probe, answers: &[Option<&str>], limit_us: u64) -
             record.first_content_us
         }
         Outcome::Error(class) if answers.contains(&None) && is_honest_error(class) => Some(record.ended_us),
+        Outcome::Error(class) if answers.contains(&None) && class == GATEWAY_NOT_ASKED => {
+            return Goodness::Unsure;
+        }
         Outcome::Error(_) => return Goodness::Bad,
     };
     let Some(answered_us) = answered_us else { return Goodness::Bad };

@@ -36,6 +36,10 @@ pub fn is_honest_error(class: &str) -> bool {
         || status.is_some_and(|status| status == 408 || status == 429 || (500..600).contains(&status))
 }
 
+/// What a turn through openclaw counts as that ended in an error and of which no request reached the gateway: it is no
+/// evidence of how the gateway takes an outage, for or against it.
+pub const GATEWAY_NOT_ASKED: &str = "gateway-not-asked";
+
 /// `[event - latest, event - earliest]` in milliseconds, not below zero: how long after `start` it was.
 #[must_use]
 pub fn after_ms(event_us: u64, start: Span) -> (f64, f64) {

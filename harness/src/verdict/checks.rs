@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::analysis::{Figures, Goodness, Mode, Probe, ms};
+use crate::analysis::{Figures, GATEWAY_NOT_ASKED, Goodness, Mode, Probe, is_honest_error, ms};
 use crate::plan::STEADY_PROBES;
 use crate::scenario::{Answer, Expectation, Requirement};
 
@@ -276,10 +276,18 @@ fn check_error(checks: &mut Checks, figures: &Figures, requirements: &[Requireme
             ),
         );
     }
+    if let Some(count) = figures.errors.get(GATEWAY_NOT_ASKED) {
+        checks.open(
+            requirements,
+            format!("{route}: {count} of {requests} turns ended in an error of openclaw's own: no request of them reached the gateway"),
+        );
+    }
     let dishonest: Vec<String> = figures
         .errors
         .iter()
-        .filter(|(class, _)| !crate::analysis::is_honest_error(class) && *class != "censored")
+        .filter(|(class, _)| {
+            !is_honest_error(class) && !["censored", GATEWAY_NOT_ASKED].contains(&class.as_str())
+        })
         .map(|(class, count)| format!("{class} ({count})"))
         .collect();
     if !dishonest.is_empty() {

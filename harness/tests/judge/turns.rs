@@ -2,7 +2,7 @@
 
 use harness::environment::Via;
 use harness::journal::{Claim, ClaimSource, ClientStarted, Event, GatewayCall, Outcome, ProbeRecord};
-use harness::verdict::result::{RunResult, Turns};
+use harness::verdict::result::{RunResult, Turns, Verdict};
 
 use crate::journal::{Lines, Story, shipped};
 use crate::route;
@@ -134,4 +134,31 @@ fn an_error_of_openclaw_that_hides_a_refusal_of_the_gateway_is_no_honest_one() {
     assert_eq!(errors(401), ["gateway-refused"]);
     assert_eq!(errors(429), ["http-500"]);
     assert_eq!(errors(500), ["http-500"]);
+}
+
+#[test]
+fn an_error_of_openclaws_own_is_no_evidence_of_an_outage_that_is_told() {
+    let judged = |asked: bool| {
+        let (scenarios, mut environment) = shipped(&["full-outage"]);
+        environment.routes.get_mut("agent").unwrap().via = Via::Openclaw;
+        environment.components.values_mut().for_each(|component| component.ceilings = Default::default());
+        let mut lines: Lines = Story::with(&scenarios, environment).tell();
+        let failed = lines.0.iter().filter_map(|(_, event)| match event {
+            Event::ProbeEnded(probe) if probe.route == "agent" => Some((**probe).clone()),
+            _ => None,
+        });
+        let probes: Vec<ProbeRecord> = failed.collect();
+        for probe in probes.iter().filter(|probe| asked || probe.outcome == Outcome::Ok) {
+            let status = if probe.outcome == Outcome::Ok { 200 } else { 500 };
+            let call = call(probe, "cloud-kimi", 1_000, 2_000, Some(status));
+            lines.push(call.ended_us, Event::GatewayCalled(call));
+        }
+        lines.sorted().judge()
+    };
+    let (asked, not_asked) = (judged(true), judged(false));
+    assert_eq!(asked.scenarios[0].verdict, Verdict::Pass, "{:?}", asked.scenarios[0].reasons);
+    assert_eq!(not_asked.scenarios[0].verdict, Verdict::Inconclusive, "{:?}", not_asked.scenarios[0].reasons);
+    let errors = &route(&not_asked, "full-outage", "agent").errors;
+    assert_eq!(errors.keys().collect::<Vec<_>>(), ["gateway-not-asked"]);
+    assert!(not_asked.scenarios[0].reasons.join("\n").contains("no request of them reached the gateway"));
 }
