@@ -7,6 +7,7 @@
 mod facts;
 mod failback;
 mod failover;
+mod faults;
 mod figures;
 mod quantiles;
 mod sources;
@@ -14,9 +15,10 @@ mod turns;
 
 pub use crate::attribution::balance::Balance;
 pub use crate::attribution::hops::{End, Hop as Step};
-pub use facts::{Drift, FaultFacts, Hold, Mode, Probe, RunFacts, gather};
+pub use facts::{Drift, Mode, Probe, RunFacts, gather};
 pub use failback::FailbackFigures;
 pub use failover::{FailoverFigures, Goodness};
+pub use faults::{FaultFacts, Hold, Look};
 pub use figures::{Figures, Phase, figures};
 pub use quantiles::quantiles;
 pub use sources::way;
