@@ -137,6 +137,10 @@ pub struct RunArguments {
     /// The whole run ends, restored, by then (e.g. `10m`).
     #[arg(long, value_name = "D")]
     pub deadline: Option<Period>,
+    /// Stream the journal's lines to stdout (`-`) while the run goes on, for other programs; the final table goes to stderr
+    /// then.
+    #[arg(long, value_name = "-", value_parser = ["-"])]
+    pub events: Option<String>,
     /// Clusters: go on although no sweeper would restore if this program and its machine were lost.
     #[arg(long)]
     pub no_dead_man: bool,

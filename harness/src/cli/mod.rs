@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod doctor;
+mod events;
 mod exit;
 mod gate;
 mod init;

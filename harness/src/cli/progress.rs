@@ -1,141 +1,113 @@
-//! Live output: one line a mode on a terminal, plain lines elsewhere. It watches the journal and nothing
+//! Live output: on a terminal a line for each mode, component and route, plain lines elsewhere. It watches the journal and nothing
 //! else, so it cannot show what is not recorded.
 
-use std::collections::BTreeMap;
+mod view;
+
 use std::io::IsTerminal;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use self::view::View;
 use super::printer;
-use crate::attribution::by_header;
-use crate::journal::{Entry, Event, Outcome, ProbeRecord, Purpose};
+use crate::journal::{Entry, Event};
 use crate::run::Watcher;
-use crate::scenario::Scenario;
+
+/// How often the lines are drawn again.
+const DRAWN_EVERY: Duration = Duration::from_millis(100);
 
 /// Shows a run as it goes on.
 pub(super) struct Progress {
     quiet: bool,
     bars: Option<Bars>,
-    counts: Mutex<BTreeMap<String, Counts>>,
+    view: Mutex<View>,
+    /// When the lines were drawn, in milliseconds of the run's clock.
+    drawn_ms: AtomicU64,
 }
 
 struct Bars {
     all: MultiProgress,
     work: ProgressBar,
-    modes: BTreeMap<String, ProgressBar>,
+    /// One a mode, then one a component and route of the mode that goes on.
+    lines: Mutex<Vec<ProgressBar>>,
 }
 
-#[derive(Default)]
-struct Counts {
-    ok: u64,
-    errors: u64,
-    worst_ms: u64,
-    server: String,
-    state: String,
+impl Bars {
+    fn new() -> Self {
+        let all = MultiProgress::new();
+        let work = all.add(ProgressBar::new_spinner().with_style(style("{spinner} {wide_msg}")));
+        Self { all, work, lines: Mutex::default() }
+    }
+
+    fn draw(&self, view: &View) {
+        let modes = view.modes().map(|(name, words)| format!("{name:<16} {words}"));
+        let details = view.details().into_iter().map(|line| format!("  {line}"));
+        let mut texts: Vec<String> = modes.chain(details).collect();
+        let mut lines = self.lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        while lines.len() < texts.len() {
+            lines.push(self.all.add(ProgressBar::new_spinner().with_style(style("{wide_msg}"))));
+        }
+        texts.resize(lines.len(), String::new());
+        for (line, text) in lines.iter().zip(texts) {
+            if line.message() != text {
+                line.set_message(text);
+            }
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 impl Progress {
-    pub(super) fn new(scenarios: &[Scenario], quiet: bool) -> Self {
-        let live = !quiet && std::io::stderr().is_terminal();
-        let bars = live.then(|| {
-            let all = MultiProgress::new();
-            let bar = |prefix: &str, template: &str| {
-                let style = ProgressStyle::with_template(template)
-                    .unwrap_or_else(|_| ProgressStyle::default_spinner());
-                let bar = all.add(ProgressBar::new_spinner().with_style(style));
-                bar.set_prefix(prefix.to_owned());
-                bar
-            };
-            let work = bar("", "{spinner} {msg}");
-            let modes = scenarios.iter().map(|scenario| {
-                (scenario.name.clone(), bar(&scenario.name, "{spinner} {prefix:<16} {wide_msg}"))
-            });
-            let modes = modes.collect();
-            Bars { work, modes, all }
-        });
-        Self { quiet, bars, counts: Mutex::default() }
+    pub(super) fn new(quiet: bool) -> Self {
+        let bars = (!quiet && std::io::stderr().is_terminal()).then(Bars::new);
+        Self { quiet, bars, view: Mutex::default(), drawn_ms: AtomicU64::new(0) }
     }
 
     /// Leave the terminal to what follows.
     pub(super) fn finish(&self) {
         if let Some(bars) = &self.bars {
-            for bar in bars.modes.values().chain([&bars.work]) {
-                bar.finish_and_clear();
-            }
+            bars.work.finish_and_clear();
             let _ = bars.all.clear();
             bars.all.set_draw_target(ProgressDrawTarget::hidden());
         }
     }
 
-    /// A mode's state changed: its line, or a plain line of its own.
-    fn state(&self, scenario: &str, state: &str) {
-        self.change(scenario, |counts| state.clone_into(&mut counts.state));
-        if self.bars.is_none() && !self.quiet {
-            printer::tell(&format!("{scenario}: {state}"));
+    /// Whether enough time has gone by to draw again.
+    fn is_due(&self, at_us: u64) -> bool {
+        let (now_ms, every_ms) = (at_us / 1000, DRAWN_EVERY.as_millis() as u64);
+        let drawn_ms = self.drawn_ms.load(Ordering::Relaxed);
+        let due = now_ms >= drawn_ms.saturating_add(every_ms);
+        if due {
+            self.drawn_ms.store(now_ms, Ordering::Relaxed);
         }
-    }
-
-    fn change(&self, scenario: &str, change: impl FnOnce(&mut Counts)) {
-        let mut all = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let counts = all.entry(scenario.to_owned()).or_default();
-        change(counts);
-        if let Some(bar) = self.bars.as_ref().and_then(|bars| bars.modes.get(scenario)) {
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar.set_message(format!(
-                "{:<22} {:>4} ok {:>3} errors  worst {:>5} ms  now: {}",
-                counts.state, counts.ok, counts.errors, counts.worst_ms, counts.server
-            ));
-        }
-    }
-
-    fn probe(&self, record: &ProbeRecord) {
-        if record.purpose != Purpose::Traffic {
-            return;
-        }
-        let took_ms = record.ended_us.saturating_sub(record.intended_us) / 1000;
-        self.change(&record.scenario, |counts| {
-            counts.worst_ms = counts.worst_ms.max(took_ms);
-            match &record.outcome {
-                Outcome::Ok => {
-                    counts.ok += 1;
-                    counts.server = by_header(record).unwrap_or_else(|| "unknown".to_owned());
-                }
-                Outcome::Error(class) => {
-                    counts.errors += 1;
-                    counts.server.clone_from(class);
-                }
-                Outcome::Censored(_) => {}
-            }
-        });
+        due
     }
 }
 
 impl Watcher for Progress {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "only some events are worth a live line")]
     fn entry(&self, entry: &Entry) {
-        match &entry.event {
-            Event::ScenarioStarted { scenario } => {
-                if let Some(bars) = &self.bars {
+        let mut view = self.view.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let lines = view.take(entry);
+        match &self.bars {
+            Some(bars) => {
+                if let Event::ScenarioStarted { .. } = &entry.event {
                     bars.work.set_message(String::new());
                 }
-                self.state(scenario, "baseline");
-            }
-            Event::HoldStarted { scenario, .. } => self.state(scenario, "judging"),
-            Event::HoldEnded { scenario } => self.state(scenario, "leaving"),
-            Event::BaselineBroken { scenario, .. } => self.state(scenario, "baseline broken"),
-            Event::ScenarioEnded { scenario } => {
-                self.state(scenario, "measured");
-                if let Some(bar) = self.bars.as_ref().and_then(|bars| bars.modes.get(scenario)) {
-                    bar.finish();
+                if !lines.is_empty() || self.is_due(entry.at_us) {
+                    bars.draw(&view);
                 }
             }
-            Event::ProbeEnded(record) => self.probe(record),
-            Event::Interrupted { cause } => {
-                self.progress(&format!("{cause}: cut short, everything is undone"))
-            }
-            _ => {}
+            None if !self.quiet => lines.iter().for_each(|line| printer::tell(line)),
+            None => {}
+        }
+        drop(view);
+        if let Event::Interrupted { cause } = &entry.event {
+            self.progress(&format!("{cause}: cut short, everything is undone"));
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::args::{ClientKind, GatewayKind, RetriesKind, RunArguments};
+use super::events::Events;
 use super::exit::ExitStatus;
 use super::progress::Progress;
 use super::{check, printer};
@@ -12,8 +13,9 @@ use crate::environment::Environment;
 use crate::gateway::config::LoadedBy;
 use crate::gateway::litellm::find::FindOptions;
 use crate::gateway::local::Choice;
+use crate::journal::Entry;
 use crate::report::{TerminalStyle, terminal};
-use crate::run::{ClientChoice, RunError, RunOptions, Stop};
+use crate::run::{ClientChoice, RunError, RunOptions, Stop, Watcher};
 use crate::verdict::result::RunResult;
 
 pub(super) fn run(arguments: RunArguments, quiet: bool) -> ExitStatus {
@@ -45,16 +47,30 @@ pub(super) fn run(arguments: RunArguments, quiet: bool) -> ExitStatus {
         no_dead_man: arguments.no_dead_man,
         stop: stop.clone(),
     };
-    let progress = Arc::new(Progress::new(&options.scenarios, quiet));
-    let watcher = Arc::clone(&progress);
+    let events = match arguments.events.map(|_| Events::to(std::io::stdout())).transpose() {
+        Ok(events) => events,
+        Err(error) => {
+            printer::tell(&format!("error: cannot stream events: {error}"));
+            return ExitStatus::Inconclusive;
+        }
+    };
+    let output = Arc::new(Output { progress: Progress::new(quiet), events });
+    let watcher = Arc::clone(&output);
     let finished = super::on_runtime(async move {
         stop.on_signals()?;
         Ok(crate::run::run(options, watcher).await)
     });
-    progress.finish();
+    output.finish();
     match finished {
         Ok(Ok(finished)) => {
-            show(&finished.result, &finished.dir, quiet);
+            match &output.events {
+                None => show(&finished.result, &finished.dir, quiet),
+                Some(_) if quiet => {}
+                Some(_) => {
+                    printer::tell(table(&finished.result, printer::color_on_stderr()).trim_end());
+                    tell_place(&finished.dir);
+                }
+            }
             finished.exit_code.map_or_else(|| ExitStatus::of(&finished.result), ExitStatus::of_run)
         }
         Ok(Err(error)) => {
@@ -134,13 +150,48 @@ fn client(arguments: &RunArguments, environment: &Environment) -> Result<Option<
     }
 }
 
+/// What is shown of a run while it goes on.
+struct Output {
+    progress: Progress,
+    events: Option<Events>,
+}
+
+impl Output {
+    fn finish(&self) {
+        self.progress.finish();
+        if let Some(events) = &self.events {
+            events.finish();
+        }
+    }
+}
+
+impl Watcher for Output {
+    fn entry(&self, entry: &Entry) {
+        if let Some(events) = &self.events {
+            events.entry(entry);
+        }
+        self.progress.entry(entry);
+    }
+
+    fn progress(&self, line: &str) {
+        self.progress.progress(line);
+    }
+}
+
 /// The final table, and where the files are.
 pub(super) fn show(result: &RunResult, dir: &Path, quiet: bool) {
-    let width = terminal_width();
-    printer::data(&terminal(result, TerminalStyle { color: printer::color_on_stdout(), width }));
+    printer::data(&table(result, printer::color_on_stdout()));
     if !quiet {
-        printer::tell(&format!("report: {}", dir.join("report.md").display()));
+        tell_place(dir);
     }
+}
+
+fn table(result: &RunResult, color: bool) -> String {
+    terminal(result, TerminalStyle { color, width: terminal_width() })
+}
+
+fn tell_place(dir: &Path) {
+    printer::tell(&format!("report: {}", dir.join("report.md").display()));
 }
 
 fn terminal_width() -> usize {

@@ -1,6 +1,7 @@
 //! Modes that behave, and what a whole run leaves behind.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::LazyLock;
 
 use serde_json::json;
@@ -124,5 +125,33 @@ fn a_wrong_expectation_fails_and_names_who_served() {
             assert!(told.contains("cloud-kimi"), "does not say who served: {told}");
         }
         assert!(read(&place.run_dir().file("junit.xml")).contains("<failure"));
+    }
+}
+
+#[test]
+fn the_journal_can_be_followed_on_stdout_while_the_run_goes_on() {
+    let place = Place::new();
+    let ended = place.run(&[fixture("normal.yaml")], &fixture("environment.yaml"), &["--events", "-"]);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert_eq!(ended.stdout, read(&place.run_dir().file("journal.jsonl")), "the journal and nothing else");
+    assert!(ended.stderr.contains("normal: judging") && ended.stderr.contains("PASS"), "{ended:#?}");
+}
+
+#[test]
+fn a_terminal_shows_the_mode_its_components_and_who_answers() {
+    let place = Place::new();
+    let (scenario, environment) = (fixture("normal.yaml"), fixture("environment.yaml"));
+    let run = format!(
+        "{} run {} --env {} --out out",
+        env!("CARGO_BIN_EXE_harness"),
+        scenario.display(),
+        environment.display()
+    );
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &run, "typescript"]).current_dir(place.path());
+    let ended = crate::child::run(terminal);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    for shown in ["normal           judging, ", "agent", "now cloud-kimi", "(limit ", "measured: ", "PASS"] {
+        assert!(ended.stdout.contains(shown), "{shown}: {ended:#?}");
     }
 }

@@ -15,6 +15,7 @@ fn bad_usage_is_exit_2_with_words_on_stderr_only() {
         (&[], "Usage"),
         (&["--unknown"], "--unknown"),
         (&["run", "--unknown"], "--unknown"),
+        (&["run", "--events", "file"], "--events"),
         (&["doctor", "--env", "no-such-environment"], "no-such-environment"),
         (&["doctor", "file.yaml"], "file.yaml"),
         (&["doctor", "--openclaw-config", "no-such-file.json"], "no-such-file.json"),

@@ -316,7 +316,7 @@ async fn a_reply_of_the_mock_gateway_names_its_server() {
     let master_key = Some(mocks::gateway::Secret::new(key.expose()));
     let options = GatewayOptions { config: value, seed, master_key, port: 0 };
     let gateway = Gateway::start(options).await.expect("the mock gateway");
-    chaos(&gateway.url(), &key, clock, &world, probes(2000), seed).await;
+    chaos(&gateway.url(), &key, clock, &world, probes(2000).max(2000), seed).await;
     gateway.shutdown().await;
     world.shutdown().await;
 }
