@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::analysis::Span;
 use crate::attribution::by_header;
 use crate::journal::{Entry, Event, Outcome, ProbeRecord, Purpose, RunStarted};
 use crate::plan::Step;
@@ -16,6 +15,9 @@ const RATE_OVER_US: u64 = 2_000_000;
 const SILENT_US: u64 = 1_500_000;
 /// So many changes of who serves a route get a line of their own in one mode.
 const CHANGES_MAX: u32 = 5;
+
+/// The earliest and the latest moment at which something was so, on the run's clock.
+type Span = (u64, u64);
 
 /// All that is known of a run by now.
 #[derive(Debug, Default)]
