@@ -282,7 +282,7 @@ fn balances(
     let replied = |record, attribution| Replied { record, attribution, last_us: 0 };
     let mut probes: BTreeMap<&str, Replied<'_>> =
         records.iter().map(|record| (record.id.as_str(), replied(record, &nobody))).collect();
-    probes.extend(attributed.iter().map(|(record, told)| (record.id.as_str(), replied(record, told))));
+    probes.extend(attributed.iter().map(|(record, told)| (record.id.as_str(), replied(*record, told))));
     let calls = upstream_calls(world);
     for (alias, own) in balance(&probes, calls.iter(), names, &[], false) {
         println!("{alias}: {own:?}");
