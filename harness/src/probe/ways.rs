@@ -20,7 +20,7 @@ const FAILURE_MARK: char = '\u{26a0}';
 const NOTICE_MARK: char = '\u{21aa}';
 /// What a person writes to end a turn.
 const STOP: &str = "/stop";
-/// By so much longer than its client a hook's turn waits: the client gives up first, and openclaw does not go on.
+/// By so much longer than its client a hook's turn waits for a gateway that hangs: the client gives up first.
 const HOOK_WAITS_LONGER: Duration = Duration::from_secs(1);
 /// The id of the first chat; each turn has a chat, and so a session, of its own.
 const FIRST_CHAT: i64 = 1000;
@@ -171,7 +171,7 @@ impl Ways {
     }
 }
 
-/// What the hook is sent: it waits, no longer than its client, and delivers to nobody. A child that fails wakes no other agent,
+/// What the hook is sent: it waits, hardly longer than its client, and delivers to nobody. A child that fails wakes no other agent,
 /// which would ask the gateway once more.
 pub(super) fn hook_body(request: &Request) -> String {
     let bound = request.timeout + HOOK_WAITS_LONGER;
