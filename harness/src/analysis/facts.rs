@@ -1,12 +1,12 @@
 //! Gathering: the journal's lines sorted into what belongs together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::attribution::{Attribution, Names, balance::Balance};
+use crate::attribution::{Attribution, Names, balance::Balance, window::only_one};
 use crate::environment::Environment;
 use crate::journal::{
-    ClientStarted, Entry, Event, GatewayCall, GatewayStarted, LogCounted, Outcome, ProbeRecord, Purpose,
-    RunStarted, UpstreamCall,
+    Claim, ClaimSource, ClientStarted, Entry, Event, GatewayCall, GatewayStarted, LogCounted, Outcome,
+    ProbeRecord, Purpose, RunStarted, TurnTranscribed, UpstreamCall,
 };
 use crate::plan::Step;
 use crate::verdict::result::{Ended, GatewaySettings, KnownBy, LogCount, MigrationLine};
@@ -113,6 +113,10 @@ pub struct Probe {
     pub calls: Vec<(UpstreamCall, Option<String>)>,
     /// Where it went through openclaw: what that asked of the gateway for it, in time order.
     pub turn: Vec<GatewayCall>,
+    /// Those carry no mark of it; it was the only turn in flight.
+    pub is_by_window: bool,
+    /// openclaw's own transcript has its answer.
+    pub is_transcribed: bool,
 }
 
 impl Probe {
@@ -196,6 +200,8 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         calls: Vec::new(),
         counted: Vec::new(),
         turns: BTreeMap::new(),
+        unmarked: Vec::new(),
+        transcribed: BTreeMap::new(),
         drifts: Vec::new(),
         breaks: Vec::new(),
         reach: BTreeMap::new(),
@@ -227,6 +233,10 @@ struct Gatherer {
     calls: Vec<UpstreamCall>,
     counted: Vec<LogCounted>,
     turns: BTreeMap<String, Vec<GatewayCall>>,
+    /// What openclaw asked without a mark of any probe.
+    unmarked: Vec<GatewayCall>,
+    /// By probe, the last answer in openclaw's own transcript.
+    transcribed: BTreeMap<String, TurnTranscribed>,
     drifts: Vec<Drift>,
     /// When and how the way to the gateway broke.
     breaks: Vec<Drift>,
@@ -321,15 +331,19 @@ impl Gatherer {
                     is_unshown: false,
                     calls: Vec::new(),
                     turn: Vec::new(),
+                    is_by_window: false,
+                    is_transcribed: false,
                 };
                 self.with(&record.scenario, |mode| mode.probes.push(probe));
             }
             Event::UpstreamCalled(call) => self.calls.push(call.clone()),
             Event::ClientStarted(client) => self.run.client = Some(client.clone()),
-            Event::GatewayCalled(call) => {
-                if let Some(probe) = &call.probe {
-                    self.turns.entry(probe.clone()).or_default().push(call.clone());
-                }
+            Event::GatewayCalled(call) => match &call.probe {
+                Some(probe) => self.turns.entry(probe.clone()).or_default().push(call.clone()),
+                None => self.unmarked.push(call.clone()),
+            },
+            Event::TurnTranscribed(turn) => {
+                self.transcribed.insert(turn.probe.clone(), turn.clone());
             }
             Event::FaultIntended { .. }
             | Event::FaultInherited { .. }
@@ -453,6 +467,7 @@ impl Gatherer {
             facts.effective = facts.bracket();
             facts.first_effect_us = facts.first_effect();
         }
+        let by_window = self.by_window();
         self.calls.sort_by_key(|call| call.received_us);
         let mut calls: BTreeMap<&str, Vec<UpstreamCall>> = BTreeMap::new();
         for call in &self.calls {
@@ -487,6 +502,15 @@ impl Gatherer {
             mode.probes.sort_by_key(|probe| (probe.record.intended_us, probe.record.id.clone()));
             for probe in &mut mode.probes {
                 probe.turn = self.turns.remove(&probe.record.id).unwrap_or_default();
+                probe.is_by_window = by_window.contains(&probe.record.id);
+                if let Some(last) = probe.turn.last().filter(|_| probe.is_by_window) {
+                    probe.record.claims.extend(last.claims.clone());
+                }
+                let transcribed = self.transcribed.remove(&probe.record.id);
+                probe.is_transcribed = transcribed.is_some();
+                let named = transcribed.and_then(|turn| turn.response_model);
+                let claim = named.map(|value| Claim { source: ClaimSource::ResponseModel, value });
+                probe.record.claims.extend(claim);
                 let own = calls.get(probe.record.id.as_str()).map_or(&[][..], Vec::as_slice);
                 explain(probe, own, &self.names);
                 let route = self.run.start.environment.routes.get(&probe.record.route);
@@ -500,9 +524,42 @@ impl Gatherer {
             mode.counts = counted.map(|counted| log_count(counted, &mode.probes, &self.names)).collect();
         }
         self.run.has_journals = !self.calls.is_empty();
+        let own: Vec<_> = self.unmarked.iter().map(|call| (call.received_us, call.ended_us)).collect();
         let RunFacts { start, modes, .. } = &mut self.run;
-        self.run.balance = balances(start.format, modes, &self.calls, &self.names);
+        self.run.balance = balances(start.format, modes, &self.calls, &own, &self.names);
         self.run
+    }
+}
+
+impl Gatherer {
+    /// Gives requests without a mark to the only turn that was in flight. Those turns. Where any request has its mark, those
+    /// without are openclaw's own: it also tells its agent what has become of others.
+    fn by_window(&mut self) -> BTreeSet<String> {
+        let mut given = BTreeSet::new();
+        if !self.turns.is_empty() {
+            return given;
+        }
+        let routes = &self.run.start.environment.routes;
+        let probes = self.run.modes.iter().flat_map(|mode| &mode.probes).map(|probe| &probe.record);
+        let through = |probe: &&ProbeRecord| {
+            let route = routes.get(&probe.route).filter(|route| !route.via.is_gateway());
+            probe.purpose == Purpose::Traffic && route.is_some()
+        };
+        let turns: Vec<_> = probes
+            .filter(through)
+            .map(|probe| (probe.id.clone(), probe.intended_us, probe.ended_us))
+            .collect();
+        for call in std::mem::take(&mut self.unmarked) {
+            let all = turns.iter().map(|(id, from_us, to_us)| (id, *from_us, *to_us));
+            match only_one(all, call.received_us) {
+                Some(id) => {
+                    self.turns.entry(id.clone()).or_default().push(call);
+                    given.insert(id.clone());
+                }
+                None => self.unmarked.push(call),
+            }
+        }
+        given
     }
 }
 

@@ -1,6 +1,6 @@
 //! Failover of one route in one mode: both readings of NFR123 rest on these figures.
 
-use crate::journal::Outcome;
+use crate::journal::{GatewayCall, Outcome};
 use crate::plan::{STEADY_MS, STEADY_PROBES};
 use crate::scenario::{Answer, Expectation};
 
@@ -108,7 +108,9 @@ pub(super) fn answered_after_us(probe: &Probe, error_expected: bool) -> Option<u
     let record = &probe.record;
     let at = match &record.outcome {
         Outcome::Ok => record.first_content_us,
-        Outcome::Error(class) if error_expected && class.starts_with("http-") => Some(record.ended_us),
+        Outcome::Error(class) if error_expected && (class.starts_with("http-") || is_honest_error(class)) => {
+            Some(record.ended_us)
+        }
         Outcome::Error(_) | Outcome::Censored(_) => None,
     };
     at.map(|at| at.saturating_sub(record.intended_us))
@@ -125,7 +127,12 @@ pub(super) fn failover(around: &Around) -> FailoverFigures {
     let limit_us = u64::try_from(around.expectation.within.0.as_micros()).unwrap_or(u64::MAX);
     let wanted = expected(around.expectation);
     let (hi, error_expected) = (around.effective.1, wanted.is_none());
-    let had_content = |probe: &&&Probe| probe.record.first_content_us.is_some_and(|at| at <= hi);
+    // Of a turn the gateway's stream had begun: nobody can go on with it, whatever the person has seen of it.
+    let had_begun =
+        |call: &GatewayCall| call.status == Some(200) && call.headers_us.is_some_and(|at| at <= hi);
+    let had_content = |probe: &&&Probe| {
+        probe.record.first_content_us.is_some_and(|at| at <= hi) || probe.turn.iter().any(had_begun)
+    };
     let (with_content, without): (Vec<&Probe>, Vec<&Probe>) =
         around.in_flight.iter().copied().partition(|probe| had_content(&probe));
     let judged = around.judged.iter().map(|probe| (*probe, goodness(probe, &[wanted], limit_us)));

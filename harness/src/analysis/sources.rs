@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::facts::{Mode, Probe, RunFacts};
-use crate::attribution::balance::{Balance, balance, is_shown};
+use crate::attribution::balance::{Balance, Replied, balance, is_shown};
 use crate::attribution::gateway_log::by_alias;
 use crate::attribution::hops::{Hop, hops};
-use crate::attribution::{Names, Source, Stand, attribute_turn};
+use crate::attribution::{Names, Source, Stand, attribute, attribute_turn};
 use crate::environment::{Environment, ObjectName};
-use crate::journal::{GatewayStarted, LogCounted, Outcome, RunStarted, UpstreamCall};
+use crate::journal::{GatewayCall, GatewayStarted, LogCounted, Outcome, RunStarted, UpstreamCall};
 use crate::verdict::result::{LogCount, SourceStanding};
 
 /// From this format on a journal says what each request to an upstream was made for.
@@ -71,20 +71,22 @@ pub(super) fn explain(probe: &mut Probe, calls: &[UpstreamCall], names: &Names) 
         // a connection that went silent arrives there when the fault is healed.
         let ended_us = probe.record.ended_us;
         let calls: Vec<&UpstreamCall> = calls.iter().filter(|call| call.received_us <= ended_us).collect();
-        // openclaw always asks for a stream.
-        let streamed = probe.record.streamed || !probe.turn.is_empty();
-        probe.attribution = attribute_turn(&probe.record, streamed, &calls, names);
+        probe.attribution = match probe.turn.is_empty() {
+            true => attribute(&probe.record, &calls, names),
+            false => attribute_turn(&probe.record, probe.is_transcribed, &calls, names),
+        };
     }
     let alias = |call: &UpstreamCall| names.of_upstream(&call.model).map(str::to_owned);
     probe.calls = calls.iter().map(|call| (call.clone(), alias(call))).collect();
 }
 
 /// Counts of a whole run, against what clients got; nothing where upstreams keep no journal, or where it does not say
-/// what requests were made for.
+/// what requests were made for. `own`: when openclaw asked the gateway for no probe.
 pub(super) fn balances(
     format: u32,
     modes: &mut [Mode],
     calls: &[UpstreamCall],
+    own: &[(u64, u64)],
     names: &Names,
 ) -> BTreeMap<String, Balance> {
     if format < PURPOSES_SINCE || calls.is_empty() {
@@ -102,8 +104,17 @@ pub(super) fn balances(
     }
     let others = modes.iter().any(|mode| !mode.others.is_empty());
     let probes = modes.iter().flat_map(|mode| &mode.probes);
-    let probes = probes.map(|probe| (probe.record.id.as_str(), (&probe.record, &probe.attribution)));
-    let all = balance(&probes.collect(), calls.iter(), names, others);
+    let probes = probes.map(|probe| {
+        let ended_us = probe.record.ended_us;
+        let answered = |call: &&GatewayCall| call.status == Some(200) && call.received_us <= ended_us;
+        let last = probe.turn.iter().rfind(answered).or(probe.turn.last());
+        let last_us = last.map_or(0, |call| call.received_us);
+        (
+            probe.record.id.as_str(),
+            Replied { record: &probe.record, attribution: &probe.attribution, last_us },
+        )
+    });
+    let all = balance(&probes.collect(), calls.iter(), names, own, others);
     for (alias, own) in &all {
         for mode in &mut *modes {
             let (from, to) = (mode.started_us.unwrap_or(u64::MAX), mode.ended_us.unwrap_or(u64::MAX));

@@ -15,8 +15,12 @@ pub enum KnownFrom {
     Upstream,
     /// The headers that the gateway sent to openclaw.
     GatewayHeaders,
-    /// The model that the gateway's stream names, which is what openclaw shows as `responseModel`.
-    ResponseModel,
+    /// The model that the gateway's stream names.
+    StreamModel,
+    /// openclaw's own transcript, which shows the same as `responseModel`.
+    Transcript,
+    /// The time alone: the requests carry no mark, and no other turn was in flight.
+    Window,
     /// Nothing.
     Nothing,
 }
@@ -95,9 +99,13 @@ fn known_from(probe: &Probe) -> KnownFrom {
         KnownFrom::Upstream
     } else if probe.attribution.alias.is_none() {
         KnownFrom::Nothing
+    } else if probe.is_by_window {
+        KnownFrom::Window
     } else if claims(ClaimSource::HeaderModelGroup) || claims(ClaimSource::HeaderModelId) {
         KnownFrom::GatewayHeaders
+    } else if claims(ClaimSource::BodyModel) {
+        KnownFrom::StreamModel
     } else {
-        KnownFrom::ResponseModel
+        KnownFrom::Transcript
     }
 }

@@ -12,6 +12,8 @@ pub enum Cause {
     Control,
     /// The gateway sent the same request to it again.
     Resent,
+    /// It was for a request of openclaw's before the one whose answer the person got.
+    AskedAgain,
     /// The gateway went on to another, or had gone on before it was answered.
     WentOn,
     /// Its client had given up.
@@ -22,6 +24,8 @@ pub enum Cause {
     Witness,
     /// A request from before the measurement.
     WarmUp,
+    /// openclaw asked it on its own account, for no probe.
+    Openclaw,
     /// Others were seen to use the gateway.
     Others,
 }
@@ -32,12 +36,14 @@ impl Cause {
     pub fn word(self) -> &'static str {
         match self {
             Self::Control => "control",
-            Self::Resent => "resent",
+            Self::Resent => "resent by the gateway",
+            Self::AskedAgain => "openclaw asked again",
             Self::WentOn => "the gateway went on",
             Self::GivenUp => "given up by its client",
             Self::Error => "ended in an error",
             Self::Witness => "witness",
             Self::WarmUp => "warm-up",
+            Self::Openclaw => "openclaw's own",
             Self::Others => "other users",
         }
     }
@@ -67,13 +73,27 @@ pub fn is_shown(attribution: &Attribution, calls: &[UpstreamCall], names: &Names
         .any(|call| call.status == Some(200) && names.of_upstream(&call.model) == Some(alias.as_str()))
 }
 
-/// The balance of every alias. `others`: others were seen to use the gateway.
+/// What a client got.
+#[derive(Clone, Copy, Debug)]
+pub struct Replied<'a> {
+    /// The probe.
+    pub record: &'a ProbeRecord,
+    /// Who served it.
+    pub attribution: &'a Attribution,
+    /// When openclaw made the request whose answer it passed on, or its last; 0 where it went to the gateway itself.
+    pub last_us: u64,
+}
+
+/// The balance of every alias. `own`: when openclaw's requests for no probe began and ended. `others`: others were seen to use
+/// the gateway.
 pub fn balance<'a>(
-    probes: &BTreeMap<&str, (&'a ProbeRecord, &'a Attribution)>,
+    probes: &BTreeMap<&str, Replied<'a>>,
     calls: impl Iterator<Item = &'a UpstreamCall>,
     names: &Names,
+    own: &[(u64, u64)],
     others: bool,
 ) -> BTreeMap<String, Balance> {
+    let of_openclaw = |at_us: u64| own.iter().any(|(from_us, to_us)| (*from_us..=*to_us).contains(&at_us));
     let mut all: BTreeMap<String, Balance> = BTreeMap::new();
     let mut shown: BTreeMap<(&str, String), u64> = BTreeMap::new();
     for call in calls.filter(|call| call.status == Some(200)) {
@@ -82,7 +102,8 @@ pub fn balance<'a>(
         own.served += 1;
         let known = call.probe.as_deref().and_then(|id| Some((id, *probes.get(id)?)));
         let cause = match known {
-            Some((id, (record, attribution))) => {
+            Some((_, Replied { last_us, .. })) if call.received_us < last_us => Some(Cause::AskedAgain),
+            Some((id, Replied { record, attribution, .. })) => {
                 let is_server = attribution.alias.as_deref() == Some(alias.as_str());
                 match &record.outcome {
                     Outcome::Ok if is_server && call.received_us <= record.ended_us => {
@@ -103,6 +124,7 @@ pub fn balance<'a>(
             None => match call.purpose.as_deref().filter(|_| call.probe.is_none()) {
                 Some("witness") => Some(Cause::Witness),
                 Some("warm-up") => Some(Cause::WarmUp),
+                None if call.probe.is_none() && of_openclaw(call.received_us) => Some(Cause::Openclaw),
                 Some(_) | None => others.then_some(Cause::Others),
             },
         };
@@ -111,7 +133,7 @@ pub fn balance<'a>(
             None => own.unexplained.push(call.received_us),
         }
     }
-    for (id, (record, attribution)) in probes {
+    for (id, Replied { record, attribution, .. }) in probes {
         let Some(alias) = attribution.alias.as_ref().filter(|_| record.purpose == Purpose::Traffic) else {
             continue;
         };

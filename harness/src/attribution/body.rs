@@ -15,7 +15,7 @@ pub(super) fn read(probe: &ProbeRecord, streamed: bool, calls: &[&UpstreamCall],
 
 /// LiteLLM stamps all chunks with the fallback that accepted the stream first, also where that one broke it before its
 /// first content and another delivered it.
-fn is_known_lie(alias: &str, calls: &[&UpstreamCall], names: &Names) -> bool {
+pub(super) fn is_known_lie(alias: &str, calls: &[&UpstreamCall], names: &Names) -> bool {
     let of = |call: &UpstreamCall| names.of_upstream(&call.model) == Some(alias);
     calls.iter().any(|call| of(call)) && journals::last_answer(calls).is_none_or(|served| !of(served))
 }

@@ -1,7 +1,7 @@
 //! Who served a reply: a claim from every source, one answer by the strongest, conflicts named.
 //!
-//! One file a source. Strongest first: the upstreams' own journals, the gateway's response headers, the body. What a
-//! model says about itself is never a source, nor are headers that are known to lie: LiteLLM's hop count (it counts
+//! One file a source. Strongest first: the upstreams' own journals, the gateway's response headers, the body, and of turns
+//! through openclaw its own transcript. What a model says about itself is never a source, nor are headers that are known to lie: LiteLLM's hop count (it counts
 //! nesting) and its overhead (it holds sleeps and misses hangs). A reply that no source names is nobody's.
 
 pub mod balance;
@@ -11,6 +11,8 @@ mod headers;
 pub mod hops;
 mod journals;
 mod reconcile;
+mod transcript;
+pub mod window;
 
 #[cfg(test)]
 mod tests;
@@ -35,17 +37,20 @@ pub enum Source {
     BodyWhole,
     /// `model` of a stream's first chunk.
     BodyStreamed,
+    /// `responseModel` of openclaw's own transcript.
+    Transcript,
 }
 
 impl Source {
     /// All of them, strongest first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Journal,
         Self::HeaderModelId,
         Self::HeaderModelGroup,
         Self::HeaderApiBase,
         Self::BodyWhole,
         Self::BodyStreamed,
+        Self::Transcript,
     ];
 
     /// As reports name it.
@@ -58,6 +63,7 @@ impl Source {
             Self::HeaderApiBase => "x-litellm-model-api-base",
             Self::BodyWhole => "body model",
             Self::BodyStreamed => "chunk model",
+            Self::Transcript => "openclaw's transcript",
         }
     }
 
@@ -68,7 +74,7 @@ impl Source {
             Self::Journal => Strength::Served,
             Self::HeaderModelId | Self::HeaderModelGroup => Strength::Routed,
             Self::HeaderApiBase => Strength::Reached,
-            Self::BodyWhole | Self::BodyStreamed => Strength::Named,
+            Self::BodyWhole | Self::BodyStreamed | Self::Transcript => Strength::Named,
         }
     }
 }
@@ -176,21 +182,30 @@ fn place(url: &str) -> Option<(String, String)> {
 /// Attribute one complete reply. `calls` are the upstreams' own records of this probe, in time order.
 #[must_use]
 pub fn attribute(probe: &ProbeRecord, calls: &[&UpstreamCall], names: &Names) -> Attribution {
-    attribute_turn(probe, probe.streamed, calls, names)
+    reconcile(&readings(probe, probe.streamed, calls, names), names)
 }
 
-/// As [`attribute`], where the gateway's answer was a stream (`streamed`) or not, whatever the person asked openclaw for.
+/// As [`attribute`], of a turn: openclaw always asks for a stream, whatever the person asked it for. `transcribed`: its own
+/// transcript has the answer.
 #[must_use]
 pub fn attribute_turn(
     probe: &ProbeRecord,
-    streamed: bool,
+    transcribed: bool,
     calls: &[&UpstreamCall],
     names: &Names,
 ) -> Attribution {
+    let mut readings = readings(probe, true, calls, names);
+    if transcribed {
+        readings.push(transcript::read(probe, calls, names));
+    }
+    reconcile(&readings, names)
+}
+
+fn readings(probe: &ProbeRecord, streamed: bool, calls: &[&UpstreamCall], names: &Names) -> Vec<Reading> {
     let mut readings = vec![Reading { source: Source::Journal, said: journals::read(calls, names) }];
     readings.extend(headers::read(probe, names));
     readings.push(body::read(probe, streamed, calls, names));
-    reconcile(&readings, names)
+    readings
 }
 
 /// The alias that the gateway's headers name: enough for the live view, not for a verdict.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::balance::{Balance, Cause, balance};
+use super::balance::{Balance, Cause, Replied, balance};
 use super::hops::{End, Hop, hops};
 use super::*;
 use crate::journal::{AttemptTimeouts, Censoring, Claim, Outcome, Purpose};
@@ -259,8 +259,20 @@ fn balanced(
     calls: &[UpstreamCall],
     others: bool,
 ) -> BTreeMap<String, Balance> {
-    let probes = records.iter().map(|(record, attribution)| (record.id.as_str(), (record, attribution)));
-    balance(&probes.collect(), calls.iter(), &names(), others)
+    balanced_after(records, calls, others, 0)
+}
+
+/// As [`balanced`], where openclaw made its last request at this time.
+fn balanced_after(
+    records: &[(ProbeRecord, Attribution)],
+    calls: &[UpstreamCall],
+    others: bool,
+    last_us: u64,
+) -> BTreeMap<String, Balance> {
+    let probes = records
+        .iter()
+        .map(|(record, attribution)| (record.id.as_str(), Replied { record, attribution, last_us }));
+    balance(&probes.collect(), calls.iter(), &names(), &[], others)
 }
 
 fn by(alias: &str) -> Attribution {
@@ -301,6 +313,61 @@ fn what_an_upstream_served_beyond_what_clients_got_has_a_cause() {
     assert_eq!((ollama.served, ollama.got, ollama.missing), (0, 1, 1), "nobody shows that reply");
     let others = balanced(&records, &calls, true);
     assert_eq!(others["vllm-qwen"].explained[&Cause::Others], 1);
+}
+
+#[test]
+fn what_was_served_to_an_earlier_request_of_a_turn_is_not_the_gateways_doing() {
+    let record = probe(&[]);
+    let asked = |at_us| UpstreamCall {
+        probe: Some(record.id.clone()),
+        received_us: at_us,
+        ..call("Qwen3", Some(200))
+    };
+    let records = [(ProbeRecord { ended_us: 100, ..record.clone() }, by("vllm-qwen"))];
+    let calls = [asked(10), asked(60)];
+    let of_a_turn = &balanced_after(&records, &calls, false, 50)["vllm-qwen"];
+    assert_eq!(of_a_turn.explained, BTreeMap::from([(Cause::AskedAgain, 1)]));
+    assert_eq!((of_a_turn.got, of_a_turn.missing), (1, 0));
+    let of_one_request = &balanced(&records, &calls, false)["vllm-qwen"];
+    assert_eq!(of_one_request.explained, BTreeMap::from([(Cause::Resent, 1)]));
+}
+
+#[test]
+fn what_openclaw_asks_for_no_probe_is_its_own_and_nobody_elses() {
+    let asked = |at_us| UpstreamCall { probe: None, received_us: at_us, ..call("Qwen3", Some(200)) };
+    let all = balance(&BTreeMap::new(), [asked(10), asked(30)].iter(), &names(), &[(5, 20)], false);
+    let vllm = &all["vllm-qwen"];
+    assert_eq!(vllm.explained, BTreeMap::from([(Cause::Openclaw, 1)]));
+    assert_eq!(vllm.unexplained, [30], "that was somebody else");
+}
+
+#[test]
+fn openclaws_transcript_is_below_the_gateways_side_and_silent_where_it_has_no_such_field() {
+    let turn = |claims: &[(ClaimSource, &str)]| attribute_turn(&probe(claims), true, &[], &names());
+    let alone = turn(&[(ClaimSource::ResponseModel, "vllm-qwen")]);
+    assert_eq!((alone.alias.as_deref(), alone.by), (Some("vllm-qwen"), Some(Source::Transcript)));
+    let stream = turn(&[(ClaimSource::BodyModel, "vllm-qwen"), (ClaimSource::ResponseModel, "vllm-qwen")]);
+    assert_eq!(stream.by, Some(Source::BodyStreamed));
+    assert_eq!(stream.stands[&Source::Transcript], Stand::Agreed);
+    let other =
+        turn(&[(ClaimSource::HeaderModelGroup, "cloud-kimi"), (ClaimSource::ResponseModel, "vllm-qwen")]);
+    assert_eq!(other.alias.as_deref(), Some("cloud-kimi"));
+    assert_eq!(other.conflicts, ["openclaw's transcript=vllm-qwen"]);
+    // The model asked for, or a stream that names none: nobody is named, and nobody is assumed.
+    let none = turn(&[]);
+    assert_eq!((none.alias, &none.stands[&Source::Transcript]), (None, &Stand::Silent));
+    let unread = attribute_turn(&probe(&[]), false, &[], &names());
+    assert_eq!(unread.stands.get(&Source::Transcript), None, "nobody has read it");
+}
+
+#[test]
+fn a_transcript_repeats_the_lie_of_the_stream_and_is_not_believed_then() {
+    let broke = UpstreamCall { status: None, ..call("Qwen3", None) };
+    let served = UpstreamCall { received_us: 1, ..call("phi4-mini", Some(200)) };
+    let told = probe(&[(ClaimSource::ResponseModel, "vllm-qwen")]);
+    let all = attribute_turn(&told, true, &[&broke, &served], &names());
+    assert_eq!(all.alias.as_deref(), Some("ollama-qwen"));
+    assert_eq!((all.conflicts, all.stands[&Source::Transcript]), (Vec::new(), Stand::Unusable));
 }
 
 proptest! {

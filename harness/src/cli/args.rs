@@ -94,11 +94,12 @@ pub enum Command {
 /// Which scenarios, where.
 #[derive(Debug, Args)]
 pub struct FileArguments {
-    /// Scenario files or directories of them [default: scenarios/, or the five built in].
+    /// Scenario files or directories of them [default: scenarios/, or the five built in; with the environment openclaw
+    /// those of scenarios/openclaw/].
     pub paths: Vec<PathBuf>,
-    /// Environment: a name or a file.
-    #[arg(long, value_name = "NAME|FILE", default_value = "local")]
-    pub env: String,
+    /// Environment: a name or a file [default: local; with --client openclaw the environment openclaw].
+    #[arg(long, value_name = "NAME|FILE")]
+    pub env: Option<String>,
     /// Local runs: a LiteLLM config.yaml that either gateway loads [default: the tuned one built in].
     #[arg(long, value_name = "FILE")]
     pub litellm_config: Option<PathBuf>,

@@ -28,7 +28,7 @@ fn load(
     files: &FileArguments,
     loaded_by: Option<LoadedBy>,
 ) -> Result<(Loaded, Option<ConfigSource>), ExitStatus> {
-    let mut checked = input::check(&files.paths, Some(&files.env));
+    let mut checked = input::check(&files.paths, files.env.as_deref());
     let config = loaded_by.and_then(|loaded_by| {
         let path = files.litellm_config.as_deref();
         // Whether the built-in one fits can wait until the environment is right.

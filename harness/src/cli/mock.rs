@@ -12,7 +12,7 @@ use crate::run::{ServeOptions, Stop, serve};
 pub(super) fn mock(arguments: &MockArguments) -> ExitStatus {
     let files = FileArguments {
         paths: Vec::new(),
-        env: arguments.env.clone(),
+        env: Some(arguments.env.clone()),
         litellm_config: arguments.litellm_config.clone(),
     };
     let (loaded, config) = match check::loaded_with_config(&files, LoadedBy::Mock) {

@@ -18,7 +18,13 @@ use crate::report::{TerminalStyle, terminal};
 use crate::run::{ClientChoice, RunError, RunOptions, Stop, Watcher};
 use crate::verdict::result::RunResult;
 
-pub(super) fn run(arguments: RunArguments, quiet: bool) -> ExitStatus {
+/// The environment that has routes through openclaw, and is meant by asking for openclaw alone.
+const OF_OPENCLAW: &str = "openclaw";
+
+pub(super) fn run(mut arguments: RunArguments, quiet: bool) -> ExitStatus {
+    if arguments.client == Some(ClientKind::Openclaw) {
+        arguments.files.env.get_or_insert_with(|| OF_OPENCLAW.to_owned());
+    }
     let loaded_by = match arguments.gateway {
         None | Some(GatewayKind::Mock) => LoadedBy::Mock,
         Some(GatewayKind::Litellm) => LoadedBy::Any,
@@ -133,7 +139,7 @@ fn client(arguments: &RunArguments, environment: &Environment) -> Result<Option<
             "the environment has routes that go through openclaw (`via`): add --client openclaw, with --install-openclaw or --openclaw-bin FILE",
         ),
         (Some(ClientKind::Openclaw), None) => Err(
-            "no route of the environment goes through openclaw: leave --client out, or give a route `via: openclaw` (as in scenarios/environments/openclaw.yaml)",
+            "no route of the environment that --env names goes through openclaw: leave --env out (the environment openclaw is meant then), or --client, or give a route `via: openclaw` (as in scenarios/environments/openclaw.yaml)",
         ),
         (Some(ClientKind::Openclaw), Some(agents)) => Ok(Some(ClientChoice {
             find: crate::client::find::FindOptions {

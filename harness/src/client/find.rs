@@ -11,6 +11,7 @@ use super::install::install;
 use super::{NODE_VERSION, OPENCLAW_VERSION};
 use crate::gateway::litellm::find::{is_executable, on_path};
 use crate::gateway::litellm::install::InstallError;
+use crate::gateway::litellm::surroundings;
 
 /// Bound on the question for the version.
 const VERSION_WITHIN: Duration = Duration::from_secs(60);
@@ -100,7 +101,12 @@ pub async fn find(
 pub(super) async fn version(command: &[OsString], path: &OsStr) -> Result<String, String> {
     let (program, arguments) = command.split_first().ok_or_else(|| "there is no command".to_owned())?;
     let mut command = Command::new(program);
-    command.args(arguments).arg("--version").env("PATH", path).stdin(Stdio::null()).kill_on_drop(true);
+    surroundings::of_a_program(&mut command)
+        .args(arguments)
+        .arg("--version")
+        .env("PATH", path)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     let output = tokio::time::timeout(VERSION_WITHIN, command.output())
         .await
         .map_err(|_| format!("no answer within {} s", VERSION_WITHIN.as_secs()))?

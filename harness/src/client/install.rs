@@ -12,6 +12,7 @@ use super::find::{Found, version};
 use super::{NODE_VERSION, OPENCLAW_VERSION};
 use crate::gateway::litellm::find::on_path;
 use crate::gateway::litellm::install::{InstallError, cache_dir, file_error, lock, step};
+use crate::gateway::litellm::surroundings;
 
 /// Written last; holds the version.
 const MARKER: &str = ".complete";
@@ -78,7 +79,7 @@ pub(super) async fn install(
 
 fn npm_install(npm: &Path, directory: &Path, path: &OsStr, package: &str) -> Command {
     let mut command = Command::new(npm);
-    command
+    surroundings::of_an_installer(&mut command)
         .args(["install", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error", "--prefix"])
         .arg(directory)
         .arg(package)

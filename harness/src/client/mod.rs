@@ -12,6 +12,7 @@ pub mod find;
 mod install;
 pub mod process;
 pub mod relay;
+pub mod transcript;
 
 pub use config::{Agents, Retries};
 

@@ -136,9 +136,10 @@ impl OpenClaw {
         loop {
             let port = free_port().map_err(StartError::NoPort)?;
             let home = Home::make(&run_dir, &options, port)?;
-            let process = home.spawn(&options, &token, &hooks_token).await?;
+            let secrets = secrets(&options, &token, &hooks_token);
+            let process = home.spawn(&options, &token, &hooks_token, &secrets).await?;
             let mut openclaw = Self { process, port, token: token.clone(), hooks_token: hooks_token.clone() };
-            let error = match openclaw.ready(&client, &options, deadline, &home.log).await {
+            let error = match openclaw.ready(&client, &options, deadline, &home.log, &secrets).await {
                 Ok(()) => return Ok(openclaw),
                 Err(error) => error,
             };
@@ -219,6 +220,7 @@ impl OpenClaw {
         options: &StartOptions<'_>,
         deadline: Instant,
         log: &Path,
+        secrets: &[Secret],
     ) -> Result<(), StartError> {
         let page = format!("{}/readyz", self.url());
         let mut last_seen = "nothing".to_owned();
@@ -233,7 +235,7 @@ impl OpenClaw {
             ended = self.process.ended() => Some(ended),
             () = tokio::time::sleep_until(deadline) => None,
         };
-        let log = log_tail(log, options.gateway_key);
+        let log = log_tail(log, secrets);
         Err(match ended {
             Some(ended) => StartError::Ended { ended, log },
             None => StartError::NotReady { within_s: options.ready_within.as_secs(), last_seen, log },
@@ -248,6 +250,12 @@ async fn ask(client: &reqwest::Client, page: &str) -> Result<(), String> {
     let body = answer.bytes().await.map_err(|error| crate::probe::classify(&error).to_owned())?;
     let said: Value = serde_json::from_slice(&body).unwrap_or_default();
     if said["ready"] == json!(true) { Ok(()) } else { Err(format!("/readyz answered {status}, not ready")) }
+}
+
+/// All that it is given and its log may not show.
+fn secrets(options: &StartOptions<'_>, token: &Secret, hooks_token: &Secret) -> Vec<Secret> {
+    let own = [token, hooks_token, options.gateway_key].into_iter();
+    own.chain(options.telegram.map(|(_, bot)| bot)).cloned().collect()
 }
 
 /// The folder that it lives in, and the file that it prints to.
@@ -299,6 +307,7 @@ impl Home {
         options: &StartOptions<'_>,
         token: &Secret,
         hooks_token: &Secret,
+        secrets: &[Secret],
     ) -> Result<Guarded, StartError> {
         let mut command = options.found.command.clone();
         command.extend(["gateway", "run"].map(OsString::from));
@@ -313,9 +322,7 @@ impl Home {
         Guarded::spawn(guarding).await.map_err(|error| match error {
             GuardError::Log(source) => StartError::Write { path: self.log.clone(), source },
             GuardError::Guard { command, source } => StartError::Guard { command, source },
-            GuardError::Ended(ended) => {
-                StartError::Ended { ended, log: log_tail(&self.log, options.gateway_key) }
-            }
+            GuardError::Ended(ended) => StartError::Ended { ended, log: log_tail(&self.log, secrets) },
         })
     }
 

@@ -46,7 +46,19 @@ pub(super) static SCENARIOS: [BuiltIn; 5] = [
     built_in!("full-outage", "full-outage.yaml"),
 ];
 
-const LOCAL: BuiltIn = built_in!("local", "environments/local.yaml");
+static WITH_OPENCLAW: [BuiltIn; 5] = [
+    built_in!("openclaw-normal", "openclaw/openclaw-normal.yaml"),
+    built_in!("openclaw-cloud-down", "openclaw/openclaw-cloud-down.yaml"),
+    built_in!("openclaw-gaming", "openclaw/openclaw-gaming.yaml"),
+    built_in!("openclaw-cloud-gpu-down", "openclaw/openclaw-cloud-gpu-down.yaml"),
+    built_in!("openclaw-full-outage", "openclaw/openclaw-full-outage.yaml"),
+];
+
+const LOCAL: &str = "local";
+const OPENCLAW: &str = "openclaw";
+
+static ENVIRONMENTS: [BuiltIn; 2] =
+    [built_in!("local", "environments/local.yaml"), built_in!("openclaw", "environments/openclaw.yaml")];
 
 impl BuiltIn {
     fn document(&self) -> Document {
@@ -76,12 +88,20 @@ impl Wanted {
     }
 }
 
-/// The scenario files that are meant, and what is wrong with directories.
-pub(super) fn scenarios(root: &Path, paths: &[PathBuf]) -> (Vec<Wanted>, Vec<Problem>) {
-    let default = root.join("scenarios");
+/// The scenario files that are meant in an environment, and what is wrong with directories.
+pub(super) fn scenarios(
+    root: &Path,
+    paths: &[PathBuf],
+    environment: Option<&str>,
+) -> (Vec<Wanted>, Vec<Problem>) {
+    let (folder, built_in) = match environment {
+        Some(OPENCLAW) => ("scenarios/openclaw", &WITH_OPENCLAW),
+        _ => ("scenarios", &SCENARIOS),
+    };
+    let default = root.join(folder);
     let paths = match paths {
         [] if default.is_dir() => std::slice::from_ref(&default),
-        [] => return (SCENARIOS.iter().map(Wanted::BuiltIn).collect(), Vec::new()),
+        [] => return (built_in.iter().map(Wanted::BuiltIn).collect(), Vec::new()),
         paths => paths,
     };
     let (mut files, mut problems) = (Vec::new(), Vec::new());
@@ -135,7 +155,7 @@ fn is_yaml(path: &Path) -> bool {
 
 /// The environment that is meant: a file, or a name in `scenarios/environments/`.
 pub(super) fn environment(root: &Path, wanted: Option<&str>) -> Result<Document, Problem> {
-    let wanted = wanted.unwrap_or("local");
+    let wanted = wanted.unwrap_or(LOCAL);
     if wanted.contains(std::path::is_separator) || is_yaml(Path::new(wanted)) {
         return read(&root.join(wanted));
     }
@@ -144,8 +164,8 @@ pub(super) fn environment(root: &Path, wanted: Option<&str>) -> Result<Document,
     if file.exists() {
         return read(&file);
     }
-    if wanted == LOCAL.name {
-        return Ok(LOCAL.document());
+    if let Some(own) = ENVIRONMENTS.iter().find(|own| own.name == wanted) {
+        return Ok(own.document());
     }
     let mut known: Vec<String> = fs::read_dir(&folder)
         .into_iter()
@@ -153,7 +173,7 @@ pub(super) fn environment(root: &Path, wanted: Option<&str>) -> Result<Document,
         .filter_map(Result::ok)
         .take(MAX_FILES)
         .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".yaml")?.to_owned()))
-        .chain([LOCAL.name.to_owned()])
+        .chain(ENVIRONMENTS.iter().map(|own| own.name.to_owned()))
         .collect();
     known.sort();
     known.dedup();

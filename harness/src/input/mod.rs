@@ -73,9 +73,10 @@ impl Checked {
 
 /// Reads the files that a command line names, relative to the working directory.
 ///
-/// Without paths: the directory `scenarios` if there is one, else the built-in five. A directory means
-/// its own `*.yaml` and `*.yml` files. The environment is a file (it has a path separator or ends in
-/// `.yaml` or `.yml`) or a name in `scenarios/environments/`; `local`, the default, is also built in.
+/// Without paths: the directory `scenarios` (in the environment `openclaw` its folder `openclaw`) if there is one, else the
+/// built-in five. A directory means its own `*.yaml` and `*.yml` files. The environment is a file (it has a path separator
+/// or ends in `.yaml` or `.yml`) or a name in `scenarios/environments/`; `local`, the default, and `openclaw` are also built
+/// in.
 ///
 /// # Errors
 /// All problems of all files at once, and the warnings with them.
@@ -151,8 +152,8 @@ fn environment_in(
 fn check_from(root: &Path, paths: &[PathBuf], environment: Option<&str>) -> Checked {
     let mut findings = Findings::default();
     let mut names = Names::default();
+    let (wanted, problems) = files::scenarios(root, paths, environment);
     let environment = read_environment(&mut findings, root, environment, &mut names);
-    let (wanted, problems) = files::scenarios(root, paths);
     findings.add(problems);
     let mut scenarios: Vec<Scenario> = Vec::new();
     let mut taken: BTreeMap<String, String> = BTreeMap::new();

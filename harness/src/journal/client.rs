@@ -37,3 +37,17 @@ pub struct GatewayCall {
     /// What the answer says about who served it: raw, unjudged.
     pub claims: Vec<Claim>,
 }
+
+/// One answer in openclaw's own transcript.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TurnTranscribed {
+    /// Probe that was answered.
+    pub probe: String,
+    /// Alias that openclaw asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+    /// What the gateway's stream named, where that is another: raw, unjudged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_model: Option<String>,
+}

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::client::{ClientStarted, GatewayCall};
+use super::client::{ClientStarted, GatewayCall, TurnTranscribed};
 use crate::environment::Environment;
 use crate::plan::Plan;
 use crate::verdict::result::{Ended, GatewaySettings, KnownBy, MigrationLine};
@@ -366,6 +366,8 @@ pub enum Event {
     ClientStarted(ClientStarted),
     /// One model call that openclaw made to the gateway, as the relay between them saw it; written at its end.
     GatewayCalled(GatewayCall),
+    /// An answer to a probe as openclaw's own transcript has it, read once openclaw has stopped.
+    TurnTranscribed(TurnTranscribed),
     /// Something worth knowing that is no failure.
     Found {
         /// In words.
@@ -616,6 +618,8 @@ pub enum ClaimSource {
     HeaderModelGroup,
     /// `x-litellm-model-id`.
     HeaderModelId,
+    /// `responseModel` of openclaw's own transcript.
+    ResponseModel,
 }
 
 /// One raw value that says something about who served.

@@ -9,7 +9,7 @@ mod event;
 mod reader;
 mod writer;
 
-pub use client::{ClientStarted, GatewayCall};
+pub use client::{ClientStarted, GatewayCall, TurnTranscribed};
 pub use event::{
     AttemptTimeouts, Censoring, Claim, ClaimSource, Entry, Event, FORMAT, GatewayStarted, LogCounted,
     Outcome, ProbeRecord, Purpose, RunStarted, Unimitated, UpstreamCall, WarmUp,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use mocks::telegram::{BotApi, Message};
 use serde_json::{Value, json};
@@ -17,6 +18,10 @@ pub(super) const TOLD_ERROR: &str = "told-error";
 const FAILURE_MARK: char = '\u{26a0}';
 /// What its messages about itself begin with, which are no answers.
 const NOTICE_MARK: char = '\u{21aa}';
+/// What a person writes to end a turn.
+const STOP: &str = "/stop";
+/// By so much longer than its client a hook's turn waits for a gateway that hangs: the client gives up first.
+const HOOK_WAITS_LONGER: Duration = Duration::from_secs(1);
 /// The id of the first chat; each turn has a chat, and so a session, of its own.
 const FIRST_CHAT: i64 = 1000;
 
@@ -97,7 +102,25 @@ impl Chats {
     pub(super) async fn turn(&self, request: &Request) -> String {
         let chat = self.next.fetch_add(1, Ordering::Relaxed);
         self.api.say(chat, &question(&request.id));
-        self.api.read_until(chat, answer).await
+        let mut waiting = Waiting { api: &self.api, chat, is_over: false };
+        let message = self.api.read_until(chat, answer).await;
+        waiting.is_over = true;
+        message
+    }
+}
+
+/// A turn whose reply is waited for. Where that is given up, openclaw is told to stop: it would go on for minutes.
+struct Waiting<'a> {
+    api: &'a BotApi,
+    chat: i64,
+    is_over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.api.say(self.chat, STOP);
+        }
     }
 }
 
@@ -148,9 +171,18 @@ impl Ways {
     }
 }
 
-/// What the hook is sent: it waits, and delivers to nobody.
+/// What the hook is sent: it waits, hardly longer than its client, and delivers to nobody. A child that fails wakes no other agent,
+/// which would ask the gateway once more.
 pub(super) fn hook_body(request: &Request) -> String {
-    json!({ "message": question(&request.id), "waitForCompletion": true, "deliver": false }).to_string()
+    let bound = request.timeout + HOOK_WAITS_LONGER;
+    json!({
+        "message": question(&request.id),
+        "waitForCompletion": true,
+        "deliver": false,
+        "wakeMode": "next-heartbeat",
+        "timeoutSeconds": bound.as_secs_f64().ceil(),
+    })
+    .to_string()
 }
 
 /// Whether the child has answered: the hook's own status is 200 also where it has not.
@@ -185,6 +217,73 @@ mod tests {
         assert_eq!(of("ok", "empty"), Err("empty-reply".to_owned()));
         assert_eq!(class(r#"{"ok":true,"runId":"r"}"#), Err("malformed".to_owned()));
         assert_eq!(class("<html>"), Err("malformed".to_owned()));
+    }
+
+    fn request() -> Request {
+        Request {
+            id: "p".into(),
+            scenario: "s".into(),
+            route: "r".into(),
+            purpose: crate::journal::Purpose::Traffic,
+            model: "cloud-kimi".into(),
+            streamed: false,
+            fresh: true,
+            max_tokens: 8,
+            timeout: Duration::from_millis(29_500),
+            intended_us: 0,
+        }
+    }
+
+    #[test]
+    fn a_hooks_turn_ends_soon_after_its_client_and_wakes_nobody() {
+        let body: Value = serde_json::from_str(&hook_body(&request())).unwrap();
+        assert_eq!(body["timeoutSeconds"], json!(31.0));
+        assert_eq!(body["wakeMode"], json!("next-heartbeat"));
+    }
+
+    #[tokio::test]
+    async fn a_turn_in_a_chat_that_is_given_up_is_stopped_and_one_that_is_over_is_not() {
+        let api = Arc::new(BotApi::start(0, "1:token").await.unwrap());
+        let chats = Chats::new(Arc::clone(&api));
+        let request = request();
+        let given_up = tokio::time::timeout(Duration::from_millis(1), chats.turn(&request)).await;
+        given_up.expect_err("nobody answers");
+        let bot = |call: &str| format!("{}/bot1:token/{call}", api.url());
+        let client = crate::http::loopback_client().build().unwrap();
+        let ask = async |call: &str, body: Value| {
+            let answer =
+                client.post(bot(call)).header("content-type", "application/json").body(body.to_string());
+            let said = answer.send().await.unwrap().bytes().await.unwrap();
+            serde_json::from_slice::<Value>(&said).unwrap()
+        };
+        let answered = async {
+            let second = FIRST_CHAT + 1;
+            loop {
+                let updates = ask("getUpdates", json!({ "timeout": 1 })).await;
+                let texts: Vec<(i64, String)> = updates["result"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|update| &update["message"])
+                    .map(|told| {
+                        (told["chat"]["id"].as_i64().unwrap(), told["text"].as_str().unwrap().to_owned())
+                    })
+                    .collect();
+                if texts.iter().any(|(chat, _)| *chat == second) {
+                    ask("sendMessage", json!({ "chat_id": second, "text": "I am here." })).await;
+                    return texts;
+                }
+            }
+        };
+        let (texts, said) = tokio::join!(answered, chats.turn(&request));
+        assert_eq!(said, "I am here.");
+        let first: Vec<&str> =
+            texts.iter().filter(|(chat, _)| *chat == FIRST_CHAT).map(|(_, text)| text.as_str()).collect();
+        assert_eq!(first, [question("p").as_str(), STOP]);
+        let rest = ask("getUpdates", json!({ "timeout": 0 })).await;
+        let stopped =
+            rest["result"].as_array().unwrap().iter().filter(|update| update["message"]["text"] == STOP);
+        assert_eq!(stopped.count(), 1, "only the one that was given up: {rest}");
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use mocks::telegram::BotApi;
 
 use super::stage::Stage;
-use crate::client::find::{FindOptions, find};
+use crate::client::find::{FindOptions, Found, find};
 use crate::client::process::{OpenClaw, READY_WITHIN, StartOptions};
 use crate::client::relay::Relay;
-use crate::client::{AGENT, Agents, Retries};
+use crate::client::{AGENT, Agents, Retries, transcript};
 use crate::environment::Via;
 use crate::gateway::litellm::process::own_guard;
 use crate::gateway::local::Gateway;
@@ -32,6 +32,7 @@ pub struct ClientChoice {
 
 /// All that stands before the gateway. Dropping it kills it.
 pub(super) struct Conversation {
+    found: Found,
     openclaw: OpenClaw,
     relay: Relay,
     telegram: Option<Arc<BotApi>>,
@@ -108,11 +109,11 @@ impl Stage<'_> {
             polled.map_err(|_| "openclaw never asked the Bot API for updates".to_owned())?;
         }
         self.journal.append(Event::ClientStarted(ClientStarted {
-            version: found.version,
+            version: found.version.clone(),
             retries: choice.retries.word().to_owned(),
             settings: choice.retries.settings(),
         }));
-        Ok(Conversation { openclaw, relay, telegram: telegram.map(Arc::new) })
+        Ok(Conversation { found, openclaw, relay, telegram: telegram.map(Arc::new) })
     }
 
     fn ways(&self, conversation: &Conversation, ledger: Ledger) -> Ways {
@@ -134,7 +135,7 @@ impl Stage<'_> {
 
     /// Stops all of it; what cannot be stopped is told.
     pub(super) async fn stop_conversation(&self, conversation: Conversation) {
-        let Conversation { openclaw, relay, telegram } = conversation;
+        let Conversation { found, openclaw, relay, telegram } = conversation;
         if !openclaw.is_alive() {
             let text = format!(
                 "openclaw ended by itself during the run: from then on nobody got through it; its log is {}",
@@ -146,6 +147,15 @@ impl Stage<'_> {
             self.journal.append(Event::Found { text: error.to_string() });
         }
         relay.shutdown().await;
+        match transcript::read(&found, &self.dir).await {
+            Ok(turns) => {
+                turns.into_iter().for_each(|turn| self.journal.append(Event::TurnTranscribed(turn)));
+            }
+            Err(why) => {
+                let text = format!("openclaw's own transcripts could not be read: {why}");
+                self.journal.append(Event::Found { text });
+            }
+        }
         if let Some(telegram) = telegram {
             telegram.shutdown().await;
         }

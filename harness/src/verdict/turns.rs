@@ -32,7 +32,9 @@ fn source(from: KnownFrom) -> &'static str {
     match from {
         KnownFrom::Upstream => "journal of the upstream",
         KnownFrom::GatewayHeaders => "headers of the gateway's answer to openclaw",
-        KnownFrom::ResponseModel => "model that the gateway's stream names",
+        KnownFrom::StreamModel => "model that the gateway's stream names",
+        KnownFrom::Transcript => "responseModel in openclaw's own transcript",
+        KnownFrom::Window => "gateway's answer to the only turn in flight",
         KnownFrom::Nothing => "nothing",
     }
 }

@@ -166,6 +166,10 @@ async fn nothing_that_is_written_or_printed_shows_a_secret_a_token_or_a_prompt()
         );
         said(&mut all, &command.join(" "), &ended);
     }
+    for command in [&["-vv", "report", "out/latest"][..], &["-vv", "list", "out"]] {
+        let ended = stack.command_with(command, &[]).end().await.expect(0);
+        said(&mut all, &command.join(" "), &ended);
+    }
     left_and_restored(&stack, file, &mut all).await;
 
     let text = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();

@@ -56,6 +56,19 @@ fn the_local_environment_is_built_in() {
 }
 
 #[test]
+fn the_environment_with_openclaw_is_built_in_with_scenarios_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let built_in = load_from(folder.path(), &[], Some("openclaw")).unwrap();
+    assert_eq!(built_in.environment.name, "openclaw");
+    assert_eq!(built_in.scenarios.len(), 5);
+    assert!(built_in.scenarios.iter().all(|scenario| scenario.name.starts_with("openclaw-")));
+    let own = include_str!("../../../scenarios/openclaw/openclaw-normal.yaml");
+    write(folder.path(), "scenarios/openclaw/mine.yaml", &own.replace(": openclaw-normal", ": mine"));
+    let loaded = load_from(folder.path(), &[], Some("openclaw")).unwrap();
+    assert_eq!(loaded.scenarios.iter().map(|own| own.name.as_str()).collect::<Vec<_>>(), ["mine"]);
+}
+
+#[test]
 fn what_is_loaded_round_trips_through_json() {
     let folder = tempfile::tempdir().unwrap();
     let loaded = load_from(folder.path(), &[], None).unwrap();
@@ -97,7 +110,10 @@ fn environments_are_names_or_files() {
     assert_eq!(environment(Some("./other.yaml")).unwrap(), "other");
     let problems = environment(Some("lap")).unwrap_err();
     assert_eq!(problems.0[0].message, "unknown environment `lap`: there is no such file");
-    assert_eq!(problems.0[0].hint.as_deref(), Some("did you mean `lab`? possible: `lab`, `local`"));
+    assert_eq!(
+        problems.0[0].hint.as_deref(),
+        Some("did you mean `lab`? possible: `lab`, `local`, `openclaw`")
+    );
     write(root.path(), "scenarios/environments/local.yaml", &named("mine"));
     assert_eq!(environment(None).unwrap(), "mine");
 }

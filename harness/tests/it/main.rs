@@ -18,4 +18,5 @@ mod probe;
 mod result;
 mod serve;
 mod signal;
+mod surroundings;
 mod usage;

@@ -1,7 +1,9 @@
 //! Turns through openclaw, beside what the gateway saw of them.
 
 use harness::environment::Via;
-use harness::journal::{Claim, ClaimSource, ClientStarted, Event, GatewayCall, Outcome, ProbeRecord};
+use harness::journal::{
+    Claim, ClaimSource, ClientStarted, Event, GatewayCall, Outcome, ProbeRecord, TurnTranscribed,
+};
 use harness::verdict::result::{RunResult, Turns, Verdict};
 
 use crate::journal::{Lines, Story, shipped};
@@ -28,6 +30,16 @@ fn judged(
     calls: impl Fn(usize, &ProbeRecord) -> Vec<GatewayCall>,
     settings: &[&str],
 ) -> RunResult {
+    judged_with(edit, calls, settings, |_| None)
+}
+
+/// The same, where something more is said of each turn.
+fn judged_with(
+    edit: impl Fn(Story) -> Story,
+    calls: impl Fn(usize, &ProbeRecord) -> Vec<GatewayCall>,
+    settings: &[&str],
+    more: impl Fn(&ProbeRecord) -> Option<Event>,
+) -> RunResult {
     let (scenarios, mut environment) = shipped(&["normal"]);
     environment.routes.get_mut("agent").unwrap().via = Via::Openclaw;
     // Of the prompts that openclaw makes the ceilings would allow too few.
@@ -45,6 +57,7 @@ fn judged(
         for call in calls(nth, probe) {
             lines.push(call.ended_us, Event::GatewayCalled(call));
         }
+        more(probe).into_iter().for_each(|event| lines.push(probe.ended_us, event));
     }
     lines.sorted().judge()
 }
@@ -118,6 +131,59 @@ fn without_journals_the_gateways_own_claims_tell_and_it_is_said_which() {
     assert_eq!(turns(&by_nothing).known_by.keys().collect::<Vec<_>>(), ["nothing"]);
 }
 
+/// Nobody but openclaw says anything of the agent's turns.
+fn untold(story: Story) -> Story {
+    story.edit(|_, told| {
+        told.calls.clear();
+        told.record.claims.clear();
+    })
+}
+
+#[test]
+fn where_nobody_else_tells_openclaws_transcript_does_and_only_what_stands_there() {
+    let transcribed = |response_model: Option<&str>| {
+        let named = response_model.map(str::to_owned);
+        judged_with(
+            untold,
+            |_, probe| served(probe),
+            &[],
+            move |probe| {
+                let (probe, asked) = (probe.id.clone(), Some("cloud-kimi".to_owned()));
+                Some(Event::TurnTranscribed(TurnTranscribed { probe, asked, response_model: named.clone() }))
+            },
+        )
+    };
+    let told = transcribed(Some("vllm-qwen"));
+    let agent = route(&told, "normal", "agent");
+    assert_eq!(agent.served_by.keys().collect::<Vec<_>>(), ["vllm-qwen"]);
+    let known = &turns(&told).known_by;
+    assert_eq!(known.keys().collect::<Vec<_>>(), ["responseModel in openclaw's own transcript"]);
+    let silent = transcribed(None);
+    assert_eq!(turns(&silent).known_by.keys().collect::<Vec<_>>(), ["nothing"]);
+    assert_eq!(route(&silent, "normal", "agent").served_by.keys().collect::<Vec<_>>(), ["unknown"]);
+}
+
+#[test]
+fn requests_without_a_mark_are_of_the_only_turn_in_flight_and_openclaws_own_where_others_have_one() {
+    let unmarked = |probe: &ProbeRecord| {
+        let claim = Claim { source: ClaimSource::HeaderModelGroup, value: "vllm-qwen".into() };
+        // When the turn before is over, and the next has not begun.
+        let call = call(probe, "cloud-kimi", 50_000, 40_000, Some(200));
+        GatewayCall { probe: None, claims: vec![claim], ..call }
+    };
+    let result = judged(untold, |_, probe| vec![unmarked(probe)], &[]);
+    let own = turns(&result);
+    assert_eq!(own.known_by.keys().collect::<Vec<_>>(), ["gateway's answer to the only turn in flight"]);
+    assert_eq!((own.none, own.most), (0, 1));
+    assert_eq!(route(&result, "normal", "agent").served_by.keys().collect::<Vec<_>>(), ["vllm-qwen"]);
+
+    let some = |nth: usize, probe: &ProbeRecord| {
+        if nth == 30 { vec![unmarked(probe)] } else { served(probe) }
+    };
+    let result = judged(|story| story, some, &[]);
+    assert_eq!((turns(&result).none, turns(&result).most), (1, 1));
+}
+
 #[test]
 fn an_error_of_openclaw_that_hides_a_refusal_of_the_gateway_is_no_honest_one() {
     let fails = |story: Story| {
@@ -161,4 +227,78 @@ fn an_error_of_openclaws_own_is_no_evidence_of_an_outage_that_is_told() {
     let errors = &route(&not_asked, "full-outage", "agent").errors;
     assert_eq!(errors.keys().collect::<Vec<_>>(), ["gateway-not-asked"]);
     assert!(not_asked.scenarios[0].reasons.join("\n").contains("no request of them reached the gateway"));
+}
+
+#[test]
+fn a_person_who_is_told_of_an_outage_without_a_status_is_told_in_a_time() {
+    let (scenarios, mut environment) = shipped(&["full-outage"]);
+    environment.routes.get_mut("agent").unwrap().via = Via::Telegram;
+    environment.components.values_mut().for_each(|component| component.ceilings = Default::default());
+    let told = Story::with(&scenarios, environment).edit(|_, told| {
+        if told.record.outcome != Outcome::Ok {
+            told.record.outcome = Outcome::Error("told-error".into());
+            told.record.status = None;
+        }
+    });
+    let mut lines: Lines = told.tell();
+    let turns = lines.0.iter().filter_map(|(_, event)| match event {
+        Event::ProbeEnded(probe) if probe.route == "agent" => {
+            let status = if probe.outcome == Outcome::Ok { 200 } else { 429 };
+            Some(call(probe, "cloud-kimi", 1_000, 2_000, Some(status)))
+        }
+        _ => None,
+    });
+    for call in turns.collect::<Vec<_>>() {
+        lines.push(call.ended_us, Event::GatewayCalled(call));
+    }
+    let result = lines.sorted().judge();
+    assert_eq!(result.scenarios[0].verdict, Verdict::Pass, "{:?}", result.scenarios[0].reasons);
+    let failover = route(&result, "full-outage", "agent").failover.as_ref().unwrap();
+    assert!(failover.worst_ms.is_some_and(|worst| worst > 0.0) && !failover.censored, "{failover:?}");
+}
+
+#[test]
+fn a_turn_whose_stream_had_begun_when_the_fault_came_is_one_that_broke_off_and_no_late_one() {
+    let judged = |begun: bool| {
+        let (scenarios, mut environment) = shipped(&["cloud-down"]);
+        environment.routes.get_mut("agent").unwrap().via = Via::Openclaw;
+        environment.components.values_mut().for_each(|component| component.ceilings = Default::default());
+        let mut lines: Lines = Story::with(&scenarios, environment).tell();
+        let effect = lines.when(|event| matches!(event, Event::FaultInjected { .. }));
+        // The last turn before it, which is still open at the effect and ends in an error.
+        let mut last = None;
+        for (at, (_, event)) in lines.0.iter().enumerate() {
+            if let Event::ProbeEnded(probe) = event
+                && probe.route == "agent"
+                && probe.sent_us < effect
+            {
+                last = last.max(Some((probe.sent_us, at)));
+            }
+        }
+        let (_, at) = last.expect("a turn before the fault");
+        if let (ended_us, Event::ProbeEnded(probe)) = &mut lines.0[at] {
+            probe.outcome = Outcome::Error("http-408".into());
+            (probe.first_content_us, probe.first_answer_us) = (None, None);
+            probe.ended_us = effect + 6_000_000;
+            *ended_us = probe.ended_us;
+        }
+        let turns = lines.0.iter().filter_map(|(_, event)| match event {
+            Event::ProbeEnded(probe) if probe.route == "agent" => {
+                let mut call = call(probe, "cloud-kimi", 1, 2_000, Some(200));
+                if probe.outcome != Outcome::Ok && !begun {
+                    (call.status, call.headers_us) = (None, None);
+                }
+                Some(call)
+            }
+            _ => None,
+        });
+        for call in turns.collect::<Vec<_>>() {
+            lines.push(call.ended_us, Event::GatewayCalled(call));
+        }
+        let result = lines.sorted().judge();
+        let failover = route(&result, "cloud-down", "agent").failover.clone().unwrap();
+        (failover.in_flight.lost, failover.request_verdict)
+    };
+    assert_eq!(judged(true), (1, Verdict::Pass));
+    assert_eq!(judged(false), (0, Verdict::Fail));
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use harness::attribution::balance::balance;
+use harness::attribution::balance::{Replied, balance};
 use harness::attribution::{Attribution, Names, Source, Stand, attribute};
 use harness::gateway::config::{LocalConfig, Upstream, localize};
 use harness::gateway::litellm::process::{LiteLlm, LogLevel, READY_WITHIN, StartOptions};
@@ -279,11 +279,12 @@ fn balances(
     names: &Names,
 ) {
     let nobody = Attribution::default();
-    let mut probes: BTreeMap<&str, (&ProbeRecord, &Attribution)> =
-        records.iter().map(|record| (record.id.as_str(), (record, &nobody))).collect();
-    probes.extend(attributed.iter().map(|(record, told)| (record.id.as_str(), (*record, told))));
+    let replied = |record, attribution| Replied { record, attribution, last_us: 0 };
+    let mut probes: BTreeMap<&str, Replied<'_>> =
+        records.iter().map(|record| (record.id.as_str(), replied(record, &nobody))).collect();
+    probes.extend(attributed.iter().map(|(record, told)| (record.id.as_str(), replied(*record, told))));
     let calls = upstream_calls(world);
-    for (alias, own) in balance(&probes, calls.iter(), names, false) {
+    for (alias, own) in balance(&probes, calls.iter(), names, &[], false) {
         println!("{alias}: {own:?}");
         assert_eq!((own.missing, own.unexplained.len()), (0, 0), "{alias}");
     }

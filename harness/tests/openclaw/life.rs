@@ -79,8 +79,19 @@ async fn nothing_beyond_this_machine_is_there_for_it() {
     let file = directory.path().join("with a blank.cjs");
     fs::write(&file, LOOPBACK_ONLY).expect("write");
     let server = wiremock::MockServer::start().await;
+    // Also what asks a name server, and what waits for no answer: the last is heard of here.
     let code = "for (const url of process.argv.slice(1)) \
-        console.log(await fetch(url).then((answer) => answer.status, (error) => error.cause.code));";
+          console.log(await fetch(url).then((answer) => answer.status, (error) => error.cause.code)); \
+        const said = (asked) => asked.then(() => 'ok', (error) => error.code); \
+        const { promises, Resolver } = await import('node:dns'); \
+        const { createSocket } = await import('node:dgram'); \
+        const { promisify } = await import('node:util'); \
+        console.log(await said(promises.resolve('example.org'))); \
+        console.log(await said(promisify((name, done) => new Resolver().resolve4(name, done))('example.org'))); \
+        for (const address of ['192.0.2.1', '127.0.0.1']) { \
+          const socket = createSocket('udp4'); \
+          console.log(await said(promisify((to, done) => socket.send('x', 9, to, done))(address))); \
+          socket.close(); }";
     let output = Command::new("node")
         .env("PATH", &found.path)
         .env("NODE_OPTIONS", format!("--require \"{}\"", file.display()))
@@ -96,20 +107,28 @@ async fn nothing_beyond_this_machine_is_there_for_it() {
         .output()
         .expect("node");
     let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(said.lines().collect::<Vec<_>>(), ["404", "ENOTFOUND", "ENOTFOUND"], "{output:?}");
+    assert_eq!(
+        said.lines().collect::<Vec<_>>(),
+        ["404", "ENOTFOUND", "ENOTFOUND", "ENOTFOUND", "ENOTFOUND", "ENOTFOUND", "ok"],
+        "{output:?}"
+    );
 }
 
 #[tokio::test]
-async fn a_start_that_fails_quotes_the_log_without_the_key() {
+async fn a_start_that_fails_quotes_the_log_without_a_key() {
     let directory = tempfile::tempdir().expect("directory");
-    let script = "echo loading $LITELLM_MASTER_KEY; exit 3";
+    let script = "echo loading $LITELLM_MASTER_KEY $OPENCLAW_GATEWAY_TOKEN $OPENCLAW_HOOKS_TOKEN $TELEGRAM_BOT_TOKEN; exit 3";
     let mut found = openclaw().await;
     found.command = ["sh", "-c", script].map(Into::into).to_vec();
     let (agents, key) = (agents(), Secret::random());
-    let start = OpenClaw::start(options(&found, &agents, NOWHERE, &key, directory.path())).await;
-    match start.expect_err("it ends") {
+    let bot = Secret::random();
+    let told = StartOptions {
+        telegram: Some((NOWHERE, &bot)),
+        ..options(&found, &agents, NOWHERE, &key, directory.path())
+    };
+    match OpenClaw::start(told).await.expect_err("it ends") {
         StartError::Ended { ended, log } => {
-            assert_eq!(log, "loading ***");
+            assert_eq!(log, "loading *** *** *** ***");
             assert!(ended.contains('3'), "{ended}");
         }
         error => panic!("{error}"),

@@ -136,7 +136,7 @@ fn routes_through_openclaw_need_it_and_it_needs_them() {
     };
     let said = refused(&["scenarios/openclaw", "--env", "openclaw"]);
     assert!(said.contains("--client openclaw"), "{said}");
-    let said = refused(&["scenarios/normal.yaml", "--client", "openclaw"]);
+    let said = refused(&["scenarios/normal.yaml", "--env", "local", "--client", "openclaw"]);
     assert!(said.contains("via: openclaw"), "{said}");
     let said = refused(&["scenarios/normal.yaml", "--install-openclaw"]);
     assert!(said.contains("--client"), "{said}");

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::LITELLM_VERSION;
 use super::install::{self, InstallError};
+use super::surroundings;
 
 /// LiteLLM's executable.
 const BIN: &str = "litellm";
@@ -115,14 +116,14 @@ pub async fn find(
 pub async fn version(bin: &Path) -> Result<String, VersionError> {
     if let Some((interpreter, arguments)) = interpreter(bin) {
         let mut command = Command::new(interpreter);
-        command.args(arguments).args(["-c", VERSION_SCRIPT]);
+        surroundings::of_a_program(&mut command).args(arguments).args(["-c", VERSION_SCRIPT]);
         if let Some(version) = first_version(&output(command).await.unwrap_or_default()) {
             return Ok(version);
         }
     }
     let mut command = Command::new(bin);
     // No download of price lists before the answer.
-    command.arg("--version").env("LITELLM_LOCAL_MODEL_COST_MAP", "True");
+    surroundings::of_a_program(&mut command).arg("--version").env("LITELLM_LOCAL_MODEL_COST_MAP", "True");
     let answer = output(command).await;
     let failed = |reason| VersionError { bin: bin.to_owned(), reason };
     let answer = answer.map_err(failed)?;

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::find::{is_executable, on_path, version};
 use super::log_tail::plain_line;
+use super::surroundings;
 
 const PYTHON: &str = "python3";
 /// Written last; holds the version.
@@ -118,11 +119,14 @@ pub(super) async fn install(
     }
     progress(&format!("installing LiteLLM {wanted} in {}", directory.display()));
     let mut venv = Command::new(&python);
-    venv.args(["-m", "venv"]).arg(&directory);
+    surroundings::of_an_installer(&mut venv).args(["-m", "venv"]).arg(&directory);
     step("python3 -m venv", venv, &lock, progress).await?;
     let mut pip = Command::new(directory.join("bin/python"));
     let requirement = format!("litellm[proxy]=={wanted}");
-    pip.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"])
+    surroundings::of_an_installer(&mut pip)
+        .args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"])
+        // A person's preference for their own site directory does not go with a virtual environment.
+        .env("PIP_USER", "0")
         .arg(&requirement);
     step(&format!("pip install {requirement}"), pip, &lock, progress).await?;
     let marker = directory.join(MARKER);
@@ -152,7 +156,8 @@ async fn python_version(python: &Path) -> Result<String, InstallError> {
         output: String::from_utf8_lossy(output).trim().to_owned(),
     };
     let mut command = Command::new(python);
-    command.args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]);
+    surroundings::of_a_program(&mut command)
+        .args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]);
     command.stdin(Stdio::null()).kill_on_drop(true);
     let output = timeout(PYTHON_WITHIN, command.output())
         .await
@@ -210,8 +215,6 @@ pub(crate) async fn step(
     // The lock file is empty, so as an input it only says that there is none.
     let input = lock.try_clone().map_err(|error| failed(error.to_string(), &kept))?;
     command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    // A person's preference for their own site directory does not go with a virtual environment.
-    command.env_remove("PYTHONHOME").env_remove("PYTHONPATH").env("PIP_USER", "0");
     let mut child = command.spawn().map_err(|error| failed(error.to_string(), &kept))?;
     let (sender, mut lines) = tokio::sync::mpsc::channel(64);
     let reader = |output| read_lines(output, sender.clone());

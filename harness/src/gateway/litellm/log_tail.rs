@@ -11,9 +11,9 @@ const LINES: usize = 20;
 /// Bytes from the end of a log that are looked at.
 const BYTES: u64 = 16 * 1024;
 
-/// The last lines of the log at `path`, without colours and without `key`; empty if it cannot be read.
-pub(crate) fn log_tail(path: &Path, key: &Secret) -> String {
-    read_end(path).map(|bytes| last_lines(&bytes, key)).unwrap_or_default()
+/// The last lines of the log at `path`, without colours and without these secrets; empty if it cannot be read.
+pub(crate) fn log_tail(path: &Path, secrets: &[Secret]) -> String {
+    read_end(path).map(|bytes| last_lines(&bytes, secrets)).unwrap_or_default()
 }
 
 /// Whether the end of the log at `path` contains `text`.
@@ -30,9 +30,12 @@ fn read_end(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn last_lines(bytes: &[u8], key: &Secret) -> String {
+fn last_lines(bytes: &[u8], secrets: &[Secret]) -> String {
     let text = plain(&String::from_utf8_lossy(bytes));
-    let text = if key.expose().is_empty() { text } else { text.replace(key.expose(), "***") };
+    // The longest first: what is left of one that holds another would be shown.
+    let mut secrets: Vec<&Secret> = secrets.iter().collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
+    let text = secrets.into_iter().fold(text, |text, secret| secret.redact(&text));
     let lines: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
@@ -65,13 +68,15 @@ mod tests {
     #[test]
     fn colours_and_keys_are_left_out() {
         assert_eq!(plain("\u{1b}[1;31mred\u{1b}[0m\r\nnext\u{7}"), "red\nnext");
-        assert_eq!(last_lines(b"a\n\nkey sk-1 here\n", &Secret::new("sk-1")), "a\nkey *** here");
+        let secrets = ["sk-1", "", "sk-1-of-another"].map(Secret::new);
+        let text = b"a\n\nkey sk-1 here\nsk-1-of-another\n";
+        assert_eq!(last_lines(text, &secrets), "a\nkey *** here\n***");
     }
 
     #[test]
     fn only_the_last_lines_are_kept() {
         let text: String = (0..50).map(|line| format!("{line}\n")).collect();
-        let tail = last_lines(text.as_bytes(), &Secret::new("sk-1"));
+        let tail = last_lines(text.as_bytes(), &[Secret::new("sk-1")]);
         assert_eq!(tail.lines().next(), Some("30"));
         assert_eq!(tail.lines().count(), 20);
     }

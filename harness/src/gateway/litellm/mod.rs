@@ -16,6 +16,7 @@ pub(crate) mod log_tail;
 pub mod process;
 mod readiness;
 pub mod supervise;
+pub(crate) mod surroundings;
 pub mod warm_up;
 
 /// The version whose behaviour the harness knows and its mock gateway reproduces.

@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::guarded::{GuardError, Guarded, Guarding};
 use super::log_follow::follow;
 use super::log_tail::{log_mentions, log_tail};
+use super::surroundings::INHERITED;
 use super::{find, readiness};
 use crate::gateway::config::{LocalConfig, MASTER_KEY_VARIABLE};
 use crate::gateway::secret::Secret;
@@ -31,9 +32,6 @@ const PORT_REPLACED: u16 = 4000;
 /// What LiteLLM's server prints when its port is taken.
 const PORT_TAKEN: &str = "address already in use";
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Variables that LiteLLM gets from the harness's own environment. None of them names a service.
-const INHERITED: [&str; 7] = ["HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ", "USER"];
 
 /// Parts of variable names that are not passed on even if the configuration refers to them: they steer where
 /// LiteLLM and its libraries connect to.
@@ -241,7 +239,7 @@ impl LiteLlm {
             ended = self.ended() => Some(ended),
             () = tokio::time::sleep_until(deadline) => None,
         };
-        let log = log_tail(log, options.key);
+        let log = log_tail(log, &secrets(options));
         Err(match ended {
             Some(ended) => StartError::Ended { ended, log },
             None => StartError::NotReady { within_s: options.ready_within.as_secs(), last_seen, log },
@@ -268,7 +266,7 @@ async fn spawn(options: &StartOptions<'_>, run_dir: &Path, port: u16) -> Result<
     Guarded::spawn(guarding).await.map_err(|error| match error {
         GuardError::Log(source) => StartError::Write { path: log.clone(), source },
         GuardError::Guard { command, source } => StartError::Guard { command, source },
-        GuardError::Ended(ended) => StartError::Ended { ended, log: log_tail(&log, options.key) },
+        GuardError::Ended(ended) => StartError::Ended { ended, log: log_tail(&log, &secrets(options)) },
     })
 }
 
@@ -281,16 +279,23 @@ fn free_port() -> io::Result<u16> {
     }
 }
 
+/// Variables that the configuration refers to and LiteLLM gets.
+fn referenced(options: &StartOptions<'_>) -> impl Iterator<Item = String> {
+    let names = options.config.environment_variables().into_iter();
+    names.filter(|name| !NEVER_PASSED.iter().any(|part| name.to_ascii_uppercase().contains(part)))
+}
+
+/// All that LiteLLM knows and its log may not show: its key, and what the configuration takes from variables.
+fn secrets(options: &StartOptions<'_>) -> Vec<Secret> {
+    let passed = referenced(options).filter_map(|name| Secret::of_variable(&name));
+    std::iter::once(options.key.clone()).chain(passed).collect()
+}
+
 /// LiteLLM's whole environment.
 fn environment(options: &StartOptions<'_>) -> Vec<(OsString, OsString)> {
-    let referenced = options
-        .config
-        .environment_variables()
-        .into_iter()
-        .filter(|name| !NEVER_PASSED.iter().any(|part| name.to_ascii_uppercase().contains(part)));
     let inherited = INHERITED.iter().map(|name| (*name).to_owned());
     let mut environment: Vec<(OsString, OsString)> = inherited
-        .chain(referenced)
+        .chain(referenced(options))
         .filter_map(|name| Some((OsString::from(&name), std::env::var_os(&name)?)))
         .collect();
     let mut set = |name: &str, value: &str| environment.push((name.into(), value.into()));
