@@ -6,12 +6,13 @@ use crate::attribution::{Attribution, Names, balance::Balance};
 use crate::environment::Environment;
 use crate::journal::{
     ClientStarted, Entry, Event, GatewayCall, GatewayStarted, LogCounted, Outcome, ProbeRecord, Purpose,
-    RunStarted, UpstreamCall,
+    RunStarted, UpstreamCall, UpstreamCounted,
 };
 use crate::plan::Step;
-use crate::verdict::result::{Ended, GatewaySettings, KnownBy, LogCount, MigrationLine};
+use crate::verdict::result::{Ended, GatewaySettings, KnownBy, LogCount, MigrationLine, UpstreamCount};
 
 use super::sources::{add_gateway, balances, explain, log_count, names};
+use super::upstreams::upstream_count;
 use super::{FaultFacts, GATEWAY_NOT_ASKED, Look, is_honest_error, ms};
 
 /// A run, as far as its journal goes.
@@ -94,6 +95,8 @@ pub struct Mode {
     pub skipped: Vec<(String, u64, String)>,
     /// What logs of the gateway counted while it went on.
     pub counts: Vec<LogCount>,
+    /// What upstreams counted while it went on.
+    pub upstream_counts: Vec<UpstreamCount>,
     /// What upstreams served while it went on and nobody is known to have asked for: alias, how many.
     pub unexplained: Vec<(String, u64)>,
     /// The component behind each route's own model.
@@ -167,6 +170,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         probes: Vec::new(),
         skipped: Vec::new(),
         counts: Vec::new(),
+        upstream_counts: Vec::new(),
         unexplained: Vec::new(),
         primary_components: primary_components(&start.environment),
     });
@@ -195,6 +199,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         home: BTreeMap::new(),
         calls: Vec::new(),
         counted: Vec::new(),
+        upstreams_counted: Vec::new(),
         turns: BTreeMap::new(),
         drifts: Vec::new(),
         breaks: Vec::new(),
@@ -226,6 +231,7 @@ struct Gatherer {
     home: BTreeMap<u32, Vec<(String, bool)>>,
     calls: Vec<UpstreamCall>,
     counted: Vec<LogCounted>,
+    upstreams_counted: Vec<UpstreamCounted>,
     turns: BTreeMap<String, Vec<GatewayCall>>,
     drifts: Vec<Drift>,
     /// When and how the way to the gateway broke.
@@ -303,6 +309,7 @@ impl Gatherer {
                 self.with(scenario, |mode| mode.others.push(seen));
             }
             Event::LogCounted(counted) => self.counted.push(counted.clone()),
+            Event::UpstreamCounted(counted) => self.upstreams_counted.push(counted.clone()),
             Event::PodsAnswered { scenario, known_by, pods } => {
                 self.with(scenario, |mode| mode.answered_by = Some((*known_by, pods.clone())));
             }
@@ -498,6 +505,10 @@ impl Gatherer {
             }
             let counted = self.counted.iter().filter(|counted| counted.scenario == mode.step.scenario.name);
             mode.counts = counted.map(|counted| log_count(counted, &mode.probes, &self.names)).collect();
+            let counted = self.upstreams_counted.iter();
+            let counted = counted.filter(|counted| counted.scenario == mode.step.scenario.name);
+            mode.upstream_counts =
+                counted.map(|counted| upstream_count(counted, &mode.probes, &self.names)).collect();
         }
         self.run.has_journals = !self.calls.is_empty();
         let RunFacts { start, modes, .. } = &mut self.run;

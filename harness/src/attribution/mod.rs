@@ -10,7 +10,9 @@ pub mod gateway_log;
 mod headers;
 pub mod hops;
 mod journals;
+pub mod ollama_log;
 mod reconcile;
+pub mod uvicorn_log;
 
 #[cfg(test)]
 mod tests;

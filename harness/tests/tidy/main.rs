@@ -32,6 +32,8 @@ const EDGES: [(&str, &[&str]); 23] = [
         &[
             "units",
             "attribution::gateway_log",
+            "attribution::ollama_log",
+            "attribution::uvicorn_log",
             "environment",
             "gateway::pages",
             "gateway::secret",
