@@ -6,6 +6,7 @@
 
 pub mod balance;
 mod body;
+pub mod counters;
 pub mod gateway_log;
 mod headers;
 pub mod hops;

@@ -481,7 +481,7 @@ pub struct UpstreamCounted {
     pub scenario: String,
     /// The component.
     pub component: String,
-    /// `access log`.
+    /// `access log` or `counters`.
     pub source: String,
     /// Model calls that it shows, with whatever status and whoever made them.
     pub calls: u64,

@@ -1,6 +1,6 @@
-//! What upstreams in a cluster print while modes go on: their access lines, as counts past the gateway.
+//! What upstreams in a cluster print and count while modes go on: their access lines and counters, past the gateway.
 //!
-//! A line names no request, so a count names no reply. It can contradict: whoever printed fewer answers than clients got
+//! Neither names a request, so a count names no reply. It can contradict: whoever printed fewer answers than clients got
 //! from it did not give them all. So that nothing late is taken for missing, a log is whole only once its pod has printed
 //! something after the mode, by the time that stands before the line.
 
@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use kube::core::Selector;
 use tokio::task::JoinHandle;
@@ -15,7 +16,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::access::Access;
+use crate::cluster::counters::{self, Counters, difference};
 use crate::cluster::others::{LogReader, Since, Tally};
+use crate::cluster::places::Places;
 use crate::cluster::watch::Watching;
 use crate::environment::{Environment, ObjectName};
 use crate::journal::{Event, Journal, UpstreamCounted};
@@ -27,8 +30,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LAST_LINES_WITHIN: Duration = Duration::from_secs(5);
 /// A line that is so much younger than the end of a mode shows that all of the mode are there.
 const AFTER_END: Duration = Duration::from_millis(500);
-/// As the journal names it.
-const SOURCE: &str = "access log";
+/// Counters that are read so long after the end of a mode hold all of it.
+const COUNTED_AFTER: Duration = Duration::from_secs(2);
+/// As the journal names them.
+const ACCESS_LOG: &str = "access log";
+const COUNTERS: &str = "counters";
 
 /// An upstream whose pods print.
 pub(super) struct Printing {
@@ -37,16 +43,15 @@ pub(super) struct Printing {
     namespace: String,
     selector: Selector,
     container: Option<String>,
+    /// Where it shows its counters, if it has any.
+    page: Option<String>,
 }
 
 impl Printing {
-    /// Those of an environment that have pods: where those are, and the container that serves.
+    /// Those of an environment that have pods.
     #[must_use]
-    pub(super) fn of(
-        environment: &Environment,
-        pods: &BTreeMap<String, (String, Selector)>,
-        containers: &BTreeMap<String, String>,
-    ) -> Vec<Self> {
+    pub(super) fn of(environment: &Environment, places: &Places) -> Vec<Self> {
+        let Places { pods, containers, looked_at } = places;
         let printing = |(name, (namespace, selector)): (&String, &(String, Selector))| {
             let component = environment.components.get(name)?;
             Some(Self {
@@ -55,6 +60,7 @@ impl Printing {
                 namespace: namespace.clone(),
                 selector: selector.clone(),
                 container: containers.get(name).cloned(),
+                page: looked_at.iter().find(|target| target.component == *name).map(counters::page_of),
             })
         };
         pods.iter().filter_map(printing).collect()
@@ -85,6 +91,8 @@ struct Member {
     present: BTreeSet<ObjectName>,
     /// How many have gone.
     gone: u64,
+    /// It was seen to show counters.
+    counts: bool,
 }
 
 /// How everything stood when a mode began.
@@ -93,6 +101,10 @@ struct Mode {
     sent: u64,
     replies: BTreeMap<String, u64>,
     begun: Vec<Standing>,
+    /// Where counters are read from: a pod of the gateway, and its container.
+    from: Option<(ObjectName, String)>,
+    /// What they were.
+    pages: Vec<Option<Counters>>,
 }
 
 #[derive(Clone)]
@@ -118,6 +130,7 @@ impl AtUpstreams {
             reader: LogReader::default(),
             present: BTreeSet::new(),
             gone: 0,
+            counts: false,
         });
         let shared = Arc::new(Shared {
             access: access.clone(),
@@ -141,15 +154,20 @@ impl AtUpstreams {
         Self { shared, stop, task: Some(task) }
     }
 
-    /// From now on what is printed belongs to this mode.
-    pub(super) fn begin(&self, scenario: &str) {
+    /// From now on what is printed and counted belongs to this mode. `from` is a pod of the gateway, and its container.
+    pub(super) async fn begin(&self, scenario: &str, from: Option<(ObjectName, String)>) {
         let shared = &self.shared;
+        let urls: Vec<_> = shared.lock().iter().map(|member| member.printing.page.clone()).collect();
+        let reads = urls.into_iter().map(|url| shared.read(from.as_ref(), url));
+        let pages = join_all(reads).await;
         let begun = shared.lock().iter().map(Member::standing).collect();
         *shared.lock_mode() = Some(Mode {
             scenario: scenario.to_owned(),
             sent: shared.prober.sent().begun,
             replies: shared.prober.replies(),
             begun,
+            from,
+            pages,
         });
     }
 
@@ -158,20 +176,33 @@ impl AtUpstreams {
     pub(super) async fn end(&self, cut: &CancellationToken) {
         let ended = Timestamp::now();
         let Some(mode) = self.shared.lock_mode().take() else { return };
+        let counted = self.counted(&mode, cut);
+        let (lines, counted) = tokio::join!(self.lines(&mode, ended, cut), counted);
+        for count in lines.into_iter().chain(counted) {
+            self.shared.journal.append(Event::UpstreamCounted(count));
+        }
+    }
+
+    /// What they have printed.
+    async fn lines(&self, mode: &Mode, ended: Timestamp, cut: &CancellationToken) -> Vec<UpstreamCounted> {
         let deadline = Instant::now() + LAST_LINES_WITHIN;
         loop {
             self.shared.look(Since::Beginning);
             // Clocks differ: that a later line has come shows only then that none is under way.
             let is_over = Instant::now() >= deadline;
-            let (counts, is_settled) = self.shared.counts(&mode, ended, is_over);
+            let (counts, is_settled) = self.shared.counts(mode, ended, is_over);
             let waited = tokio::time::sleep(LOOK_EVERY / 5);
             if is_settled || is_over || cut.run_until_cancelled(waited).await.is_none() {
-                for count in counts {
-                    self.shared.journal.append(Event::UpstreamCounted(count));
-                }
-                return;
+                return counts;
             }
         }
+    }
+
+    /// What they have counted.
+    async fn counted(&self, mode: &Mode, cut: &CancellationToken) -> Vec<UpstreamCounted> {
+        let all = (0..mode.pages.len()).map(|index| self.shared.counted(mode, index));
+        let all = cut.run_until_cancelled(join_all(all)).await.unwrap_or_default();
+        all.into_iter().flatten().collect()
     }
 
     /// Ends it; nothing is told any more.
@@ -189,6 +220,16 @@ impl AtUpstreams {
 impl Drop for AtUpstreams {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+impl Mode {
+    /// Complete replies whose headers name an alias of this upstream.
+    fn expected(&self, printing: &Printing, replies: &BTreeMap<String, u64>) -> u64 {
+        let count = |all: &BTreeMap<String, u64>| -> u64 {
+            printing.aliases.iter().filter_map(|alias| all.get(alias)).sum()
+        };
+        count(replies).saturating_sub(count(&self.replies))
     }
 }
 
@@ -223,28 +264,85 @@ impl Shared {
         }
     }
 
-    /// What each has counted in a mode, and whether nothing is waited for any more.
+    /// What an upstream counts by now.
+    async fn read(&self, from: Option<&(ObjectName, String)>, url: Option<String>) -> Option<Counters> {
+        let ((pod, container), url) = (from?, url?);
+        Some(counters::read(&self.access, pod, container, &url).await)
+    }
+
+    /// What one has counted in a mode; none where it shows no counters. They are read once more where answers are missing.
+    async fn counted(&self, mode: &Mode, index: usize) -> Option<UpstreamCounted> {
+        let ended = Instant::now();
+        // One that answers and has no counters has none later.
+        let before = mode.pages.get(index)?.as_ref().filter(|page| **page != Counters::Absent)?;
+        loop {
+            let url = self.lock().get(index)?.printing.page.clone();
+            let complete = ended.elapsed() >= COUNTED_AFTER;
+            let after = self.read(mode.from.as_ref(), url).await?;
+            let (counted, is_settled) = self.weighed(mode, index, before, &after, complete)?;
+            if complete || is_settled {
+                return Some(counted);
+            }
+            tokio::time::sleep_until(ended + COUNTED_AFTER).await;
+        }
+    }
+
+    fn weighed(
+        &self,
+        mode: &Mode,
+        index: usize,
+        before: &Counters,
+        after: &Counters,
+        complete: bool,
+    ) -> Option<(UpstreamCounted, bool)> {
+        let (sent, replies) = (self.prober.sent(), self.prober.replies());
+        let mut members = self.lock();
+        let (member, begun) = (members.get_mut(index)?, mode.begun.get(index)?);
+        member.counts |= [before, after].into_iter().any(|page| matches!(page, Counters::Shown(_)));
+        if !member.counts {
+            return None;
+        }
+        let counted = difference(before, after);
+        let mut trouble = counted.as_ref().err().cloned();
+        if member.present != begun.present || member.gone != begun.gone {
+            trouble.get_or_insert_with(|| "its pods are others than when the mode began".to_owned());
+        } else if member.present.len() > 1 {
+            trouble.get_or_insert_with(|| "it has several pods, and one of them was read".to_owned());
+        }
+        let (calls, answered) = counted.unwrap_or_default();
+        let expected = mode.expected(&member.printing, &replies);
+        let is_settled = trouble.is_some() || answered >= expected;
+        let counted = UpstreamCounted {
+            scenario: mode.scenario.clone(),
+            component: member.printing.component.clone(),
+            source: COUNTERS.to_owned(),
+            calls,
+            answered,
+            ours: sent.begun.saturating_sub(mode.sent),
+            complete,
+            trouble,
+        };
+        Some((counted, is_settled))
+    }
+
+    /// What each has printed in a mode, and whether nothing is waited for any more.
     fn counts(&self, mode: &Mode, ended: Timestamp, is_over: bool) -> (Vec<UpstreamCounted>, bool) {
         let ours = self.prober.sent().begun.saturating_sub(mode.sent);
         let replies = self.prober.replies();
         let after_end = ended + AFTER_END;
         let (mut counts, mut is_settled) = (Vec::new(), true);
         for (member, begun) in self.lock().iter().zip(&mode.begun) {
-            let Printing { component, aliases, .. } = &member.printing;
             let now = member.standing();
             let added = now.tally.since(&begun.tally);
-            let count = |all: &BTreeMap<String, u64>| -> u64 {
-                aliases.iter().filter_map(|alias| all.get(alias)).sum()
-            };
-            let expected = count(&replies).saturating_sub(count(&mode.replies));
+            let expected = mode.expected(&member.printing, &replies);
             let is_late = |pod: &ObjectName| added.newest.get(pod).is_none_or(|newest| *newest < after_end);
             let complete = is_over && !now.present.iter().any(is_late);
             let trouble = trouble(begun, &now, &added);
             is_settled &= trouble.is_some() || added.answered >= expected;
             counts.push(UpstreamCounted {
                 scenario: mode.scenario.clone(),
-                component: component.clone(),
-                source: SOURCE.to_owned(),
+                component: member.printing.component.clone(),
+                source: ACCESS_LOG.to_owned(),
                 calls: added.calls,
                 answered: added.answered,
                 ours,

@@ -300,7 +300,7 @@ impl Stage<'_> {
         };
         let at_gateway =
             AtGateway::start(access, gateway, probers.as_ref().ok(), &prober, loki, &self.journal);
-        let printing = Printing::of(environment, &places.pods, &places.containers);
+        let printing = Printing::of(environment, &places);
         let at_upstreams = AtUpstreams::start(access, printing, &watching, &prober, &self.journal);
         let target = ClusterTarget::new(ClusterParts {
             access: access.clone(),

@@ -190,7 +190,7 @@ pub struct ScenarioResult {
 pub struct UpstreamCount {
     /// The component.
     pub component: String,
-    /// `access log`.
+    /// `access log` or `counters`.
     pub source: String,
     /// Model calls that it shows, with whatever status and whoever made them.
     pub calls: u64,

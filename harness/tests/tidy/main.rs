@@ -31,6 +31,7 @@ const EDGES: [(&str, &[&str]); 23] = [
         "cluster",
         &[
             "units",
+            "attribution::counters",
             "attribution::gateway_log",
             "attribution::ollama_log",
             "attribution::uvicorn_log",

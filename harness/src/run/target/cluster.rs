@@ -108,7 +108,8 @@ impl Cluster {
         self.look_from_new_pods().await;
         self.parts.watching.with(crate::cluster::watch::Reducer::begin_mode);
         self.parts.at_gateway.begin(scenario);
-        self.parts.at_upstreams.begin(scenario);
+        let from = self.parts.gateway_pods.first().cloned().zip(self.parts.from_pods.container.clone());
+        self.parts.at_upstreams.begin(scenario, from).await;
     }
 
     /// Whoever takes these down, or their pods, changes what is measured. Whether they are reached the probers tell.
