@@ -85,6 +85,11 @@ impl Loki {
         self.shared.state().lines.push(line);
     }
 
+    /// Takes a line in that is shown before all others.
+    pub fn push_first(&self, line: LogLine) {
+        self.shared.state().lines.insert(0, line);
+    }
+
     /// While it is down every request is answered 503.
     pub fn set_down(&self, down: bool) {
         self.shared.state().down = down;

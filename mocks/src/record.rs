@@ -3,6 +3,7 @@
 //! A record speaks of the upstream's side of the gate. An answer that a gate swallowed is still `answered`
 //! here, because the upstream did send it.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -155,7 +156,7 @@ impl Recorder {
         let index = store.records.len();
         if index >= self.limit {
             store.dropped_count += 1;
-            return Entry { recorder: self.clone(), index: None, ended: false };
+            return Entry { recorder: self.clone(), index: None, ended: false, at_end: AtEnd(None) };
         }
         store.records.push(Record {
             seq: index as u64,
@@ -170,7 +171,7 @@ impl Recorder {
             ended_us: None,
             outcome: Outcome::Open,
         });
-        Entry { recorder: self.clone(), index: Some(index), ended: false }
+        Entry { recorder: self.clone(), index: Some(index), ended: false, at_end: AtEnd(None) }
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
@@ -191,9 +192,24 @@ pub(crate) struct Entry {
     /// `None` when the recorder was full.
     index: Option<usize>,
     ended: bool,
+    at_end: AtEnd,
+}
+
+/// Who is told of the end of a request, and whether its answer had begun.
+struct AtEnd(Option<Box<dyn FnOnce(Outcome, bool) + Send>>);
+
+impl fmt::Debug for AtEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AtEnd").field(&self.0.is_some()).finish()
+    }
 }
 
 impl Entry {
+    /// Have this told of its end, and whether the answer had begun by then.
+    pub(crate) fn at_its_end(&mut self, tell: impl FnOnce(Outcome, bool) + Send + 'static) {
+        self.at_end = AtEnd(Some(Box::new(tell)));
+    }
+
     pub(crate) fn describe(&self, model: Option<&str>, markers: Markers, stream: bool) {
         self.change(|record, _| {
             record.alias_model = model.map(cut);
@@ -215,10 +231,15 @@ impl Entry {
 
     fn end(&mut self, outcome: Outcome) {
         self.ended = true;
+        let mut has_begun = false;
         self.change(|record, now_us| {
             record.ended_us = Some(now_us);
             record.outcome = outcome;
+            has_begun = record.first_byte_us.is_some();
         });
+        if let Some(tell) = self.at_end.0.take() {
+            tell(outcome, has_begun);
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut Record, u64)) {

@@ -100,8 +100,12 @@ async fn accept_all(
 async fn serve_connection(stream: TcpStream, answer: Arc<impl Answer>, end: CancellationToken) {
     // Tokens are small and must not wait for one another. Failing to set it costs only time.
     let _set = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
+    let peer = stream.peer_addr().ok();
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let answer = Arc::clone(&answer);
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         async move { Ok::<_, Infallible>(answer.answer(request).await) }
     });
     let connection = http1::Builder::new()

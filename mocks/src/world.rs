@@ -9,7 +9,7 @@ use crate::gate::{Gate, GateMode};
 use crate::profile::{Profile, TimingKind};
 use crate::record::Recorder;
 use crate::time::Epoch;
-use crate::upstream::{ComponentOptions, Dialect, Upstream};
+use crate::upstream::{ComponentOptions, Dialect, Sink, Upstream};
 
 /// What a world is made of.
 #[derive(Debug, Clone)]
@@ -197,6 +197,16 @@ impl World {
             outcome = outcome.and(self.set(&member.upstream.options().name, GateMode::Pass).await);
         }
         outcome
+    }
+
+    /// From now on this takes the access lines of a component, as its real server writes them.
+    ///
+    /// # Errors
+    ///
+    /// [`WorldError::UnknownComponent`].
+    pub fn log_to(&self, component: &str, sink: Sink) -> Result<(), WorldError> {
+        self.member(component)?.upstream.log_to(sink);
+        Ok(())
     }
 
     /// How all components stand, in the order of the options.

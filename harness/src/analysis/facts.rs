@@ -6,12 +6,13 @@ use crate::attribution::{Attribution, Names, balance::Balance, window::only_one}
 use crate::environment::Environment;
 use crate::journal::{
     Claim, ClaimSource, ClientStarted, Entry, Event, GatewayCall, GatewayStarted, LogCounted, Outcome,
-    ProbeRecord, Purpose, RunStarted, TurnTranscribed, UpstreamCall,
+    ProbeRecord, Purpose, RunStarted, TurnTranscribed, UpstreamCall, UpstreamCounted,
 };
 use crate::plan::Step;
-use crate::verdict::result::{Ended, GatewaySettings, KnownBy, LogCount, MigrationLine};
+use crate::verdict::result::{Ended, GatewaySettings, KnownBy, LogCount, MigrationLine, UpstreamCount};
 
 use super::sources::{add_gateway, balances, explain, log_count, names};
+use super::upstreams::upstream_count;
 use super::{FaultFacts, GATEWAY_NOT_ASKED, Look, is_honest_error, ms};
 
 /// A run, as far as its journal goes.
@@ -94,6 +95,8 @@ pub struct Mode {
     pub skipped: Vec<(String, u64, String)>,
     /// What logs of the gateway counted while it went on.
     pub counts: Vec<LogCount>,
+    /// What upstreams counted while it went on.
+    pub upstream_counts: Vec<UpstreamCount>,
     /// What upstreams served while it went on and nobody is known to have asked for: alias, how many.
     pub unexplained: Vec<(String, u64)>,
     /// The component behind each route's own model.
@@ -171,6 +174,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         probes: Vec::new(),
         skipped: Vec::new(),
         counts: Vec::new(),
+        upstream_counts: Vec::new(),
         unexplained: Vec::new(),
         primary_components: primary_components(&start.environment),
     });
@@ -199,6 +203,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         home: BTreeMap::new(),
         calls: Vec::new(),
         counted: Vec::new(),
+        upstreams_counted: Vec::new(),
         turns: BTreeMap::new(),
         unmarked: Vec::new(),
         transcribed: BTreeMap::new(),
@@ -232,6 +237,7 @@ struct Gatherer {
     home: BTreeMap<u32, Vec<(String, bool)>>,
     calls: Vec<UpstreamCall>,
     counted: Vec<LogCounted>,
+    upstreams_counted: Vec<UpstreamCounted>,
     turns: BTreeMap<String, Vec<GatewayCall>>,
     /// What openclaw asked without a mark of any probe.
     unmarked: Vec<GatewayCall>,
@@ -313,6 +319,7 @@ impl Gatherer {
                 self.with(scenario, |mode| mode.others.push(seen));
             }
             Event::LogCounted(counted) => self.counted.push(counted.clone()),
+            Event::UpstreamCounted(counted) => self.upstreams_counted.push(counted.clone()),
             Event::PodsAnswered { scenario, known_by, pods } => {
                 self.with(scenario, |mode| mode.answered_by = Some((*known_by, pods.clone())));
             }
@@ -522,6 +529,10 @@ impl Gatherer {
             }
             let counted = self.counted.iter().filter(|counted| counted.scenario == mode.step.scenario.name);
             mode.counts = counted.map(|counted| log_count(counted, &mode.probes, &self.names)).collect();
+            let counted = self.upstreams_counted.iter();
+            let counted = counted.filter(|counted| counted.scenario == mode.step.scenario.name);
+            mode.upstream_counts =
+                counted.map(|counted| upstream_count(counted, &mode.probes, &self.names)).collect();
         }
         self.run.has_journals = !self.calls.is_empty();
         let own: Vec<_> = self.unmarked.iter().map(|call| (call.received_us, call.ended_us)).collect();

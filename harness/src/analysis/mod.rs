@@ -12,6 +12,7 @@ mod figures;
 mod quantiles;
 mod sources;
 mod turns;
+mod upstreams;
 
 pub use crate::attribution::balance::Balance;
 pub use crate::attribution::hops::{End, Hop as Step};

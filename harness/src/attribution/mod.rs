@@ -6,13 +6,16 @@
 
 pub mod balance;
 mod body;
+pub mod counters;
 pub mod gateway_log;
 mod headers;
 pub mod hops;
 mod journals;
+pub mod ollama_log;
 mod reconcile;
 mod transcript;
 pub mod window;
+pub mod uvicorn_log;
 
 #[cfg(test)]
 mod tests;

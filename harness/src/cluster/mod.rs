@@ -10,6 +10,7 @@
 pub mod access;
 pub mod alarm;
 mod command;
+pub mod counters;
 pub mod dead_man;
 pub mod faults;
 pub mod forward;

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::AsyncReadExt;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
 use tokio::task::JoinSet;
@@ -24,6 +25,8 @@ use super::access::{Access, Target, Verb};
 use super::gateway::{EMPTY_PATH, Gateway};
 use super::prober::Inbound;
 use crate::attribution::gateway_log;
+use crate::attribution::ollama_log;
+use crate::attribution::uvicorn_log::AccessLine;
 use crate::environment::ObjectName;
 
 /// How long the gateway's log is read before anything is changed, to see whether somebody uses it.
@@ -43,68 +46,6 @@ const MODELS_MAX: usize = 64;
 const ANSWERED_MIN: u64 = 5;
 /// Before a log that ended is opened again.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
-/// Paths that make a model work; a client may put a prefix before them.
-const MODEL_PATHS: [&str; 12] = [
-    "/completions",
-    "/embeddings",
-    "/responses",
-    "/messages",
-    "/rerank",
-    "/images/generations",
-    "/images/edits",
-    "/audio/speech",
-    "/audio/transcriptions",
-    "/moderations",
-    ":generateContent",
-    ":streamGenerateContent",
-];
-
-/// A request that the gateway answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessLine {
-    /// Who asked; behind a node or a port-forward it is not the client itself.
-    pub client: Option<IpAddr>,
-    /// It makes a model work.
-    pub calls_a_model: bool,
-    /// HTTP status.
-    pub status: u16,
-}
-
-impl AccessLine {
-    /// Read `INFO: 10.0.0.7:51234 - "POST /v1/chat/completions HTTP/1.1" 200 OK`, also inside JSON; `None` for any
-    /// other line.
-    #[must_use]
-    pub fn parse(line: &str) -> Option<Self> {
-        let (before, request, after) = parts(line)?;
-        let mut words = request.split(' ');
-        let (method, target, version) = (words.next()?, words.next()?, words.next()?);
-        if words.next().is_some() || !version.starts_with("HTTP/") || !target.starts_with('/') {
-            return None;
-        }
-        let digits: String = after.trim_start().chars().take_while(char::is_ascii_digit).collect();
-        let status = digits.parse().ok().filter(|status| (100..600).contains(status))?;
-        let path = target.split('?').next().unwrap_or_default().trim_end_matches('/');
-        let calls_a_model = method == "POST" && MODEL_PATHS.iter().any(|end| path.ends_with(end));
-        Some(Self { client: client(before), calls_a_model, status })
-    }
-}
-
-/// What stands before, in and after the first quotes that hold a request.
-fn parts(line: &str) -> Option<(&str, &str, &str)> {
-    let quote = if line.contains("\\\"") { "\\\"" } else { "\"" };
-    let (before, rest) = line.split_once(quote)?;
-    let (request, after) = rest.split_once(quote)?;
-    Some((before, request, after))
-}
-
-/// The address in `... 10.0.0.7:51234 - `, or `[::1]:51234`.
-fn client(before: &str) -> Option<IpAddr> {
-    let place = before.trim_end().trim_end_matches('-').trim_end();
-    let place = place.rsplit([' ', '"', '\t']).next()?;
-    let (address, port) = place.rsplit_once(':')?;
-    port.parse::<u16>().ok()?;
-    address.trim_matches(['[', ']']).parse().ok()
-}
 
 /// Why a log cannot be read that has not been answered yet.
 const NOT_YET: &str = "it has not been opened yet";
@@ -116,6 +57,8 @@ pub struct Tally {
     pub requests: u64,
     /// Requests that made a model work.
     pub calls: u64,
+    /// Of those, answered with 200.
+    pub answered: u64,
     /// Of those, by client; beyond 256 clients they are only in `calls`.
     pub by_client: BTreeMap<IpAddr, u64>,
     /// The calls by the pod that answered them.
@@ -124,6 +67,10 @@ pub struct Tally {
     pub answers: BTreeMap<String, u64>,
     /// Why a log cannot be read, by pod.
     pub unread: BTreeMap<ObjectName, String>,
+    /// How often a log that was followed ended, by pod.
+    pub ended: BTreeMap<ObjectName, u64>,
+    /// When the last line of a pod was written, by its node's clock, where that is asked for.
+    pub newest: BTreeMap<ObjectName, Timestamp>,
 }
 
 impl Tally {
@@ -134,10 +81,11 @@ impl Tally {
         {
             *self.answers.entry(model.to_owned()).or_default() += 1;
         }
-        let Some(line) = AccessLine::parse(line) else { return };
+        let Some(line) = AccessLine::parse(line).or_else(|| ollama_log::read(line)) else { return };
         self.requests += 1;
         if line.calls_a_model {
             self.calls += 1;
+            self.answered += u64::from(line.status == 200);
             *self.by_pod.entry(pod.clone()).or_default() += 1;
             if let Some(client) = line.client
                 && (self.by_client.len() < CLIENTS_MAX || self.by_client.contains_key(&client))
@@ -147,7 +95,17 @@ impl Tally {
         }
     }
 
-    /// What was added since an earlier one; what cannot be read is as it is now.
+    /// Take in a line that has the time before it at which it was written.
+    pub fn take_stamped(&mut self, pod: &ObjectName, line: &str) {
+        let (stamp, line) = line.split_once(' ').unwrap_or((line, ""));
+        if let Ok(at) = stamp.parse::<Timestamp>() {
+            let newest = self.newest.entry(pod.clone()).or_insert(at);
+            *newest = at.max(*newest);
+        }
+        self.take(pod, line);
+    }
+
+    /// What was added since an earlier one; what cannot be read, and the newest lines, are as they are now.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         fn added<K: Ord + Clone>(now: &BTreeMap<K, u64>, before: &BTreeMap<K, u64>) -> BTreeMap<K, u64> {
@@ -159,10 +117,13 @@ impl Tally {
         Self {
             requests: self.requests.saturating_sub(earlier.requests),
             calls: self.calls.saturating_sub(earlier.calls),
+            answered: self.answered.saturating_sub(earlier.answered),
             by_client: added(&self.by_client, &earlier.by_client),
             by_pod: added(&self.by_pod, &earlier.by_pod),
             answers: added(&self.answers, &earlier.answers),
             unread: self.unread.clone(),
+            ended: added(&self.ended, &earlier.ended),
+            newest: self.newest.clone(),
         }
     }
 }
@@ -281,32 +242,77 @@ pub async fn look(access: &Access, gateway: &Gateway, seen_in: Duration) -> Othe
     judge(&tally, &Ours::default(), None)
 }
 
-/// Reads the gateway's logs and counts. Dropping it ends it.
+/// From when on a log is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// What is printed from now on.
+    Now,
+    /// What was printed so long ago, too.
+    Ago(Duration),
+    /// All of it: its pod is new.
+    Beginning,
+}
+
+/// Reads logs and counts. Dropping it ends it.
+#[derive(Default)]
 pub struct LogReader {
     tally: Arc<Mutex<Tally>>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
 
+/// One log that is read.
+struct OneLog {
+    access: Access,
+    pod: ObjectName,
+    container: Option<String>,
+    since: Since,
+    /// With the time of each line.
+    stamped: bool,
+}
+
 impl LogReader {
     /// Follow the logs of these pods, from `since` ago on; where that is zero, only what is printed from now on.
     #[must_use]
     pub fn start(access: &Access, pods: &[ObjectName], container: Option<&str>, since: Duration) -> Self {
-        let mut reader =
-            Self { tally: Arc::default(), stop: CancellationToken::new(), tasks: JoinSet::new() };
-        // A pod is silent only once its log is there.
-        lock(&reader.tally).unread.extend(pods.iter().map(|pod| (pod.clone(), NOT_YET.to_owned())));
+        let mut reader = Self::default();
+        let since = if since.is_zero() { Since::Now } else { Since::Ago(since) };
         for pod in pods {
-            let (access, pod, container) = (access.clone(), pod.clone(), container.map(str::to_owned));
-            let (tally, stop) = (Arc::clone(&reader.tally), reader.stop.clone());
-            reader.tasks.spawn(async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = follow(&access, &pod, container, since, &tally) => {}
-                }
-            });
+            reader.follow(access, pod, container, since, false);
         }
         reader
+    }
+
+    /// Follow the log of a pod as well, with the time of each line.
+    pub fn follow_stamped(
+        &mut self,
+        access: &Access,
+        pod: &ObjectName,
+        container: Option<&str>,
+        since: Since,
+    ) {
+        self.follow(access, pod, container, since, true);
+    }
+
+    fn follow(
+        &mut self,
+        access: &Access,
+        pod: &ObjectName,
+        container: Option<&str>,
+        since: Since,
+        stamped: bool,
+    ) {
+        // A pod is silent only once its log is there.
+        lock(&self.tally).unread.insert(pod.clone(), NOT_YET.to_owned());
+        let (access, pod, container) = (access.clone(), pod.clone(), container.map(str::to_owned));
+        let log = OneLog { access, pod, container, since, stamped };
+        let (tally, stop) = (Arc::clone(&self.tally), self.stop.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = log.read(&tally) => {}
+            }
+        });
     }
 
     /// What the logs showed so far.
@@ -333,44 +339,51 @@ fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
     tally.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn follow(
-    access: &Access,
-    pod: &ObjectName,
-    container: Option<String>,
-    since: Duration,
-    tally: &Mutex<Tally>,
-) {
-    let mut parameters = LogParams { container, follow: true, ..LogParams::default() };
-    if since.is_zero() {
-        parameters.tail_lines = Some(0);
-    } else {
-        parameters.since_seconds = Some(i64::try_from(since.as_secs()).unwrap_or(i64::MAX).max(1));
-    }
-    let api = access.streaming::<Pod>(&pod.namespace);
-    loop {
-        let opened = api.log_stream(&pod.name, &parameters);
-        match access.bounded(Verb::Get, Target::new("pods/log", pod), opened).await {
-            Ok(mut log) => {
-                lock(tally).unread.remove(pod);
-                let mut lines = TextLines::default();
-                let mut bytes = vec![0; 16 * 1024];
-                while let Ok(count @ 1..) = log.read(&mut bytes).await {
-                    let mut tally = lock(tally);
-                    lines.feed(&bytes[..count], |line| tally.take(pod, line));
-                }
-                // A server ends a follow now and then. What was printed meanwhile is not read twice, and so perhaps
-                // not at all; that makes the count smaller, never larger.
-                lock(tally).unread.insert(pod.clone(), "it ended".to_owned());
+impl OneLog {
+    async fn read(self, tally: &Mutex<Tally>) {
+        let Self { access, pod, container, since, stamped } = self;
+        let mut parameters =
+            LogParams { container, follow: true, timestamps: stamped, ..LogParams::default() };
+        match since {
+            Since::Now => parameters.tail_lines = Some(0),
+            Since::Ago(since) => {
+                parameters.since_seconds = Some(i64::try_from(since.as_secs()).unwrap_or(i64::MAX).max(1));
             }
-            Err(error) => {
-                lock(tally).unread.insert(pod.clone(), error.failure.to_string());
-                if error.is_forbidden() || error.is_not_found() {
-                    return;
-                }
-            }
+            Since::Beginning => {}
         }
-        tokio::time::sleep(REOPEN_AFTER).await;
-        (parameters.since_seconds, parameters.tail_lines) = (None, Some(0));
+        let take = if stamped { Tally::take_stamped } else { Tally::take };
+        let api = access.streaming::<Pod>(&pod.namespace);
+        loop {
+            let opened = api.log_stream(&pod.name, &parameters);
+            match access.bounded(Verb::Get, Target::new("pods/log", &pod), opened).await {
+                Ok(mut log) => {
+                    lock(tally).unread.remove(&pod);
+                    let mut lines = TextLines::default();
+                    let mut bytes = vec![0; 16 * 1024];
+                    while let Ok(count @ 1..) = log.read(&mut bytes).await {
+                        let mut tally = lock(tally);
+                        lines.feed(&bytes[..count], |line| take(&mut tally, &pod, line));
+                    }
+                    // A server ends a follow now and then. What was printed meanwhile is not read twice, and so perhaps
+                    // not at all; that makes the count smaller, never larger.
+                    let mut tally = lock(tally);
+                    tally.unread.insert(pod.clone(), "it ended".to_owned());
+                    *tally.ended.entry(pod.clone()).or_default() += 1;
+                    (parameters.since_seconds, parameters.tail_lines) = (None, Some(0));
+                }
+                Err(error) => {
+                    lock(tally).unread.insert(pod.clone(), error.failure.to_string());
+                    if error.is_forbidden() || error.is_not_found() {
+                        return;
+                    }
+                    // What has printed nothing yet is still read from its beginning.
+                    if since != Since::Beginning {
+                        (parameters.since_seconds, parameters.tail_lines) = (None, Some(0));
+                    }
+                }
+            }
+            tokio::time::sleep(REOPEN_AFTER).await;
+        }
     }
 }
 
@@ -399,7 +412,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{AccessLine, LINE_BYTES_MAX, Others, Ours, Tally, TextLines, judge};
+    use super::{LINE_BYTES_MAX, Others, Ours, Tally, TextLines, judge};
     use crate::cluster::prober::Inbound;
     use crate::environment::ObjectName;
 
@@ -420,28 +433,6 @@ mod tests {
     fn ours(sent: u64, addresses: &[&str]) -> Ours {
         let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect::<BTreeSet<_>>();
         Ours { sent, answered: sent, addresses }
-    }
-
-    #[test]
-    fn access_lines_are_read_in_both_forms_and_nothing_else_is() {
-        let read =
-            |line: &str| AccessLine::parse(line).map(|line| (line.client, line.calls_a_model, line.status));
-        let client = Some("10.42.0.7".parse().unwrap());
-        let plain = line("10.42.0.7:51234", "POST /v1/chat/completions?x=1");
-        assert_eq!(read(&plain), Some((client, true, 200)));
-        let json =
-            r#"{"message": "10.42.0.7:51234 - \"POST /v1/embeddings HTTP/1.1\" 503", "level": "INFO"}"#;
-        assert_eq!(read(json), Some((client, true, 503)));
-        assert_eq!(read(&line("10.42.0.7:1", "GET /health/liveliness")), Some((client, false, 200)));
-        assert_eq!(read(&line("10.42.0.7:1", "POST /key/generate")), Some((client, false, 200)));
-        let six = read(&line("[fd00::7]:1", "POST /engines/x/chat/completions")).unwrap();
-        assert_eq!((six.0, six.1), (Some("fd00::7".parse().unwrap()), true));
-        assert_eq!(read(&line("unix", "POST /chat/completions")), Some((None, true, 200)));
-        for other in
-            ["", "Traceback", "said \"hello there\" 200", "\"POST / HTTP/1.1\" no", "\"a b c d\" 200"]
-        {
-            assert_eq!(read(other), None, "{other}");
-        }
     }
 
     #[test]
@@ -508,14 +499,9 @@ mod tests {
         fn no_line_panics_and_memory_is_bounded(bytes in prop::collection::vec(any::<u8>(), 0..9000)) {
             let mut lines = TextLines::default();
             lines.feed(&bytes, |line| {
-                let _ = AccessLine::parse(line);
+                Tally::default().take(&ObjectName::new("ml", "litellm-0"), line);
             });
             prop_assert!(lines.rest.len() <= LINE_BYTES_MAX);
-        }
-
-        #[test]
-        fn quoted_things_do_not_panic(text in "[ \"\\\\:/0-9A-Z.\\[\\]-]{0,80}") {
-            let _ = AccessLine::parse(&text);
         }
     }
 }

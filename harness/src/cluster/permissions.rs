@@ -58,6 +58,7 @@ const NODES: &str = "the loss of a node is not seen";
 const UNTOLD: &str = "a restore that is stuck is not told by an event of its object";
 const MIGRATION: &str = "the state of openclaw's migration (FR222, FR223) is not known";
 const REPLICAS: &str = "which replica of the gateway answered is not known";
+const PRINTED: &str = "what upstreams count in their own logs is not known";
 
 const READ: [&str; 3] = ["get", "list", "watch"];
 /// Nobody asks for one of them by its name.
@@ -241,6 +242,10 @@ fn of_component(needs: &mut Needs, environment: &Environment, cluster: &Cluster,
     let gateway = &cluster.gateway.deployment.namespace;
     if let Some(deployment) = &component.deployment {
         watched(needs, &deployment.namespace);
+        // In the gateway's own namespace its log is read by the same right.
+        if deployment.namespace != *gateway {
+            needs.insert(Some(&deployment.namespace), "", "pods/log", None, &["get"], Some(PRINTED));
+        }
     }
     match (component.down, &component.deployment) {
         (FaultKind::ScaleToZero, Some(deployment)) => {

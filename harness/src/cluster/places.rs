@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Container, Service};
 use kube::core::Selector;
 
 use super::access::Access;
@@ -14,6 +14,8 @@ use crate::environment::{Component, Environment, FaultKind, ObjectName};
 pub struct Places {
     /// Namespace and labels of their pods.
     pub pods: BTreeMap<String, (String, Selector)>,
+    /// The container in them that serves.
+    pub containers: BTreeMap<String, String>,
     /// What is looked at from inside the gateway's pod.
     pub looked_at: Vec<Looked>,
 }
@@ -23,7 +25,7 @@ pub struct Places {
 /// # Errors
 /// In words, what is not there or cannot be read.
 pub async fn places(access: &Access, environment: &Environment) -> Result<Places, String> {
-    let (mut pods, mut looked_at) = (BTreeMap::new(), Vec::new());
+    let (mut pods, mut containers, mut looked_at) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for (name, component) in &environment.components {
         if let Some(endpoint) = &component.endpoint {
             looked_at.push(Looked::endpoint(name, endpoint).map_err(|error| error.to_string())?);
@@ -37,13 +39,23 @@ pub async fn places(access: &Access, environment: &Environment) -> Result<Places
         }
         if let Some(deployment) = &component.deployment {
             let object: Deployment = access.get(deployment).await.map_err(|error| error.to_string())?;
-            let selector = object.spec.map(|spec| spec.selector).unwrap_or_default();
-            let selector = Selector::try_from(selector)
+            let spec = object.spec.unwrap_or_default();
+            if let Some(container) = serving(spec.template.spec.map(|spec| spec.containers)) {
+                containers.insert(name.clone(), container);
+            }
+            let selector = Selector::try_from(spec.selector)
                 .map_err(|_| format!("the selector of Deployment {deployment} cannot be read"))?;
             pods.insert(name.clone(), (deployment.namespace.clone(), selector));
         }
     }
-    Ok(Places { pods, looked_at })
+    Ok(Places { pods, containers, looked_at })
+}
+
+/// The first container that has a port; the first where none names any.
+fn serving(containers: Option<Vec<Container>>) -> Option<String> {
+    let containers = containers?;
+    let has_port = |container: &&Container| container.ports.iter().flatten().next().is_some();
+    containers.iter().find(has_port).or(containers.first()).map(|container| container.name.clone())
 }
 
 async fn only_port(access: &Access, service: &ObjectName) -> Result<u16, String> {

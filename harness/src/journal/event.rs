@@ -277,6 +277,8 @@ pub enum Event {
     },
     /// What a log counted at the gateway while a mode went on, whoever asked.
     LogCounted(LogCounted),
+    /// What an upstream itself counted in a mode, past the gateway.
+    UpstreamCounted(UpstreamCounted),
     /// A component is not seen by a direct witness: only objects say when it went and came.
     EvidenceWeak {
         /// Component.
@@ -470,6 +472,27 @@ pub struct LogCounted {
     pub ours: u64,
     /// Attempts that were answered, by model; empty where the log does not tell.
     pub answers: std::collections::BTreeMap<String, u64>,
+    /// Why it says nothing, or not all.
+    pub trouble: Option<String>,
+}
+
+/// What an upstream itself counted in a mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamCounted {
+    /// Name of the scenario.
+    pub scenario: String,
+    /// The component.
+    pub component: String,
+    /// `access log` or `counters`.
+    pub source: String,
+    /// Model calls that it shows, with whatever status and whoever made them.
+    pub calls: u64,
+    /// Of those, answered with 200.
+    pub answered: u64,
+    /// Requests that we sent through the gateway meanwhile, to whatever model.
+    pub ours: u64,
+    /// All that was counted until the mode ended has come.
+    pub complete: bool,
     /// Why it says nothing, or not all.
     pub trouble: Option<String>,
 }

@@ -12,7 +12,7 @@ mod writer;
 pub use client::{ClientStarted, GatewayCall, TurnTranscribed};
 pub use event::{
     AttemptTimeouts, Censoring, Claim, ClaimSource, Entry, Event, FORMAT, GatewayStarted, LogCounted,
-    Outcome, ProbeRecord, Purpose, RunStarted, Unimitated, UpstreamCall, WarmUp,
+    Outcome, ProbeRecord, Purpose, RunStarted, Unimitated, UpstreamCall, UpstreamCounted, WarmUp,
 };
 pub use reader::{ReadError, read};
 pub use writer::{Clock, Journal, JournalError};

@@ -1,8 +1,9 @@
 //! One request through the gateway, timed.
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -14,6 +15,7 @@ use super::error_class::classify;
 use super::reply::{Flaw, StreamReader, Tokens, read_whole};
 use super::sse::Decoder;
 use super::ways::{TOLD_ERROR, Way, Ways, hook_body, read_hook};
+use crate::attribution::by_header;
 use crate::gateway::secret::Secret;
 use crate::journal::{Claim, ClaimSource, Clock, Outcome, ProbeRecord, Purpose};
 
@@ -78,6 +80,8 @@ struct Counts {
     begun: AtomicU64,
     ended: AtomicU64,
     answered: AtomicU64,
+    /// Complete replies, by the alias that their headers name.
+    replies: Mutex<BTreeMap<String, u64>>,
 }
 
 /// Model calls that a prober and its clones have made.
@@ -123,6 +127,13 @@ impl Prober {
         Sent { begun: self.counts.begun.load(Ordering::SeqCst), ended, answered }
     }
 
+    /// Complete replies by now, by the alias that their headers name: enough to wait for, not for a verdict.
+    #[must_use]
+    pub fn replies(&self) -> BTreeMap<String, u64> {
+        // Counters, whole after every step.
+        self.counts.replies.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Send one probe and follow it to its end.
     pub async fn send(&self, request: &Request) -> ProbeRecord {
         let mut probe = request.opened(self.clock.now_us());
@@ -150,6 +161,10 @@ impl Prober {
         }
         for claim in &mut probe.claims {
             claim.value = self.clean(&claim.value);
+        }
+        if let Some(alias) = by_header(&probe).filter(|_| probe.outcome == Outcome::Ok) {
+            let mut replies = self.counts.replies.lock().unwrap_or_else(PoisonError::into_inner);
+            *replies.entry(alias).or_default() += 1;
         }
         probe
     }

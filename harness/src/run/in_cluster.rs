@@ -9,6 +9,7 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::at_gateway::AtGateway;
+use super::at_upstreams::{AtUpstreams, Printing};
 use super::conductor::Means;
 use super::from_pods::FromPods;
 use super::mock_cluster::{MockCluster, MockClusterOptions};
@@ -299,6 +300,8 @@ impl Stage<'_> {
         };
         let at_gateway =
             AtGateway::start(access, gateway, probers.as_ref().ok(), &prober, loki, &self.journal);
+        let printing = Printing::of(environment, &places);
+        let at_upstreams = AtUpstreams::start(access, printing, &watching, &prober, &self.journal);
         let target = ClusterTarget::new(ClusterParts {
             access: access.clone(),
             environment: environment.clone(),
@@ -313,6 +316,7 @@ impl Stage<'_> {
             gateway: prober.clone(),
             ids: gateway.ids.clone(),
             at_gateway,
+            at_upstreams,
             pods: places.pods,
         });
         let watcher = Arc::clone(&self.watcher);

@@ -2,6 +2,7 @@
 //! undone, and the reports are rendered from the journal alone.
 
 mod at_gateway;
+mod at_upstreams;
 mod conductor;
 mod conversation;
 mod during;

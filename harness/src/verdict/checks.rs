@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::analysis::{Figures, GATEWAY_NOT_ASKED, Goodness, Mode, Probe, is_honest_error, ms};
-use crate::plan::STEADY_PROBES;
+use crate::analysis::{Figures, GATEWAY_NOT_ASKED, Goodness, Mode, Probe, RunFacts, is_honest_error, ms};
+use crate::plan::{STEADY_PROBES, component_of};
 use crate::scenario::{Answer, Expectation, Requirement};
 
-use super::result::{Bracket, Failback, Failover, InFlight, Verdict};
+use super::result::{Bracket, CountStanding, Failback, Failover, InFlight, UpstreamCount, Verdict};
 
 /// One thing that does not hold, or could not be established.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,6 +208,29 @@ fn check_sources(checks: &mut Checks, figures: &Figures) {
                 figures.ok,
                 probe.record.id,
                 probe.attribution.alias.as_deref().unwrap_or("unknown"),
+            ),
+        );
+    }
+}
+
+/// Whether upstreams themselves counted as many answers as this route and the others got from them.
+pub(super) fn check_counts(checks: &mut Checks, run: &RunFacts, mode: &Mode, figures: &Figures) {
+    for count in mode.upstream_counts.iter().filter(|count| count.standing == CountStanding::Contradicts) {
+        let is_own =
+            |alias: &String| component_of(alias, &run.start.environment) == Some(count.component.as_str());
+        if !figures.served_by.keys().any(is_own) {
+            continue;
+        }
+        let mut requirements = served_requirements(figures);
+        if figures.planned.fails_over {
+            requirements.push(Requirement::NFR123);
+        }
+        let UpstreamCount { component, source, answered, got, .. } = count;
+        checks.open(
+            &requirements,
+            format!(
+                "{}: the {source} of {component} shows {answered} answers in this mode, but {got} replies are said to be of it: who served what is not certain",
+                figures.planned.route
             ),
         );
     }

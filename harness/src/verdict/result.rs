@@ -180,6 +180,46 @@ pub struct ScenarioResult {
     /// What logs of the gateway counted while it went on, whoever asked.
     #[serde(default)]
     pub counts: Vec<LogCount>,
+    /// What upstreams themselves counted while it went on, past the gateway.
+    #[serde(default)]
+    pub upstream_counts: Vec<UpstreamCount>,
+}
+
+/// What an upstream counted in a scenario, beside what clients got from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UpstreamCount {
+    /// The component.
+    pub component: String,
+    /// `access log` or `counters`.
+    pub source: String,
+    /// Model calls that it shows, with whatever status and whoever made them.
+    pub calls: u64,
+    /// Of those, answered with 200.
+    pub answered: u64,
+    /// Requests that we sent through the gateway meanwhile, to whatever model.
+    pub ours: u64,
+    /// Complete replies of the same time that are attributed to it.
+    pub got: u64,
+    /// How the two stand to each other.
+    pub standing: CountStanding,
+    /// Why it says nothing, or not all.
+    pub trouble: Option<String>,
+}
+
+/// How the answers that an upstream counted stand to those that clients got from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CountStanding {
+    /// It answered at least as often, and no oftener than we asked.
+    Agrees,
+    /// It answered oftener than we asked: others use it, or the gateway asks it again.
+    Beyond,
+    /// All that it counted is known, and it answered less often: somebody else gave some of these replies.
+    Contradicts,
+    /// It shows fewer, and perhaps not all.
+    NotKnown,
+    /// It shows nothing.
+    Silent,
 }
 
 /// What one log of the gateway counted in a scenario, beside what clients got.

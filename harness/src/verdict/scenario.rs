@@ -5,7 +5,7 @@ use crate::journal::Outcome;
 use crate::plan::component_of;
 use crate::scenario::{Answer, ComponentState, Requirement};
 
-use super::checks::{Checks, check_failback, check_failover, check_order, check_served};
+use super::checks::{Checks, check_counts, check_failback, check_failover, check_order, check_served};
 use super::requirements;
 use super::result::{
     AnsweredBy, Bracket, Conflict, Evidence, FaultResult, RouteResult, RouteSamples, ScenarioResult, Verdict,
@@ -30,6 +30,7 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
             .unwrap_or_default();
         let mut own = Checks::default();
         check_served(&mut own, figures);
+        check_counts(&mut own, run, mode, figures);
         check_order(&mut own, figures, &chain);
         let mut failover = check_failover(&mut own, mode, figures);
         let mut failback = check_failback(&mut own, mode, figures);
@@ -121,6 +122,7 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
         timeline: story::timeline(run, mode, &all),
         findings: story::findings(mode, &all),
         counts: mode.counts.clone(),
+        upstream_counts: mode.upstream_counts.clone(),
         answered_by: mode
             .answered_by
             .as_ref()

@@ -10,7 +10,9 @@ use crate::analysis::{
 use crate::journal::Outcome;
 use crate::scenario::Answer;
 
-use super::result::{Hop, KnownBy, LogCount, ScenarioResult, TimelineEntry, WorstProbe};
+use super::result::{
+    CountStanding, Hop, KnownBy, LogCount, ScenarioResult, TimelineEntry, UpstreamCount, WorstProbe,
+};
 
 /// How many of the worst probes are told.
 const WORST_MAX: usize = 5;
@@ -230,6 +232,7 @@ pub(super) fn findings(mode: &Mode, all: &[Figures]) -> Vec<String> {
         format!("{}: what is counted by number in the gateway's logs is not ours alone", others.what)
     }));
     findings.extend(mode.counts.iter().filter_map(never_arrived));
+    findings.extend(mode.upstream_counts.iter().filter_map(not_agreed));
     findings.extend(mode.answered_by.as_ref().map(|(known_by, pods)| answered_by(*known_by, pods)));
     for figures in all {
         let route = &figures.planned.route;
@@ -265,6 +268,22 @@ fn never_arrived(count: &LogCount) -> Option<String> {
             Some(format!("{source}: of {ours} calls of ours {missing} never arrived in it"))
         }
         None => None,
+    }
+}
+
+/// What an upstream's own count leaves open. It is everybody's, so more than clients got decides nothing.
+fn not_agreed(count: &UpstreamCount) -> Option<String> {
+    let UpstreamCount { component, source, answered, ours, got, trouble, .. } = count;
+    let why = trouble.as_deref().unwrap_or("its last lines may not have come");
+    match count.standing {
+        CountStanding::Silent if *got > 0 => Some(format!("the {source} of {component} says nothing: {why}")),
+        CountStanding::NotKnown => Some(format!(
+            "the {source} of {component} shows {answered} of {got} replies that are said to be of it; whether the others are missing cannot be said: {why}"
+        )),
+        CountStanding::Beyond => Some(format!(
+            "the {source} of {component} shows {answered} answers, more than the {ours} requests that we sent: others use it, or it was asked again"
+        )),
+        CountStanding::Agrees | CountStanding::Contradicts | CountStanding::Silent => None,
     }
 }
 

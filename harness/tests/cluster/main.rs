@@ -13,6 +13,7 @@ mod evidence;
 mod gate;
 mod init;
 mod key;
+mod logs;
 mod migration;
 mod netns;
 mod opponents;

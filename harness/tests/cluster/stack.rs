@@ -350,7 +350,29 @@ impl Stack {
         tokio::time::timeout(within, there).await.unwrap_or_else(|_| panic!("never seen: {what}"));
     }
 
+    /// What the gateway prints is taken there, too, beside its pod's log.
+    pub(crate) fn gateway_prints_to(&self, also: impl Fn(&str) + Send + Sync + 'static) {
+        let kubelet = self.household.plane().kubelet().clone();
+        self.gateway.log_access(move |client, line| {
+            also(line);
+            kubelet.log_line_for("ml", "litellm", "litellm", Some(client), line);
+        });
+    }
+
+    /// Of what vLLM prints only these lines reach its pod's log.
+    pub(crate) fn vllm_prints(&self, is_printed: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        let kubelet = self.household.plane().kubelet().clone();
+        let print = move |line: &str| {
+            if is_printed(line) {
+                kubelet.log_line_for("ml", "vllm", "vllm", None, line);
+            }
+        };
+        self.world.log_to("vllm", Arc::new(print)).unwrap();
+    }
+
     pub(crate) async fn strike(self) {
+        // What prints holds the kubelet that it prints into.
+        self.world.log_to("vllm", Arc::new(|_| {})).unwrap();
         self.gateway.shutdown().await;
         self.household.shutdown().await;
         self.world.shutdown().await;

@@ -1,9 +1,9 @@
-//! What logs of the gateway counted is told, and decides nothing.
+//! What logs of the gateway counted is told, and decides nothing; what upstreams counted can contradict.
 
 use std::collections::BTreeMap;
 
-use harness::journal::{Event, LogCounted};
-use harness::verdict::result::{RunResult, Verdict};
+use harness::journal::{Event, LogCounted, UpstreamCounted};
+use harness::verdict::result::{CountStanding, RequirementVerdict, RunResult, Verdict};
 
 use super::journal::{Lines, Story};
 use super::{expect_verdict, scenario};
@@ -74,4 +74,72 @@ fn what_a_log_counted_stands_beside_what_clients_got_and_what_never_arrived_is_s
     assert!(findings.iter().any(|finding| finding == said), "{findings:?}");
     let page = harness::report::markdown(&result);
     assert!(page.contains("Counted in the gateway's log"), "{page}");
+}
+
+/// What vLLM, or another, printed in the mode.
+fn printed(component: &str, answered: u64, complete: bool, trouble: Option<&str>) -> Event {
+    Event::UpstreamCounted(UpstreamCounted {
+        scenario: "cloud-down".into(),
+        component: component.into(),
+        source: "access log".into(),
+        calls: answered,
+        answered,
+        ours: 1000,
+        complete,
+        trouble: trouble.map(str::to_owned),
+    })
+}
+
+fn got_of_vllm(lines: &Lines) -> u64 {
+    let result = with(lines, printed("vllm", 0, false, None));
+    scenario(&result, "cloud-down").upstream_counts[0].got
+}
+
+#[test]
+fn an_upstream_that_answered_less_often_than_clients_got_from_it_contradicts() {
+    let lines = Story::of(&["cloud-down"]).tell();
+    let got = got_of_vllm(&lines);
+    assert!(got > 10, "{got}");
+    let result = with(&lines, printed("vllm", got - 1, true, None));
+    expect_verdict(&result, Verdict::Inconclusive, "one answer is missing");
+    let seen = scenario(&result, "cloud-down");
+    assert_eq!(seen.upstream_counts[0].standing, CountStanding::Contradicts);
+    let said = format!("the access log of vllm shows {} answers in this mode, but {got} replies", got - 1);
+    assert!(seen.reasons.iter().any(|reason| reason.contains(&said)), "{:?}", seen.reasons);
+    let left_open = |id: &str| {
+        let of = seen.requirements.iter().find(|requirement| requirement.id == id);
+        of.is_some_and(|requirement| requirement.verdict == RequirementVerdict::Inconclusive)
+    };
+    assert!(left_open("FR217") && left_open("NFR123") && left_open("NFR125"), "{:?}", seen.requirements);
+    assert!(harness::report::markdown(&result).contains("**contradict**"));
+}
+
+#[test]
+fn no_count_of_an_upstream_that_may_be_late_or_is_of_others_changes_a_verdict() {
+    let lines = Story::of(&["cloud-down"]).tell();
+    let got = got_of_vllm(&lines);
+    let reasons = lines.judge().reasons;
+    let broke = Some("the log of ml/vllm-0 ended meanwhile");
+    for (event, standing, said) in [
+        (printed("vllm", got, true, None), CountStanding::Agrees, None),
+        (printed("vllm", got + 7, false, broke), CountStanding::Agrees, None),
+        (
+            printed("vllm", 2000, true, None),
+            CountStanding::Beyond,
+            Some("more than the 1000 requests that we sent"),
+        ),
+        (printed("vllm", got - 1, false, None), CountStanding::NotKnown, Some("cannot be said")),
+        (printed("vllm", got - 1, true, broke), CountStanding::NotKnown, Some("cannot be said")),
+        (printed("vllm", 0, true, Some("403")), CountStanding::Silent, Some("says nothing: 403")),
+        (printed("ollama", 0, true, None), CountStanding::Agrees, None),
+    ] {
+        let result = with(&lines, event.clone());
+        expect_verdict(&result, Verdict::Pass, &format!("{event:?}"));
+        assert_eq!(result.reasons, reasons, "{event:?}");
+        let seen = scenario(&result, "cloud-down");
+        assert_eq!(seen.upstream_counts[0].standing, standing, "{event:?}");
+        if let Some(said) = said {
+            assert!(seen.findings.iter().any(|finding| finding.contains(said)), "{:?}", seen.findings);
+        }
+    }
 }

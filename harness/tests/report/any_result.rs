@@ -169,15 +169,28 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn upstream_count()((component, source) in (text(), text()), numbers in prop::array::uniform4(count()),
+                        standing in prop_oneof![Just(CountStanding::Agrees), Just(CountStanding::Beyond),
+                                                Just(CountStanding::Contradicts), Just(CountStanding::NotKnown),
+                                                Just(CountStanding::Silent)],
+                        trouble in option::of(text())) -> UpstreamCount {
+        let [calls, answered, ours, got] = numbers;
+        UpstreamCount { component, source, calls, answered, ours, got, standing, trouble }
+    }
+}
+
+prop_compose! {
     fn scenario()((name, title) in (text(), text()), verdict in verdict(), reasons in texts(),
                   requirements in vec((text(), requirement_verdict(), text()), 0..3),
                   faults in vec(fault().boxed(), 0..2), routes in vec(route().boxed(), 0..3),
                   timeline in vec((ms(), text()), 0..3), findings in texts(),
-                  counts in vec(log_count().boxed(), 0..2)) -> ScenarioResult {
+                  counts in vec(log_count().boxed(), 0..2),
+                  upstream_counts in vec(upstream_count().boxed(), 0..2)) -> ScenarioResult {
         let requirements = requirements.into_iter()
             .map(|(id, verdict, detail)| ScenarioRequirement { id, verdict, detail }).collect();
         let timeline = timeline.into_iter().map(|(at_ms, what)| TimelineEntry { at_ms, what }).collect();
-        ScenarioResult { name, title, verdict, reasons, requirements, faults, routes, timeline, findings, answered_by: None, counts }
+        ScenarioResult { name, title, verdict, reasons, requirements, faults, routes, timeline, findings, answered_by: None, counts,
+            upstream_counts }
     }
 }
 

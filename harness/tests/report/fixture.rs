@@ -212,6 +212,7 @@ fn scenario(name: &str, title: &str, requirements: &[(&str, &str)]) -> ScenarioR
         findings: vec![],
         answered_by: None,
         counts: vec![],
+        upstream_counts: vec![],
     }
 }
 

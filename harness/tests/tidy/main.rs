@@ -31,7 +31,10 @@ const EDGES: [(&str, &[&str]); 23] = [
         "cluster",
         &[
             "units",
+            "attribution::counters",
             "attribution::gateway_log",
+            "attribution::ollama_log",
+            "attribution::uvicorn_log",
             "environment",
             "gateway::pages",
             "gateway::secret",

@@ -60,7 +60,7 @@ impl Household {
         let mut plane = Ok(None);
         let cluster = Cluster::start(cluster_options, |store| {
             let workloads = stack::workloads(&stack);
-            let options = PlaneOptions { timing, workloads, processes };
+            let options = PlaneOptions { timing, workloads, processes: Arc::clone(&processes) };
             plane = Plane::start(store, Arc::clone(&network), options).map(Some);
             let kubelet = plane.as_ref().ok()?.as_ref()?.kubelet().clone();
             Some(Arc::new(kubelet) as Arc<dyn PodIo>)
@@ -71,6 +71,7 @@ impl Household {
             StackError::Cloud(error) => error,
             StackError::Refused(refusal) => io::Error::new(io::ErrorKind::InvalidInput, refusal),
         })?;
+        processes.print_to(plane.kubelet().printed());
         Ok(Self { cluster, plane })
     }
 

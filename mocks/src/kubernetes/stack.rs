@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::controllers::Opponent;
-use super::kubelet::{Processes, Workload};
+use super::kubelet::{Printed, Processes, Workload};
 use super::network::{Callers, Network};
 use super::plane::NODE;
 use super::refusal::Refusal;
@@ -291,5 +291,14 @@ impl Processes for WorldProcesses {
 
     fn stopped(&self, namespace: &str, deployment: &str) -> BoxFuture<'static, ()> {
         self.set(namespace, deployment, GateMode::Refuse)
+    }
+
+    fn print_to(&self, printed: Printed) {
+        for component in self.world.states() {
+            let (name, printed) = (component.name.clone(), Arc::clone(&printed));
+            let sink = Arc::new(move |line: &str| printed(ML, &name, line));
+            // It is a component of the world.
+            let _led = self.world.log_to(&component.name, sink);
+        }
     }
 }

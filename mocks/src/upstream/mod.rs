@@ -4,7 +4,9 @@
 //! What a mock model says is no evidence of which model it is: the mock cloud claims to be another vendor's
 //! model, on purpose.
 
+mod access_log;
 mod engine;
+mod metrics;
 mod ollama;
 mod openai;
 mod reply;
@@ -20,7 +22,11 @@ use serde::{Deserialize, Serialize};
 use crate::profile::{Profile, TimingKind};
 use crate::record::{Markers, Recorder};
 use crate::serve::{Answer, Body, Server};
+use access_log::{AccessLog, Asked};
 use engine::Engine;
+use metrics::Metrics;
+
+pub use access_log::Sink;
 
 /// The API that an upstream speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +75,8 @@ impl Upstream {
     ) -> io::Result<Self> {
         let timing = profile.timing(options.timing).clone();
         let engine = Engine::new(timing, options.models.clone(), seed, stream);
-        let component = Arc::new(Component { options, engine, recorder });
+        let (access_log, metrics) = (AccessLog::default(), Metrics::default());
+        let component = Arc::new(Component { options, engine, recorder, access_log, metrics });
         let server = Server::start(0, Arc::clone(&component)).await?;
         Ok(Self { server, component })
     }
@@ -86,9 +93,15 @@ impl Upstream {
         &self.component.options
     }
 
+    /// From now on this takes the access lines, as the real server writes them.
+    pub fn log_to(&self, sink: Sink) {
+        self.component.access_log.lead_to(sink);
+    }
+
     /// Forgets what a new process would not know: the next call of each model loads it again.
     pub fn restart(&self) {
         self.component.engine.unload();
+        self.component.metrics.forget();
     }
 
     /// From now on these models are not found, and all others are.
@@ -114,14 +127,25 @@ struct Component {
     options: ComponentOptions,
     engine: Engine,
     recorder: Recorder,
+    access_log: AccessLog,
+    metrics: Metrics,
 }
 
 impl Answer for Component {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        let entry = self.recorder.open(&self.options.name, request.uri().path());
+        let mut entry = self.recorder.open(&self.options.name, request.uri().path());
+        let asked = Asked::of(&request);
         match self.options.dialect {
-            Dialect::Ollama => ollama::answer(&self, entry, request).await,
-            Dialect::OpenAi => openai::answer(&self, entry, request).await,
+            Dialect::Ollama => {
+                let log = self.access_log.clone();
+                entry.at_its_end(move |outcome, has_begun| log.ended(&asked, outcome, has_begun));
+                ollama::answer(&self, entry, request).await
+            }
+            Dialect::OpenAi => {
+                let response = openai::answer(&self, entry, request).await;
+                self.access_log.answers(&asked, response.status());
+                response
+            }
         }
     }
 }

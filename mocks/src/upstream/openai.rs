@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use super::engine::Work;
 use super::reply::{Script, streamed, whole};
 use super::{Component, read_messages};
-use crate::record::Entry;
+use crate::record::{Entry, Outcome};
 use crate::serve::{Body, read_body};
 
 const JSON: &str = "application/json";
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const SSE: &str = "text/event-stream; charset=utf-8";
 const VERSION: &str = "0.12.0";
 
@@ -29,6 +30,10 @@ pub(super) async fn answer(
         "/health" if is_read => whole(entry, method, StatusCode::OK, JSON, ""),
         "/version" if is_read => {
             whole(entry, method, StatusCode::OK, JSON, json!({ "version": VERSION }).to_string())
+        }
+        "/metrics" | "/metrics/" if is_read => {
+            let page = component.metrics.page(&component.engine.present());
+            whole(entry, method, StatusCode::OK, METRICS, page)
         }
         "/v1/models" if is_read => whole(entry, method, StatusCode::OK, JSON, models(component).to_string()),
         "/v1/chat/completions" if method == Method::POST => match read_body(body).await {
@@ -47,7 +52,7 @@ pub(super) async fn answer(
                 )
             }
         },
-        "/health" | "/version" | "/v1/models" | "/v1/chat/completions" => failure(
+        "/health" | "/version" | "/metrics" | "/metrics/" | "/v1/models" | "/v1/chat/completions" => failure(
             entry,
             StatusCode::METHOD_NOT_ALLOWED,
             "Method Not Allowed",
@@ -80,7 +85,7 @@ fn models(component: &Component) -> Value {
     json!({ "object": "list", "data": component.engine.present().into_iter().map(model).collect::<Vec<_>>() })
 }
 
-async fn chat(component: &Component, entry: Entry, asked: &Value) -> Response<Body> {
+async fn chat(component: &Component, mut entry: Entry, asked: &Value) -> Response<Body> {
     let stream = asked["stream"].as_bool().unwrap_or(false);
     let messages = asked["messages"].as_array();
     let (markers, prompt_token_count) = read_messages(messages.map_or(&[][..], Vec::as_slice));
@@ -117,6 +122,11 @@ async fn chat(component: &Component, entry: Entry, asked: &Value) -> Response<Bo
         tokens: (0..work.token_count).map(|index| component.token(index)).collect(),
         work,
     };
+    let (metrics, model, reason) = (component.metrics.clone(), chat.model.clone(), chat.finish_reason());
+    entry.at_its_end(move |outcome, _| {
+        let reason = if matches!(outcome, Outcome::Answered { .. }) { reason } else { "abort" };
+        metrics.count(&model, reason);
+    });
     if stream {
         // The real one sends its headers at once, long before the first token.
         return streamed(entry, SSE, chat.work.first_token_at, chat);

@@ -4,7 +4,9 @@ use super::super::escape::{markdown as text, plain};
 use super::super::{figures, words};
 use super::route;
 use super::table::{Page, table};
-use crate::verdict::result::{Evidence, FaultResult, LogCount, ScenarioResult, TimelineEntry, Verdict};
+use crate::verdict::result::{
+    CountStanding, Evidence, FaultResult, LogCount, ScenarioResult, TimelineEntry, UpstreamCount, Verdict,
+};
 
 /// Observations of one fault that the report shows; the rest stays in `result.json`.
 const EVIDENCE_SHOWN: usize = 8;
@@ -31,6 +33,7 @@ pub(super) fn write(page: &mut Page, scenario: &ScenarioResult) {
         route::write(page, scenario, route);
     }
     logs(page, &scenario.counts);
+    upstreams(page, &scenario.upstream_counts);
     if !scenario.findings.is_empty() {
         page.heading(3, "Worth knowing");
         page.list(scenario.findings.iter().map(|f| text(f)));
@@ -105,6 +108,39 @@ fn logs(page: &mut Page, counts: &[LogCount]) {
     let header =
         ["Log", "Model calls", "Our own", "Never arrived", "Answers by model", "Got by clients", "Trouble"];
     page.block(&table(header, &rows));
+}
+
+/// What upstreams counted themselves.
+fn upstreams(page: &mut Page, counts: &[UpstreamCount]) {
+    if counts.is_empty() {
+        return;
+    }
+    page.heading(3, "Counted at the upstreams");
+    page.paragraph("Past the gateway, over the mode, of everybody's calls. A count names no reply; it can only contradict.");
+    let row = |count: &UpstreamCount| {
+        [
+            text(&count.component),
+            text(&count.source),
+            count.calls.to_string(),
+            count.answered.to_string(),
+            count.got.to_string(),
+            standing(count.standing).to_owned(),
+            count.trouble.as_deref().map_or_else(|| "-".to_owned(), text),
+        ]
+    };
+    let rows: Vec<_> = counts.iter().map(row).collect();
+    let header = ["Component", "Source", "Model calls", "Answered", "Got by clients", "The two", "Trouble"];
+    page.block(&table(header, &rows));
+}
+
+fn standing(standing: CountStanding) -> &'static str {
+    match standing {
+        CountStanding::Agrees => "agree",
+        CountStanding::Beyond => "agree; it answered others, too, or again",
+        CountStanding::Contradicts => "**contradict**",
+        CountStanding::NotKnown => "cannot be compared",
+        CountStanding::Silent => "it is silent",
+    }
 }
 
 fn fault_kind(fault: &FaultResult) -> String {

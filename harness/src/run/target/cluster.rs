@@ -26,6 +26,7 @@ use crate::journal::{ClaimSource, Event, Journal, Outcome, Purpose};
 use crate::plan::{PlannedFault, PlannedKind};
 use crate::probe::{Prober, Request};
 use crate::run::at_gateway::AtGateway;
+use crate::run::at_upstreams::AtUpstreams;
 use crate::run::from_pods::FromPods;
 use crate::units::Period;
 use crate::witness::{Look, Objects, Observed, Target, Witness};
@@ -79,6 +80,8 @@ pub(in crate::run) struct ClusterParts {
     pub(in crate::run) ids: BTreeMap<String, String>,
     /// Follows what goes on at the gateway.
     pub(in crate::run) at_gateway: AtGateway,
+    /// Follows what upstreams print.
+    pub(in crate::run) at_upstreams: AtUpstreams,
     /// Where the pods of a component are.
     pub(in crate::run) pods: BTreeMap<String, (String, Selector)>,
 }
@@ -105,6 +108,8 @@ impl Cluster {
         self.look_from_new_pods().await;
         self.parts.watching.with(crate::cluster::watch::Reducer::begin_mode);
         self.parts.at_gateway.begin(scenario);
+        let from = self.parts.gateway_pods.first().cloned().zip(self.parts.from_pods.container.clone());
+        self.parts.at_upstreams.begin(scenario, from).await;
     }
 
     /// Whoever takes these down, or their pods, changes what is measured. Whether they are reached the probers tell.
@@ -145,7 +150,7 @@ impl Cluster {
     }
 
     pub(super) async fn mode_ends(&self, cut: &CancellationToken) {
-        self.parts.at_gateway.end(cut).await;
+        tokio::join!(self.parts.at_gateway.end(cut), self.parts.at_upstreams.end(cut));
     }
 
     /// Pods of the gateway that run and were not ready when probers were started: requests reach them as soon as they
@@ -565,6 +570,7 @@ impl Cluster {
     /// Ends what looks; the cluster is left as it is.
     pub(in crate::run) async fn close(self) {
         self.parts.at_gateway.stop().await;
+        self.parts.at_upstreams.stop().await;
         if let Ok(fleet) = self.parts.probers {
             fleet.stop().await;
         }

@@ -67,7 +67,13 @@ pub trait Processes: Send + Sync + 'static {
 
     /// The last process of the Deployment is gone, and its connections with it.
     fn stopped(&self, namespace: &str, deployment: &str) -> BoxFuture<'static, ()>;
+
+    /// What the processes print goes there; nobody has to print anything.
+    fn print_to(&self, _printed: Printed) {}
 }
+
+/// Takes a line that is printed behind the pods of a Deployment: its namespace, its name, and the line.
+pub type Printed = Arc<dyn Fn(&str, &str, &str) + Send + Sync>;
 
 /// The first process of a Deployment began, or its last one ended.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -328,6 +334,17 @@ impl Kubelet {
         if let Some(uid) = uid {
             self.inner.logs.add(&uid, container, line, self.inner.parts.store.clock().now());
         }
+    }
+
+    /// Takes lines for the container that has the name of its Deployment, as long as there is a kubelet.
+    #[must_use]
+    pub(in crate::kubernetes) fn printed(&self) -> Printed {
+        let inner = Arc::downgrade(&self.inner);
+        Arc::new(move |namespace, deployment, line| {
+            if let Some(inner) = inner.upgrade() {
+                Self { inner }.log_line_for(namespace, deployment, deployment, None, line);
+            }
+        })
     }
 
     fn forwarded(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, String>> {
