@@ -24,6 +24,7 @@ pub mod report;
 pub mod restore;
 pub mod run;
 pub mod scenario;
+pub mod statistics;
 pub mod units;
 pub mod verdict;
 pub mod witness;
