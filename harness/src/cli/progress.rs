@@ -116,11 +116,12 @@ impl Watcher for Progress {
     #[expect(clippy::wildcard_enum_match_arm, reason = "only some events are worth a live line")]
     fn entry(&self, entry: &Entry) {
         match &entry.event {
-            Event::ScenarioStarted { scenario } => {
+            Event::ScenarioStarted { scenario, injection, .. } => {
                 if let Some(bars) = &self.bars {
                     bars.work.set_message(String::new());
                 }
-                self.state(scenario, "baseline");
+                let number = injection.map(|number| format!(" of injection {number}"));
+                self.state(scenario, &format!("baseline{}", number.unwrap_or_default()));
             }
             Event::HoldStarted { scenario, .. } => self.state(scenario, "judging"),
             Event::HoldEnded { scenario } => self.state(scenario, "leaving"),

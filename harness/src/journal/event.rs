@@ -53,10 +53,18 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// A mode begins: traffic starts, nothing is changed yet.
+    /// A mode begins: traffic starts, nothing is changed yet. Where its faults are injected more than once each injection
+    /// begins with this and ends with its own [`Event::ScenarioEnded`]; what stands between belongs to it.
     ScenarioStarted {
         /// Its name.
         scenario: String,
+        /// Which of its injections, from 1; `None` where it has but one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        injection: Option<u32>,
+        /// How long the first fault is held back once the baseline is there, so that it falls anywhere between two probes.
+        /// `None` where nothing is injected, and in older journals.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        phase_us: Option<u64>,
     },
     /// The state before the fault was not as it must be; no fault is injected.
     BaselineBroken {

@@ -6,7 +6,7 @@ use super::written::{
     ComponentStateWritten, DOWN, ERRORS, ExpectationWritten, FORMS, MAX_TOKENS, RecoveryWritten,
     ScenarioFile, TIMEOUT, TrafficWritten, WITHIN,
 };
-use super::{Answer, ComponentState, Expectation, Recovery, Scenario, Source, Traffic};
+use super::{Answer, ComponentState, Expectation, Recovery, Scenario, Source, Traffic, injections};
 use crate::environment::{self, Names};
 use crate::input::at::{At, Entries, Items, Key, Text};
 use crate::input::checker::Checker;
@@ -54,6 +54,8 @@ pub(crate) fn scenario(
     let expect = mode.expectations(check);
     let recover = mode.recoveries(check);
     mode.warn_of_short_holds(check, &expect);
+    let states: Vec<_> = components.iter().collect();
+    let injections = injections::injections(check, &file.injections, &states, mode.is_nothing_down(), names);
     let scenario = Scenario {
         name: file.scenario.there()?.value.clone(),
         title: file.title.there()?.value.clone(),
@@ -62,6 +64,7 @@ pub(crate) fn scenario(
         traffic,
         expect,
         recover,
+        injections,
         source,
     };
     check.is_clean().then_some(scenario)
@@ -311,14 +314,18 @@ impl Mode<'_> {
         }
     }
 
-    fn recoveries(&self, check: &mut Checker<'_>) -> BTreeMap<String, Recovery> {
-        let mut recover = BTreeMap::new();
-        // Where `components` is broken, what it says is not known.
-        let nothing_down = match &self.written.components {
+    /// Where `components` is broken, what it says is not known.
+    fn is_nothing_down(&self) -> bool {
+        match &self.written.components {
             Key::Absent => true,
             Key::Broken => false,
             Key::There(entries) => entries.0.is_empty(),
-        };
+        }
+    }
+
+    fn recoveries(&self, check: &mut Checker<'_>) -> BTreeMap<String, Recovery> {
+        let mut recover = BTreeMap::new();
+        let nothing_down = self.is_nothing_down();
         for (route, written) in self.written.recover.there().into_iter().flat_map(|entries| &entries.0) {
             if nothing_down {
                 check.problem(

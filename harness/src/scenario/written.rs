@@ -3,7 +3,8 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{Forms, Requirement};
+use super::injections::InjectionsWritten;
+use super::{Forms, Requirement, Scenario};
 use crate::input::at::{At, Entries, FromText, Items, Key, Text, one_of};
 use crate::input::checker::{Checker, is_name, nearest_of};
 use crate::input::read::Read;
@@ -43,11 +44,15 @@ pub(crate) struct ScenarioFile {
     /// What must be true of a route after the faults are healed.
     #[schemars(default)]
     pub(crate) recover: Key<Entries<RecoveryWritten>>,
+    /// How often the faults are injected, each time from a steady primary; what that shows of all outages is told.
+    #[schemars(default, extend("default" = Scenario::ONCE))]
+    pub(crate) injections: Key<At<InjectionsWritten>>,
 }
 
 impl Read for ScenarioFile {
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
-        let known = ["scenario", "title", "requirements", "components", "traffic", "expect", "recover"];
+        let known =
+            ["scenario", "title", "requirements", "components", "traffic", "expect", "recover", "injections"];
         if check.is_another_kind(node, &["scenario", "title", "traffic", "expect"]) {
             return None;
         }
@@ -60,6 +65,7 @@ impl Read for ScenarioFile {
             traffic: keys.required(check, "traffic", "traffic: [{ route: agent, rate: 8/s, for: 12s }]"),
             expect: keys.optional(check, "expect"),
             recover: keys.optional(check, "recover"),
+            injections: keys.optional(check, "injections"),
         })
     }
 }

@@ -371,6 +371,7 @@ pub(super) fn check_failover(checks: &mut Checks, mode: &Mode, figures: &Figures
         in_flight: InFlight { served: seen.in_flight_served, lost: seen.in_flight_lost },
         request_verdict,
         service_verdict,
+        support: None,
     })
 }
 

@@ -5,6 +5,7 @@
 //! Nothing passes by default: every check names what it rests on.
 
 mod checks;
+mod events;
 mod requirements;
 pub mod result;
 mod run;

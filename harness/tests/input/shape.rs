@@ -21,6 +21,7 @@ fn full() -> Vec<(FileKind, Value)> {
             "coder": { "error": true, "within": "5s" },
         },
         "recover": { "agent": { "served_by": "cloud-kimi", "within": "60s" } },
+        "injections": 3,
     });
     let routes = json!({ "agent": { "model": "cloud-kimi", "fallbacks": ["cloud-minimax"] } });
     let embedded = json!({

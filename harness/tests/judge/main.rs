@@ -8,6 +8,7 @@ mod evidence;
 mod failover;
 mod faults;
 mod imitation;
+mod injections;
 mod journal;
 mod laws;
 mod plan;
