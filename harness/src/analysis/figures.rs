@@ -82,6 +82,8 @@ pub struct Figures<'a> {
     pub error_reply: Option<Quantiles>,
     /// Probes that are not judged.
     pub unjudged: BTreeMap<String, PhaseCounts>,
+    /// Streams in the middle of an answer when the fault took effect.
+    pub streams_in_flight: Vec<&'a Probe>,
     /// The control probes.
     pub controls: Vec<&'a Probe>,
     /// The same, to their first content.
@@ -153,6 +155,11 @@ pub fn figures<'a>(mode: &'a Mode, planned: &'a PlannedRoute) -> Figures<'a> {
             .collect(),
         control: (!controls.is_empty()).then(|| times(&controls, |probe| answered_after_us(probe, false))),
         controls,
+        streams_in_flight: of(Phase::InFlight)
+            .into_iter()
+            .filter(|probe| probe.record.streamed && probe.record.first_content_us.is_some())
+            .filter(|probe| mode.hold_from_us.is_some_and(|from| probe.record.first_content_us <= Some(from)))
+            .collect(),
         failover: around.map(|(effective, expectation)| {
             failover(&Around {
                 expectation,

@@ -12,6 +12,7 @@ mod figures;
 mod pool;
 mod quantiles;
 mod sources;
+mod streams;
 mod turns;
 
 pub use crate::attribution::balance::Balance;
@@ -24,6 +25,7 @@ pub use figures::{Figures, Phase, figures};
 pub use pool::pooled;
 pub use quantiles::quantiles;
 pub use sources::way;
+pub use streams::StreamFigures;
 pub use turns::{KnownFrom, TurnFigures, turns};
 
 /// A span on the run's clock in microseconds: [earliest, latest] moment at which something was so.

@@ -65,6 +65,7 @@ pub fn pooled<'a>(events: &[&Figures<'a>]) -> Option<Figures<'a>> {
         unjudged,
         control: (!controls.is_empty()).then(|| times(&controls, |probe| answered_after_us(probe, false))),
         controls,
+        streams_in_flight: all_of(&|event| event.streams_in_flight.clone()),
         failover: None,
         failback: None,
         all: all_of(&|event| event.all.clone()),

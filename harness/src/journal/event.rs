@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::client::{ClientStarted, GatewayCall};
+use super::stream::BrokenStream;
 use crate::environment::Environment;
 use crate::plan::Plan;
 use crate::verdict::result::{Ended, GatewaySettings, KnownBy, MigrationLine};
@@ -608,6 +609,12 @@ pub struct ProbeRecord {
     pub claims: Vec<Claim>,
     /// What went wrong, in bounded words of the other side.
     pub detail: Option<String>,
+    /// Of a stream that gave a token: the longest time in which no further one came, up to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_gap_us: Option<u64>,
+    /// Of a stream that began and is no complete, valid reply: what the client got.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broke: Option<BrokenStream>,
 }
 
 /// Where a claim about the server comes from.

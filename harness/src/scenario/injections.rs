@@ -11,8 +11,9 @@ use crate::input::tree::{Content, Node};
 
 use super::{ComponentState, Scenario};
 
-/// The most that a scenario may ask for: 299 show that the 99 % quantile holds.
-const INJECTIONS_MAX: u64 = 1000;
+/// The most that a scenario may ask for: 299 show that the 99 % quantile holds, and what undoes more changes does not fit into
+/// the record of a run in a cluster.
+const INJECTIONS_MAX: u64 = 300;
 
 /// A number, or a number with what it may cost.
 #[derive(Debug)]

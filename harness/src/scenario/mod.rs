@@ -128,6 +128,12 @@ pub struct Expectation {
     pub errors: u64,
     /// How many in-flight probes may be lost in the middle of an answer; `None` is unbounded.
     pub lost_in_flight: Option<u64>,
+    /// Limit from a streamed probe's intended start to its first token, beside `within`; `None`: not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token_within: Option<Period>,
+    /// The longest time in which a stream that has begun may give no further token; `None` is unbounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_stall: Option<Period>,
 }
 
 /// Who must answer a route.

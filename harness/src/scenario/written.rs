@@ -204,7 +204,15 @@ impl Read for TrafficWritten {
 #[schemars(
     deny_unknown_fields,
     rename = "Expectation",
-    extend("oneOf" = [{ "required": ["served_by"] }, { "required": ["error"], "not": { "required": ["errors"] } }])
+    extend("oneOf" = [
+        { "required": ["served_by"] },
+        {
+            "required": ["error"],
+            "not": { "anyOf": [
+                { "required": ["errors"] }, { "required": ["first_token_within"] }, { "required": ["max_stall"] }
+            ] }
+        }
+    ])
 )]
 pub(crate) struct ExpectationWritten {
     /// The alias that answers.
@@ -222,10 +230,17 @@ pub(crate) struct ExpectationWritten {
     /// How many probes may be lost in the middle of an answer when the fault strikes; unbounded if left out.
     #[schemars(default)]
     pub(crate) lost_in_flight: Key<At<Text<u64>>>,
+    /// Limit from a streamed probe's intended start to its first token; not with `error: true`.
+    #[schemars(default)]
+    pub(crate) first_token_within: Key<At<Text<Period>>>,
+    /// The longest time in which a stream that has begun may give no further token; not with `error: true`.
+    #[schemars(default)]
+    pub(crate) max_stall: Key<At<Text<Period>>>,
 }
 
 impl Read for ExpectationWritten {
-    const KEYS: &'static [&'static str] = &["served_by", "error", "within", "errors", "lost_in_flight"];
+    const KEYS: &'static [&'static str] =
+        &["served_by", "error", "within", "errors", "lost_in_flight", "first_token_within", "max_stall"];
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
         let keys = check.keys(node, Self::KEYS)?;
         Some(Self {
@@ -234,6 +249,8 @@ impl Read for ExpectationWritten {
             within: keys.optional(check, "within"),
             errors: keys.optional(check, "errors"),
             lost_in_flight: keys.optional(check, "lost_in_flight"),
+            first_token_within: keys.optional(check, "first_token_within"),
+            max_stall: keys.optional(check, "max_stall"),
         })
     }
 }

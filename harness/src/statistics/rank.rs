@@ -4,7 +4,7 @@ use statrs::function::erf::erfc;
 
 /// Up to this many events in both sets together the distribution of the rank sum is counted out; beyond it is taken for
 /// normal.
-pub const EXACT_MAX: usize = 60;
+pub const EXACT_MAX: usize = 40;
 
 /// The two-sided p-value of Mann and Whitney's test (Annals of Mathematical Statistics 18, 1947): how often chance alone
 /// would put the ranks of two sets as far apart as they are, if there were no difference. Events that never ended (`None`)

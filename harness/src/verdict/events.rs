@@ -8,8 +8,8 @@ use crate::analysis::{Figures, Mode, RunFacts, pooled};
 use crate::statistics::{Bound, CONFIDENCE, at_least, quantile_at_most};
 
 use super::result::{
-    AnsweredBy, Bracket, EventResult, EventRoute, Failback, Failover, FaultResult, InFlight, LogCount,
-    Measure, QuantileBound, RequirementVerdict, RouteResult, ScenarioRequirement, ScenarioResult, Support,
+    AnsweredBy, Bracket, EventResult, EventRoute, Failback, Failover, FaultResult, LogCount, Measure,
+    QuantileBound, RequirementVerdict, RouteResult, ScenarioRequirement, ScenarioResult, Support,
     TimelineEntry, Verdict,
 };
 use super::scenario::{Judged, chain, one, route_result};
@@ -35,9 +35,10 @@ pub(super) fn together(run: &RunFacts, modes: &[&Mode]) -> ScenarioResult {
         (None, _) | (Some(Verdict::Pass), Some(_)) => Verdict::Inconclusive,
         (Some(worst), _) => worst,
     };
-    let (name, title) = modes.first().map_or_else(Default::default, |mode| {
-        (mode.step.scenario.name.clone(), mode.step.scenario.title.clone())
-    });
+    let (name, title) = modes
+        .first()
+        .map(|mode| (mode.step.scenario.name.clone(), mode.step.scenario.title.clone()))
+        .unwrap_or_default();
     ScenarioResult {
         name,
         title,
@@ -228,10 +229,7 @@ fn worst_failover(events: &[&Failover], counted: usize) -> Option<Failover> {
         first_expected_after_ms: latest(all().map(|event| event.first_expected_after_ms)),
         unavailable_gap_ms: largest(all().map(|event| event.unavailable_gap_ms)),
         unavailable_starts_ms: all().map(|event| event.unavailable_starts_ms).fold(0.0, f64::max),
-        in_flight: all()
-            .map(|event| event.in_flight)
-            .max_by_key(|lives| lives.lost)
-            .unwrap_or(InFlight::default()),
+        in_flight: all().map(|event| event.in_flight).max_by_key(|lives| lives.lost).unwrap_or_default(),
         request_verdict: all().map(|event| event.request_verdict).max().unwrap_or(Verdict::Inconclusive),
         service_verdict: all().map(|event| event.service_verdict).max().unwrap_or(Verdict::Inconclusive),
         support: (injections > 0).then(|| Support {

@@ -11,6 +11,7 @@ pub mod result;
 mod run;
 mod scenario;
 mod story;
+mod streams;
 mod turns;
 
 pub use run::judge;

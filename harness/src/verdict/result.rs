@@ -6,6 +6,7 @@
 
 mod events;
 mod preflight;
+mod streams;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,8 @@ pub use self::events::{EventResult, EventRoute, Measure, QuantileBound, Support}
 pub use self::preflight::{
     DeploymentSettings, Failing, ForeseenWait, GatewaySettings, MigrationLine, Outlook, Standing,
 };
+
+pub use self::streams::Streams;
 
 /// `[lo, hi]` in milliseconds; `hi` is `None` where the end was not seen.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -337,6 +340,9 @@ pub struct RouteResult {
     /// What became of them on their way through openclaw; absent where the route enters at the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turns: Option<Turns>,
+    /// What clients got of its streams; absent where nothing was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams: Option<Streams>,
 }
 
 /// Judged probes that were turns of a person with openclaw, beside what the gateway saw of them.

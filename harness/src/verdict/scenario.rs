@@ -11,7 +11,7 @@ use super::result::{
     AnsweredBy, Bracket, Conflict, Evidence, Failback, Failover, FaultResult, RouteResult, RouteSamples,
     ScenarioResult, Verdict,
 };
-use super::{events, story, turns};
+use super::{events, story, streams, turns};
 
 /// Conflicts that a result lists; how many there are is counted beside.
 const CONFLICTS_SHOWN: usize = 10;
@@ -160,6 +160,7 @@ pub(super) fn route_result(
         control_ms: figures.control.clone(),
         worst: story::worst(run, figures, chain),
         turns: turns::of(run, figures),
+        streams: streams::of(figures),
     }
 }
 

@@ -52,12 +52,7 @@ fn a_plan_injects_so_often_and_begins_and_ends_with_all_up() {
     let alike = plan.steps[first..first + 4].iter().all(|step| step.scenario.name == "cloud-down");
     assert!(alike, "nothing comes between them");
     // What stands before them leaves nothing down for them to inherit.
-    assert!(
-        plan.steps[..first]
-            .iter()
-            .last()
-            .is_none_or(|step| step.scenario.components.len() == step.heal.len())
-    );
+    assert!(plan.steps[..first].last().is_none_or(|step| step.scenario.components.len() == step.heal.len()));
 }
 
 #[test]
@@ -171,7 +166,9 @@ fn where_most_events_were_void_nothing_is_shown() {
 #[test]
 fn a_failover_that_was_never_steady_is_worse_than_any() {
     let result = told(3, |slot, told| {
-        if slot.injection == Some(2) && matches!(slot.part, Part::Judged | Part::Drain) && slot.nth % 10 == 0
+        if slot.injection == Some(2)
+            && matches!(slot.part, Part::Judged | Part::Drain)
+            && slot.nth.is_multiple_of(10)
         {
             told.record.outcome = Outcome::Error("http-500".into());
         }

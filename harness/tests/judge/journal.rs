@@ -322,6 +322,8 @@ impl Story {
                 outcome: Outcome::Ok,
                 claims: vec![],
                 detail: None,
+                longest_gap_us: None,
+                broke: None,
             },
             calls: vec![],
         };

@@ -16,6 +16,7 @@ mod plan_laws;
 mod recovery;
 mod requirements;
 mod served;
+mod streams;
 mod turns;
 
 use harness::verdict::result::{RequirementVerdict, RouteResult, RunResult, ScenarioResult, Verdict};

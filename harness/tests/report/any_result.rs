@@ -154,10 +154,21 @@ prop_compose! {
                    in (quantiles().boxed(), quantiles().boxed(), option::of(quantiles().boxed()), option::of(quantiles().boxed())),
                failover in option::of(failover().boxed()), failback in option::of(failback().boxed()),
                worst in vec(worst_probe().boxed(), 0..3), turns in option::of(turns().boxed()),
+               streams in option::of(streams().boxed()),
                (conflicts, sources) in (vec(conflict().boxed(), 0..2), vec(standing().boxed(), 0..2))) -> RouteResult {
         RouteResult { route, model, expected, requests, ok, errors, planned, skipped, late, served_by,
             attribution_conflicts, conflicts, sources, latency_ms, ttft_ms, error_reply_ms, unjudged, failover, failback,
-            control_ms, worst, turns }
+            control_ms, worst, turns, streams }
+    }
+}
+
+prop_compose! {
+    fn streams()(numbers in prop::array::uniform4(count()), times in prop::array::uniform4(option::of(ms())),
+                 tokens_before_break in option::of((count(), count()))) -> Streams {
+        let [begun, broken, broken_with_error_event, broken_with_terminator] = numbers;
+        let [latest_first_token_ms, first_token_limit_ms, longest_stall_ms, stall_limit_ms] = times;
+        Streams { begun, latest_first_token_ms, first_token_limit_ms, longest_stall_ms, stall_limit_ms, broken,
+            tokens_before_break, broken_with_error_event, broken_with_terminator }
     }
 }
 

@@ -413,6 +413,7 @@ fn route(
         control_ms: None,
         worst: vec![],
         turns: None,
+        streams: None,
     }
 }
 

@@ -71,7 +71,7 @@ pub(super) fn injections(failover: &Failover) -> String {
 pub(super) fn bounds(page: &mut Page, route: &RouteResult, failover: &Failover) {
     let Some(support) = &failover.support else { return };
     page.paragraph(format!(
-        "What {} of {} in this run show of all such outages, at {} % confidence (order statistics, one value an outage):",
+        "What {} show of all such outages on {}, at {} % confidence (order statistics, one value an outage):",
         figures::counted(usize::try_from(failover.injections).unwrap_or(usize::MAX), "injection"),
         text(&route.route),
         support.confidence_percent

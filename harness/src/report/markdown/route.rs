@@ -8,7 +8,7 @@ use super::events;
 use super::table::{Page, table};
 use crate::verdict::result::{
     Bracket, Conflict, Failback, Failover, FaultResult, Hop, PhaseCounts, Quantiles, RouteResult,
-    ScenarioResult, SourceStanding, Turns, Verdict, WorstProbe,
+    ScenarioResult, SourceStanding, Streams, Turns, Verdict, WorstProbe,
 };
 
 pub(super) fn write(page: &mut Page, scenario: &ScenarioResult, route: &RouteResult) {
@@ -16,6 +16,9 @@ pub(super) fn write(page: &mut Page, scenario: &ScenarioResult, route: &RouteRes
     page.paragraph(counts(route));
     sources(page, route);
     percentiles(page, route);
+    if let Some(streams) = &route.streams {
+        self::streams(page, streams);
+    }
     if let Some(turns) = &route.turns {
         self::turns(page, route, turns);
     }
@@ -113,6 +116,29 @@ fn percentiles(page: &mut Page, route: &RouteResult) {
     if !rows.is_empty() {
         page.block(&table(["Time until", "Probes", "Never came", "min", "p50", "p90", "p99", "max"], &rows));
     }
+}
+
+/// What clients got of streams.
+fn streams(page: &mut Page, streams: &Streams) {
+    let of =
+        |limit: Option<f64>| limit.map(|ms| format!(" (limit {})", figures::limit(ms))).unwrap_or_default();
+    let took = |ms: Option<f64>| ms.map_or_else(|| "not known".to_owned(), figures::duration);
+    let mut said = format!(
+        "**Streams**: {} gave a token. Latest first token of a judged one: {}{}. Longest time without a further token: {}{}.",
+        streams.begun,
+        took(streams.latest_first_token_ms),
+        of(streams.first_token_limit_ms),
+        took(streams.longest_stall_ms),
+        of(streams.stall_limit_ms)
+    );
+    if let Some((fewest, most)) = streams.tokens_before_break {
+        said.push_str(&format!(
+            " {} began and broke off, after {fewest} to {most} chunks with a token: {} with an error event, {} with a \
+             terminator all the same.",
+            streams.broken, streams.broken_with_error_event, streams.broken_with_terminator
+        ));
+    }
+    page.paragraph(said);
 }
 
 /// The person's time beside the gateway's, and the requests that one turn became.
