@@ -9,6 +9,7 @@ pub mod attribution;
 pub mod cli;
 pub mod client;
 pub mod cluster;
+pub mod compare;
 pub mod doctor;
 pub mod draft;
 pub mod environment;

@@ -13,7 +13,7 @@ const NOT_OURS: [&str; 3] = ["target", "reports", ".git"];
 
 /// Module of the harness -> what else of the harness it may use; a path allows itself and what is inside it. Data
 /// goes one way, so nobody uses `cli`, and what is right of the journal never uses what is left of it to act.
-const EDGES: [(&str, &[&str]); 24] = [
+const EDGES: [(&str, &[&str]); 25] = [
     ("http", &[]),
     ("statistics", &[]),
     ("units", &[]),
@@ -77,6 +77,7 @@ const EDGES: [(&str, &[&str]); 24] = [
     ("attribution", &["journal"]),
     ("analysis", &["units", "journal", "plan", "scenario", "environment", "attribution", "verdict::result"]),
     ("verdict", &["analysis", "journal", "outlook", "plan", "scenario", "statistics"]),
+    ("compare", &["statistics", "verdict::result"]),
     ("report", &["verdict::result"]),
     (
         "cli",
@@ -87,6 +88,7 @@ const EDGES: [(&str, &[&str]); 24] = [
             "environment",
             "client",
             "cluster",
+            "compare",
             "doctor",
             "draft",
             "plan",
