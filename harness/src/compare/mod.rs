@@ -239,7 +239,12 @@ fn made_with<'r>(run: &'r RunResult, label: &str) -> &'r str {
 }
 
 fn environment(run: &RunResult) -> String {
-    format!("{} ({})", run.environment, made_with(run, "environment"))
+    format!("{} (sha256 {})", run.environment, hash(made_with(run, "environment")))
+}
+
+/// Of what is told of a file, that which is the same wherever it lies.
+fn hash(told: &str) -> &str {
+    told.rsplit_once("sha256 ").map_or(told, |(_, hash)| hash.trim_end_matches(')'))
 }
 
 /// What all runs of a set ran with.
@@ -258,9 +263,8 @@ fn configuration(runs: &[RunResult], set: &'static str) -> Result<String, NotCom
 /// The files of a scenario that a set has run.
 fn scenario_file(runs: &[RunResult], scenario: &str) -> BTreeSet<String> {
     let label = format!("scenario {scenario}");
-    let hash = |value: &str| value.rsplit_once("sha256 ").map_or(value, |(_, hash)| hash).to_owned();
     runs.iter()
         .filter(|run| run.scenarios.iter().any(|own| own.name == scenario))
-        .map(|run| hash(made_with(run, &label)))
+        .map(|run| hash(made_with(run, &label)).to_owned())
         .collect()
 }

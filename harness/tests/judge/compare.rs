@@ -81,6 +81,14 @@ fn nights_of_one_configuration_are_pooled_and_others_are_not() {
         Err(NotComparable::Elsewhere { .. })
     ));
     assert_eq!(compare(&[], std::slice::from_ref(&one)), Err(NotComparable::Empty("first")));
+    // The same file in another folder is the same.
+    let mut moved = one.clone();
+    for (label, value) in &mut moved.made_with {
+        if label == "environment" {
+            *value = format!("/elsewhere/{value}");
+        }
+    }
+    assert!(compare(std::slice::from_ref(&one), &[moved]).is_ok());
     let mut edited = one.clone();
     for (label, value) in &mut edited.made_with {
         if label == "scenario cloud-down" {
