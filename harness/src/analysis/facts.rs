@@ -200,6 +200,7 @@ pub fn gather(entries: &[Entry]) -> Option<RunFacts> {
         },
         names: names(start),
         faults: BTreeMap::new(),
+        current: BTreeMap::new(),
         home: BTreeMap::new(),
         calls: Vec::new(),
         counted: Vec::new(),
@@ -233,11 +234,14 @@ struct Gatherer {
     run: RunFacts,
     names: Names,
     faults: BTreeMap<u32, FaultFacts>,
+    /// By scenario the mode that goes on, or went on last: its injections are modes of their own.
+    current: BTreeMap<String, usize>,
     /// In which modes each fault is, with whether it is inherited there.
-    home: BTreeMap<u32, Vec<(String, bool)>>,
+    home: BTreeMap<u32, Vec<(usize, bool)>>,
     calls: Vec<UpstreamCall>,
-    counted: Vec<LogCounted>,
-    upstreams_counted: Vec<UpstreamCounted>,
+    /// With the mode in which it was counted.
+    counted: Vec<(usize, LogCounted)>,
+    upstreams_counted: Vec<(usize, UpstreamCounted)>,
     turns: BTreeMap<String, Vec<GatewayCall>>,
     /// What openclaw asked without a mark of any probe.
     unmarked: Vec<GatewayCall>,
@@ -251,8 +255,22 @@ struct Gatherer {
 }
 
 impl Gatherer {
+    fn place(&self, scenario: &str) -> Option<usize> {
+        let first = || self.run.modes.iter().position(|mode| mode.step.scenario.name == scenario);
+        self.current.get(scenario).copied().or_else(first)
+    }
+
     fn mode(&mut self, scenario: &str) -> Option<&mut Mode> {
-        self.run.modes.iter_mut().find(|mode| mode.step.scenario.name == scenario)
+        let place = self.place(scenario)?;
+        self.run.modes.get_mut(place)
+    }
+
+    fn start(&mut self, scenario: &str, injection: Option<u32>, at_us: u64) {
+        let is_it = |mode: &Mode| mode.step.scenario.name == scenario && mode.step.injection == injection;
+        if let Some(place) = self.run.modes.iter().position(is_it) {
+            self.current.insert(scenario.to_owned(), place);
+            self.run.modes[place].started_us = Some(at_us);
+        }
     }
 
     fn take(&mut self, at_us: u64, event: &Event) {
@@ -294,7 +312,7 @@ impl Gatherer {
             Event::RestoreEnded { restored, left } => self.run.restored = Some((*restored, left.clone())),
             Event::RunEnded { ended, finished_at } => self.run.ended = Some((*ended, finished_at.clone())),
             Event::Found { text } => self.run.found.push(text.clone()),
-            Event::ScenarioStarted { scenario } => self.with(scenario, |mode| mode.started_us = Some(at_us)),
+            Event::ScenarioStarted { scenario, injection, .. } => self.start(scenario, *injection, at_us),
             Event::ScenarioEnded { scenario } => self.with(scenario, |mode| mode.ended_us = Some(at_us)),
             Event::BaselineBroken { scenario, saw } => {
                 self.with(scenario, |mode| mode.baseline_broken = Some(saw.clone()));
@@ -318,8 +336,13 @@ impl Gatherer {
                 let seen = Drift { seen_us: *seen_us, what: what.clone() };
                 self.with(scenario, |mode| mode.others.push(seen));
             }
-            Event::LogCounted(counted) => self.counted.push(counted.clone()),
-            Event::UpstreamCounted(counted) => self.upstreams_counted.push(counted.clone()),
+            Event::LogCounted(counted) => {
+                self.counted.extend(self.place(&counted.scenario).map(|place| (place, counted.clone())));
+            }
+            Event::UpstreamCounted(counted) => {
+                let counted = self.place(&counted.scenario).map(|place| (place, counted.clone()));
+                self.upstreams_counted.extend(counted);
+            }
             Event::PodsAnswered { scenario, known_by, pods } => {
                 self.with(scenario, |mode| mode.answered_by = Some((*known_by, pods.clone())));
             }
@@ -387,10 +410,12 @@ impl Gatherer {
                     ..FaultFacts::default()
                 };
                 self.faults.insert(*fault, facts);
-                self.home.entry(*fault).or_default().push((scenario.clone(), false));
+                let home = self.place(scenario).map(|place| (place, false));
+                self.home.entry(*fault).or_default().extend(home);
             }
             Event::FaultInherited { scenario, fault } => {
-                self.home.entry(*fault).or_default().push((scenario.clone(), true));
+                let home = self.place(scenario).map(|place| (place, true));
+                self.home.entry(*fault).or_default().extend(home);
             }
             Event::FaultInjected { fault, called_us, accepted_us } => {
                 self.fault(*fault, |facts| facts.injected = Some((*called_us, *accepted_us)));
@@ -485,10 +510,9 @@ impl Gatherer {
         for turn in self.turns.values_mut() {
             turn.sort_by_key(|call| call.received_us);
         }
-        for mode in &mut self.run.modes {
-            let name = &mode.step.scenario.name;
+        for (place, mode) in self.run.modes.iter_mut().enumerate() {
             for (id, homes) in &self.home {
-                if let Some((_, inherited)) = homes.iter().find(|(home, _)| home == name)
+                if let Some((_, inherited)) = homes.iter().find(|(home, _)| *home == place)
                     && let Some(facts) = self.faults.get(id)
                 {
                     mode.faults.push(FaultFacts { inherited: *inherited, ..facts.clone() });
@@ -527,12 +551,11 @@ impl Gatherer {
                     excuse(probe);
                 }
             }
-            let counted = self.counted.iter().filter(|counted| counted.scenario == mode.step.scenario.name);
-            mode.counts = counted.map(|counted| log_count(counted, &mode.probes, &self.names)).collect();
-            let counted = self.upstreams_counted.iter();
-            let counted = counted.filter(|counted| counted.scenario == mode.step.scenario.name);
+            let counted = self.counted.iter().filter(|(home, _)| *home == place);
+            mode.counts = counted.map(|(_, counted)| log_count(counted, &mode.probes, &self.names)).collect();
+            let counted = self.upstreams_counted.iter().filter(|(home, _)| *home == place);
             mode.upstream_counts =
-                counted.map(|counted| upstream_count(counted, &mode.probes, &self.names)).collect();
+                counted.map(|(_, counted)| upstream_count(counted, &mode.probes, &self.names)).collect();
         }
         self.run.has_journals = !self.calls.is_empty();
         let own: Vec<_> = self.unmarked.iter().map(|call| (call.received_us, call.ended_us)).collect();

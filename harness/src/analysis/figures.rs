@@ -82,7 +82,11 @@ pub struct Figures<'a> {
     pub error_reply: Option<Quantiles>,
     /// Probes that are not judged.
     pub unjudged: BTreeMap<String, PhaseCounts>,
-    /// Control probes, to their first content.
+    /// Streams in the middle of an answer when the fault took effect.
+    pub streams_in_flight: Vec<&'a Probe>,
+    /// The control probes.
+    pub controls: Vec<&'a Probe>,
+    /// The same, to their first content.
     pub control: Option<Quantiles>,
     /// Where something had to fail over and the fault was seen.
     pub failover: Option<FailoverFigures>,
@@ -116,7 +120,7 @@ pub fn figures<'a>(mode: &'a Mode, planned: &'a PlannedRoute) -> Figures<'a> {
         probe.record.sent_us.saturating_sub(probe.record.intended_us) > LATE_US.min(interval_us)
     };
     let around = mode.moved().zip(expectation).filter(|_| planned.fails_over && window.is_some());
-    let control = of(Phase::Control);
+    let controls = of(Phase::Control);
     let unjudged = [Phase::Baseline, Phase::InFlight, Phase::Drain, Phase::FailBack, Phase::Control];
     let conflicts = judged.iter().filter(|probe| !probe.attribution.conflicts.is_empty());
     let replies: Vec<&Probe> =
@@ -149,7 +153,13 @@ pub fn figures<'a>(mode: &'a Mode, planned: &'a PlannedRoute) -> Figures<'a> {
             .filter(|phase| phases.contains_key(phase))
             .map(|phase| (phase.word().to_owned(), self::counts(&of(phase))))
             .collect(),
-        control: (!control.is_empty()).then(|| times(&control, |probe| answered_after_us(probe, false))),
+        control: (!controls.is_empty()).then(|| times(&controls, |probe| answered_after_us(probe, false))),
+        controls,
+        streams_in_flight: of(Phase::InFlight)
+            .into_iter()
+            .filter(|probe| probe.record.streamed && probe.record.first_content_us.is_some())
+            .filter(|probe| mode.hold_from_us.is_some_and(|from| probe.record.first_content_us <= Some(from)))
+            .collect(),
         failover: around.map(|(effective, expectation)| {
             failover(&Around {
                 expectation,
@@ -273,7 +283,7 @@ fn phase(mode: &Mode, planned: &PlannedRoute, probe: &Probe) -> Phase {
     }
 }
 
-fn counts(probes: &[&Probe]) -> PhaseCounts {
+pub(super) fn counts(probes: &[&Probe]) -> PhaseCounts {
     let mut counts = PhaseCounts { requests: probes.len() as u64, ..PhaseCounts::default() };
     for probe in probes {
         match &probe.record.outcome {
@@ -289,7 +299,7 @@ fn counts(probes: &[&Probe]) -> PhaseCounts {
     counts
 }
 
-fn times(probes: &[&Probe], time: impl Fn(&Probe) -> Option<u64>) -> Quantiles {
+pub(super) fn times(probes: &[&Probe], time: impl Fn(&Probe) -> Option<u64>) -> Quantiles {
     let finite: Vec<u64> = probes.iter().filter_map(|probe| time(probe)).collect();
     let infinite = (probes.len() - finite.len()) as u64;
     quantiles(finite, infinite)

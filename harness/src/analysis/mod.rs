@@ -9,8 +9,10 @@ mod failback;
 mod failover;
 mod faults;
 mod figures;
+mod pool;
 mod quantiles;
 mod sources;
+mod streams;
 mod turns;
 mod upstreams;
 
@@ -21,8 +23,10 @@ pub use failback::FailbackFigures;
 pub use failover::{FailoverFigures, Goodness};
 pub use faults::{FaultFacts, Hold, Look};
 pub use figures::{Figures, Phase, figures};
+pub use pool::pooled;
 pub use quantiles::quantiles;
 pub use sources::way;
+pub use streams::StreamFigures;
 pub use turns::{KnownFrom, TurnFigures, turns};
 
 /// A span on the run's clock in microseconds: [earliest, latest] moment at which something was so.

@@ -42,6 +42,8 @@ fn probe(claims: &[(ClaimSource, &str)]) -> ProbeRecord {
         outcome: Outcome::Ok,
         claims: claims.iter().map(|&(source, value)| Claim { source, value: value.into() }).collect(),
         detail: None,
+        longest_gap_us: None,
+        broke: None,
     }
 }
 

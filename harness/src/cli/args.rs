@@ -64,6 +64,8 @@ pub enum Command {
     Init(InitArguments),
     /// Judge old runs again from their journals and write their reports again.
     Report(ReportArguments),
+    /// Lay two runs, or two sets of nights, beside each other: is one slower, or does it miss more often?
+    Compare(CompareArguments),
     /// List the runs in a directory, one line each.
     List(ListArguments),
     /// Serve the mock world until interrupted; prints its URLs as JSON.
@@ -237,6 +239,15 @@ pub struct ReportArguments {
     /// Run directories.
     #[arg(value_name = "RUN_DIR", default_value = "reports/latest")]
     pub runs: Vec<PathBuf>,
+}
+
+/// `harness compare`.
+#[derive(Debug, Args)]
+pub struct CompareArguments {
+    /// A run directory, or a directory of them: those are taken together, and must be of one configuration.
+    pub first: PathBuf,
+    /// What is compared with it, likewise.
+    pub second: PathBuf,
 }
 
 /// `harness list`.

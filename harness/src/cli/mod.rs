@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod compare;
 mod doctor;
 mod events;
 mod exit;
@@ -52,6 +53,7 @@ fn dispatch(arguments: Arguments) -> ExitStatus {
         Command::Doctor(doctor) => doctor::doctor(&doctor),
         Command::Init(init) => init::init(&init, quiet),
         Command::Report(report) => report::report(&report, quiet),
+        Command::Compare(sets) => compare::run(&sets),
         Command::List(list) => list::list(&list),
         Command::Mock(mock) => mock::mock(&mock),
         Command::Gate(gate) => gate::gate(gate),

@@ -63,9 +63,12 @@ fn taken_down(plan: &Plan) -> Vec<String> {
 }
 
 fn describe(plan: &Plan, environment: &Environment) -> String {
-    let modes = check::counted(plan.steps.len(), "mode");
+    // Of injections that are all alike one is told.
+    let steps: Vec<&Step> =
+        plan.steps.iter().filter(|step| step.injection.is_none_or(|number| number == 1)).collect();
+    let modes = check::counted(steps.len(), "mode");
     let mut text = format!("{modes} in the environment {}, in this order\n", environment.name);
-    for (place, step) in plan.steps.iter().enumerate() {
+    for (place, step) in steps.into_iter().enumerate() {
         let _ = write!(text, "\n{}. {} - {}\n", place + 1, step.scenario.name, step.scenario.title);
         describe_step(&mut text, step);
     }
@@ -120,5 +123,12 @@ fn describe_step(text: &mut String, step: &Step) {
     }
     for component in &step.heal {
         let _ = writeln!(text, "   heal    {component}, and wait until it serves and the routes are back");
+    }
+    if step.scenario.is_repeated() {
+        let _ = writeln!(
+            text,
+            "   repeat  {} times in all, each from a steady primary",
+            step.scenario.injections
+        );
     }
 }

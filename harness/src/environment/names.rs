@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Environment;
 use super::written::{ComponentWritten, EnvironmentFile, RouteWritten};
+use super::{Environment, FaultKind};
 use crate::input::at::{At, Entries, Items, Key};
 
 /// Names of an environment; what could not be read is not known, which is not the same as not being there.
@@ -18,6 +18,8 @@ pub struct Names {
     owners: BTreeMap<String, String>,
     /// The aliases of every component are known.
     complete: bool,
+    /// Components whose Deployment is scaled to zero where they are taken down.
+    scaled_to_zero: BTreeSet<String>,
 }
 
 impl Names {
@@ -25,7 +27,13 @@ impl Names {
         let components = by_name(&file.components, |component: &ComponentWritten| {
             listed(&component.aliases.there()?.value).map(BTreeSet::from_iter)
         });
-        Self::new(components, by_name(&file.routes, order))
+        let entries = file.components.there().map_or(&[][..], |components| &components.value.0);
+        let is_scaled = |written: &ComponentWritten| {
+            written.down.there().is_some_and(|down| down.value.0 == FaultKind::ScaleToZero)
+        };
+        let scaled = entries.iter().filter(|(_, written)| written.as_ref().is_some_and(is_scaled));
+        let scaled_to_zero = scaled.map(|(name, _)| name.value.clone()).collect();
+        Self { scaled_to_zero, ..Self::new(components, by_name(&file.routes, order)) }
     }
 
     /// The names of an environment that was read whole.
@@ -38,7 +46,9 @@ impl Names {
         let routes = environment.routes.iter().map(|(name, own)| {
             (name.clone(), Some(Order::new([std::slice::from_ref(&own.model), &own.fallbacks].concat())))
         });
-        Self::new(Some(components.collect()), Some(routes.collect()))
+        let scaled = environment.components.iter().filter(|(_, own)| own.down == FaultKind::ScaleToZero);
+        let scaled_to_zero = scaled.map(|(name, _)| name.clone()).collect();
+        Self { scaled_to_zero, ..Self::new(Some(components.collect()), Some(routes.collect())) }
     }
 
     fn new(
@@ -52,7 +62,12 @@ impl Names {
             }
         }
         let complete = components.as_ref().is_some_and(|all| all.values().all(Option::is_some));
-        Self { components, routes, owners, complete }
+        Self { components, routes, owners, complete, scaled_to_zero: BTreeSet::new() }
+    }
+
+    /// True where taking a component down is known to scale its Deployment to zero.
+    pub(crate) fn is_scaled_to_zero(&self, component: &str) -> bool {
+        self.scaled_to_zero.contains(component)
     }
 
     /// All components, if they are known.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::client::{ClientStarted, GatewayCall, TurnTranscribed};
+use super::stream::BrokenStream;
 use crate::environment::Environment;
 use crate::plan::Plan;
 use crate::verdict::result::{Ended, GatewaySettings, KnownBy, MigrationLine};
@@ -53,10 +54,18 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// A mode begins: traffic starts, nothing is changed yet.
+    /// A mode begins: traffic starts, nothing is changed yet. Where its faults are injected more than once each injection
+    /// begins with this and ends with its own [`Event::ScenarioEnded`]; what stands between belongs to it.
     ScenarioStarted {
         /// Its name.
         scenario: String,
+        /// Which of its injections, from 1; `None` where it has but one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        injection: Option<u32>,
+        /// How long the first fault is held back once the baseline is there, so that it falls anywhere between two probes.
+        /// `None` where nothing is injected, and in older journals.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        phase_us: Option<u64>,
     },
     /// The state before the fault was not as it must be; no fault is injected.
     BaselineBroken {
@@ -625,6 +634,12 @@ pub struct ProbeRecord {
     pub claims: Vec<Claim>,
     /// What went wrong, in bounded words of the other side.
     pub detail: Option<String>,
+    /// Of a stream that gave a token: the longest time in which no further one came, up to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_gap_us: Option<u64>,
+    /// Of a stream that began and is no complete, valid reply: what the client got.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broke: Option<BrokenStream>,
 }
 
 /// Where a claim about the server comes from.

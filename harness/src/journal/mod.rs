@@ -7,6 +7,7 @@
 mod client;
 mod event;
 mod reader;
+mod stream;
 mod writer;
 
 pub use client::{ClientStarted, GatewayCall, TurnTranscribed};
@@ -15,6 +16,7 @@ pub use event::{
     Outcome, ProbeRecord, Purpose, RunStarted, Unimitated, UpstreamCall, UpstreamCounted, WarmUp,
 };
 pub use reader::{ReadError, read};
+pub use stream::BrokenStream;
 pub use writer::{Clock, Journal, JournalError};
 
 /// File name of the journal in a run directory.

@@ -3,7 +3,7 @@
 //! They count what the harness sends. A gateway that retries multiplies it; the harness cannot see that
 //! beforehand and says so in the docs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::environment::{Ceilings, Environment, Via};
 use crate::units::Rate;
@@ -44,6 +44,9 @@ pub(super) fn lower_rates(plan: &mut Plan, environment: &Environment) {
     for step in &plan.steps {
         note_resolution(&mut plan.notes, step);
     }
+    // Of injections that are all alike once.
+    let mut told = BTreeSet::new();
+    plan.notes.retain(|note| told.insert(note.clone()));
 }
 
 fn lower_rate_of(plan: &mut Plan, environment: &Environment, component: &str, ceiling: Rate) {

@@ -43,6 +43,9 @@ pub struct Plan {
 pub struct Step {
     /// The scenario as written.
     pub scenario: Scenario,
+    /// Which of its injections this is, from 1; `None` where it has but one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injection: Option<u32>,
     /// Components whose fault is carried over from the mode before.
     pub inherited: Vec<String>,
     /// Faults to inject, in order: what serves the judged route goes last.
@@ -162,11 +165,18 @@ pub fn resolve(scenarios: &[Scenario], environment: &Environment, lead: Period, 
         let inherited =
             scenario.components.keys().filter(|name| before.is_faulted(name)).cloned().collect::<Vec<_>>();
         let next = order.get(place + 1).map(|&next| &scenarios[next]);
-        let heal = order::heals_between(&wanted, next, environment);
+        let heal = order::heals_after(scenario, next, environment);
         let change = Change { before: &before, wanted: &wanted, injects: !inject.is_empty(), heal: &heal };
         let routes = planned_routes(scenario, environment, &change);
         before = wanted.without(&heal);
-        steps.push(Step { scenario: scenario.clone(), inherited, inject, heal, routes });
+        let step = Step { scenario: scenario.clone(), injection: None, inherited, inject, heal, routes };
+        if scenario.is_repeated() {
+            // Each begins and ends with all up, so they are all alike.
+            let numbered = |number| Step { injection: Some(number), ..step.clone() };
+            steps.extend((1..=scenario.injections).map(numbered));
+        } else {
+            steps.push(step);
+        }
     }
     let mut plan = Plan { seed, lead, steps, notes: Vec::new() };
     budget::lower_rates(&mut plan, environment);

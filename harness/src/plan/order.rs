@@ -29,9 +29,8 @@ pub(super) fn best(scenarios: &[Scenario], environment: &Environment) -> Vec<usi
     let edge = |from: Option<usize>, to: usize| {
         let to = &scenarios[ranked[to]];
         let kept = from.map_or_else(State::all_up, |from| {
-            let state = State::of(&scenarios[ranked[from]]);
-            let healed = heals_between(&state, Some(to), environment);
-            state.without(&healed)
+            let from = &scenarios[ranked[from]];
+            State::of(from).without(&heals_after(from, Some(to), environment))
         });
         stop_cost(to.components.keys().filter(|name| !kept.is_faulted(name)), environment)
     };
@@ -71,15 +70,22 @@ fn stop_cost<'a>(components: impl Iterator<Item = &'a String>, environment: &Env
         .fold(0, u64::saturating_add)
 }
 
+/// Which components are healed after a scenario's mode, given the one that follows. What is injected more than once begins
+/// and ends with all up, each time.
+pub(super) fn heals_after(
+    scenario: &Scenario,
+    next: Option<&Scenario>,
+    environment: &Environment,
+) -> Vec<String> {
+    let next = next.filter(|next| !scenario.is_repeated() && !next.is_repeated());
+    heals_between(&State::of(scenario), next, environment)
+}
+
 /// Which components are healed after a mode, given the mode that follows (all, if none does).
 ///
 /// Besides what the next mode needs up, the primary's component is healed where the next mode's
 /// failover would otherwise not start from a primary that serves.
-pub(super) fn heals_between(
-    state: &State,
-    next: Option<&Scenario>,
-    environment: &Environment,
-) -> Vec<String> {
+fn heals_between(state: &State, next: Option<&Scenario>, environment: &Environment) -> Vec<String> {
     let Some(next) = next else {
         return state.faulted().map(|(name, _)| name.clone()).collect();
     };

@@ -141,7 +141,9 @@ impl Prober {
         self.counts.begun.fetch_add(1, Ordering::SeqCst);
         // Counted as ended also where it is given up.
         let _ended = Ended(&self.counts.ended);
-        let exchange = self.exchange(request, &mut probe);
+        // What came of a stream is kept also where the time is over first.
+        let mut stream = Stream::default();
+        let exchange = self.exchange(request, &mut probe, &mut stream);
         let ended = bound(request.timeout, exchange).await;
         let outcome = match ended {
             Some(Ok(())) => Outcome::Ok,
@@ -153,6 +155,7 @@ impl Prober {
         };
         probe.outcome = outcome;
         probe.ended_us = self.clock.now_us();
+        stream.tell(&mut probe);
         if self.way(request).is_some() {
             probe.claims = self.ways.claims(&request.id);
         }
@@ -180,16 +183,21 @@ impl Prober {
         self.ways.of(&request.route).filter(|_| request.purpose == Purpose::Traffic)
     }
 
-    async fn exchange(&self, request: &Request, probe: &mut ProbeRecord) -> Result<(), Failure> {
+    async fn exchange(
+        &self,
+        request: &Request,
+        probe: &mut ProbeRecord,
+        stream: &mut Stream,
+    ) -> Result<(), Failure> {
         match self.way(request) {
             None => {
                 let post = self.post(request, &format!("{}/v1/chat/completions", self.url), &self.key);
                 let post = post.header("x-litellm-call-id", &request.id).body(body_of(request));
-                self.chat(request, post, probe).await
+                self.chat(request, post, probe, stream).await
             }
             Some(Way::Chat { url, token, agent }) => {
                 let post = self.post(request, &format!("{url}/v1/chat/completions"), token);
-                let told = self.chat(request, post.body(turn_body(request, agent)), probe).await;
+                let told = self.chat(request, post.body(turn_body(request, agent)), probe, stream).await;
                 told.map_err(|failure| match failure.class.as_str() {
                     "error-event" => Failure { class: TOLD_ERROR.to_owned(), ..failure },
                     _ => failure,
@@ -250,10 +258,11 @@ impl Prober {
         request: &Request,
         post: reqwest::RequestBuilder,
         probe: &mut ProbeRecord,
+        stream: &mut Stream,
     ) -> Result<(), Failure> {
         let response = self.answer(post, probe).await?;
         if request.streamed {
-            self.read_stream(response, probe).await
+            self.read_stream(response, probe, stream).await
         } else {
             let body = read_body(response).await?;
             let model = read_whole(&body)?;
@@ -263,9 +272,15 @@ impl Prober {
         }
     }
 
-    async fn read_stream(&self, response: reqwest::Response, probe: &mut ProbeRecord) -> Result<(), Failure> {
+    async fn read_stream(
+        &self,
+        response: reqwest::Response,
+        probe: &mut ProbeRecord,
+        stream: &mut Stream,
+    ) -> Result<(), Failure> {
         let mut chunks = response.bytes_stream();
-        let (mut decoder, mut reader, mut read) = (Decoder::default(), StreamReader::default(), 0_usize);
+        let (mut decoder, mut read) = (Decoder::default(), 0_usize);
+        stream.is_open = true;
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|error| Failure::transport(&error))?;
             let now = self.clock.now_us();
@@ -273,9 +288,10 @@ impl Prober {
             if read > BODY_BYTES_MAX {
                 return Err(Failure::plain("malformed", "the stream is longer than any probe can ask for"));
             }
-            let fed = decoder.feed(&chunk, |data| match reader.event(data) {
+            let fed = decoder.feed(&chunk, |data| match stream.reader.event(data) {
                 Tokens::None => {}
                 tokens => {
+                    stream.gaps.token(now);
                     probe.first_content_us.get_or_insert(now);
                     if tokens == Tokens::Answer {
                         probe.first_answer_us.get_or_insert(now);
@@ -284,10 +300,45 @@ impl Prober {
             });
             fed.map_err(|error| Failure::plain("malformed", &error.to_string()))?;
             if probe.claims.iter().all(|claim| claim.source != ClaimSource::BodyModel) {
-                claim_body(probe, reader.model.clone());
+                claim_body(probe, stream.reader.model.clone());
             }
         }
-        Ok(reader.finish()?)
+        Ok(stream.reader.finish()?)
+    }
+}
+
+/// What came of a stream.
+#[derive(Default)]
+struct Stream {
+    /// It has begun: status 200.
+    is_open: bool,
+    reader: StreamReader,
+    gaps: Gaps,
+}
+
+impl Stream {
+    fn tell(&self, probe: &mut ProbeRecord) {
+        probe.longest_gap_us = self.gaps.longest(probe.ended_us);
+        probe.broke = (self.is_open && probe.outcome != Outcome::Ok).then(|| self.reader.got());
+    }
+}
+
+/// The longest time between two tokens.
+#[derive(Default)]
+struct Gaps {
+    last_us: Option<u64>,
+    longest_us: u64,
+}
+
+impl Gaps {
+    fn token(&mut self, now_us: u64) {
+        self.longest_us = self.longest(now_us).unwrap_or(0);
+        self.last_us = Some(now_us);
+    }
+
+    /// With the time since the last token; `None` before the first.
+    fn longest(&self, now_us: u64) -> Option<u64> {
+        self.last_us.map(|last_us| self.longest_us.max(now_us.saturating_sub(last_us)))
     }
 }
 
@@ -339,6 +390,8 @@ impl Request {
             outcome: Outcome::Ok,
             claims: Vec::new(),
             detail: None,
+            longest_gap_us: None,
+            broke: None,
         }
     }
 }

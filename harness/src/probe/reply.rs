@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::journal::BrokenStream;
+
 /// What can be wrong with a reply that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
@@ -57,7 +59,7 @@ pub(super) struct StreamReader {
     pub(super) model: Option<String>,
     finished: bool,
     done: bool,
-    content: bool,
+    tokens: u32,
     flaw: Option<Flaw>,
 }
 
@@ -86,7 +88,7 @@ impl StreamReader {
         let Some(choice) = value["choices"].get(0) else { return Tokens::None };
         self.finished |= choice["finish_reason"].is_string();
         let tokens = tokens_in(&choice["delta"]);
-        self.content |= tokens != Tokens::None;
+        self.tokens = self.tokens.saturating_add(u32::from(tokens != Tokens::None));
         tokens
     }
 
@@ -98,7 +100,17 @@ impl StreamReader {
         if !(self.finished && self.done) {
             return Err(Flaw::Truncated);
         }
-        if self.content { Ok(()) } else { Err(Flaw::Empty) }
+        if self.tokens > 0 { Ok(()) } else { Err(Flaw::Empty) }
+    }
+
+    /// What came of it by now.
+    pub(super) fn got(&self) -> BrokenStream {
+        BrokenStream {
+            tokens: self.tokens,
+            finished: self.finished,
+            terminated: self.done,
+            error_event: matches!(self.flaw, Some(Flaw::ErrorEvent(_))),
+        }
     }
 }
 

@@ -19,6 +19,8 @@ use crate::scenario::Forms;
 pub struct TrafficOptions {
     /// Scenario name.
     pub scenario: String,
+    /// Which of its injections, where it has more than one.
+    pub injection: Option<u32>,
     /// The routes.
     pub routes: Vec<PlannedRoute>,
     /// Sends probes.
@@ -184,7 +186,7 @@ impl Source {
         }
         let (streamed, fresh) = form_of(planned.stream, tick.index);
         let request = Request {
-            id: probe_id(&self.options.scenario, &planned.route, tick),
+            id: probe_id(&self.options.scenario, self.options.injection, &planned.route, tick),
             scenario: self.options.scenario.clone(),
             route: planned.route.clone(),
             purpose: Purpose::Traffic,
@@ -256,8 +258,10 @@ impl Source {
 }
 
 /// Unique in the run, and short enough for every place that carries it (64 characters).
-fn probe_id(scenario: &str, route: &str, tick: Tick) -> String {
-    let readable = format!("{scenario}-{route}-{}", tick.index);
+fn probe_id(scenario: &str, injection: Option<u32>, route: &str, tick: Tick) -> String {
+    // Names have no dots.
+    let number = injection.map(|number| format!(".{number}")).unwrap_or_default();
+    let readable = format!("{scenario}{number}-{route}-{}", tick.index);
     // Intended starts are unique on a route; the route's number keeps two routes apart.
     if readable.len() <= 64 { readable } else { format!("probe-{}-{}", tick.route, tick.intended_us) }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::join_all;
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::watch;
 
@@ -25,6 +25,9 @@ use crate::witness::Witness;
 pub(super) const CONTROL_PROBES: u32 = 3;
 /// First probe this long after the traffic starts, so that no first probe is late.
 const HEAD_START_US: u64 = 50_000;
+
+/// No fault is held back longer than this.
+pub(super) const PHASE_MAX: Duration = Duration::from_secs(2);
 
 /// Why a run does not go on.
 #[derive(Debug)]
@@ -184,7 +187,12 @@ impl Conductor {
     async fn step(&mut self, step: &Step) -> Result<(), Cut> {
         self.go_on()?;
         let scenario = step.scenario.name.clone();
-        self.journal.append(Event::ScenarioStarted { scenario: scenario.clone() });
+        let phase = self.phase(step);
+        self.journal.append(Event::ScenarioStarted {
+            scenario: scenario.clone(),
+            injection: step.injection,
+            phase_us: phase.map(|phase| u64::try_from(phase.as_micros()).unwrap_or(u64::MAX)),
+        });
         // Faults of the mode before may be held: whoever cuts the run short has them undone first.
         let cut = self.stop.token().clone();
         if cut.run_until_cancelled(self.target.mode_begins(&scenario)).await.is_none() {
@@ -205,7 +213,7 @@ impl Conductor {
             self.witness(fault);
         }
         let traffic = self.start_traffic(step)?;
-        let outcome = self.mode(step, &traffic).await;
+        let outcome = self.mode(step, phase.unwrap_or_default(), &traffic).await;
         if outcome.is_err() {
             self.target.forget_up();
             // Undo first; what is still open in the traffic can wait those milliseconds.
@@ -227,13 +235,23 @@ impl Conductor {
         self.go_on()
     }
 
+    /// How long the first fault of a mode is held back: a random part of the probes' cadence, since otherwise every
+    /// injection would fall on the same side of a probe. Drawn in the order of the plan, so a seed always gives the same.
+    fn phase(&mut self, step: &Step) -> Option<Duration> {
+        if step.inject.is_empty() {
+            return None;
+        }
+        let interval = step.routes.iter().map(|route| route.rate.interval()).max().unwrap_or_default();
+        Some(interval.mul_f64(self.chance.random_range(0.0..1.0)).min(PHASE_MAX))
+    }
+
     /// One mode from its baseline to its recovery, under traffic.
-    async fn mode(&mut self, step: &Step, traffic: &Traffic) -> Result<(), Cut> {
+    async fn mode(&mut self, step: &Step, phase: Duration, traffic: &Traffic) -> Result<(), Cut> {
         let mut live = traffic.live();
         if step.inject.is_empty() {
             self.keep_up(step);
         }
-        if step.inject.is_empty() || self.enter(step, traffic, &mut live).await? {
+        if step.inject.is_empty() || self.enter(step, phase, traffic, &mut live).await? {
             self.hold(step, &mut live).await?;
             // Whoever comes back from here on is down until it serves.
             self.target.forget_up();
@@ -335,6 +353,7 @@ impl Conductor {
         let offset = |place: usize| start_us + 17_000 * place as u64;
         Traffic::start(TrafficOptions {
             scenario: step.scenario.name.clone(),
+            injection: step.injection,
             routes: step.routes.clone(),
             prober: self.prober.clone(),
             journal: Arc::clone(&self.journal),

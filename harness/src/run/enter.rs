@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rand::RngExt;
 use tokio::sync::watch;
 
 use super::conductor::{Conductor, Cut};
@@ -40,6 +39,7 @@ impl Conductor {
     pub(super) async fn enter(
         &mut self,
         step: &Step,
+        phase: Duration,
         traffic: &Traffic,
         live: &mut watch::Receiver<Live>,
     ) -> Result<bool, Cut> {
@@ -48,11 +48,7 @@ impl Conductor {
             self.journal.append(Event::BaselineBroken { scenario: step.scenario.name.clone(), saw });
             return Ok(false);
         }
-        // A random phase against the probes' cadence: otherwise every injection would fall on the same
-        // side of a probe.
-        let interval = step.routes.iter().map(|route| route.rate.interval()).max().unwrap_or_default();
-        let phase = interval.mul_f64(self.chance.random_range(0.0..1.0));
-        self.sleep(phase.min(Duration::from_secs(2))).await?;
+        self.sleep(phase).await?;
         for fault in &step.inject {
             // Who has to answer changes with the last of them, and figures count from its effect.
             if Some(fault) == step.inject.last() {

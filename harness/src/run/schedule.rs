@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::at_gateway::LAST_LINES_WITHIN;
-use super::conductor::CONTROL_PROBES;
+use super::conductor::{CONTROL_PROBES, PHASE_MAX};
 use super::enter::{DRAINED_WITHIN, FIRST_LOOK_WITHIN, baseline_within};
 use super::in_cluster::KNOWN_WITHIN;
 use super::leave::{COMPLETION_LIMIT, REACHED_WITHIN, steady_takes};
@@ -45,9 +45,6 @@ const SERVED_WITHIN: Duration = RESTORE_RESERVE
     .saturating_add(COMPLETION_LIMIT.saturating_mul(2))
     .saturating_add(REACHED_WITHIN)
     .saturating_add(TAKEN_DOWN_WITHIN.saturating_mul(2));
-/// Between the baseline and the first fault.
-const PHASE_MAX: Duration = Duration::from_secs(2);
-
 /// What a Job of a run must be given. All are lower bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {

@@ -6,7 +6,7 @@ use super::written::{
     ComponentStateWritten, DOWN, ERRORS, ExpectationWritten, FORMS, MAX_TOKENS, RecoveryWritten,
     ScenarioFile, TIMEOUT, TrafficWritten, WITHIN,
 };
-use super::{Answer, ComponentState, Expectation, Recovery, Scenario, Source, Traffic};
+use super::{Answer, ComponentState, Expectation, Forms, Recovery, Scenario, Source, Traffic, injections};
 use crate::environment::{self, Names};
 use crate::input::at::{At, Entries, Items, Key, Text};
 use crate::input::checker::Checker;
@@ -54,6 +54,8 @@ pub(crate) fn scenario(
     let expect = mode.expectations(check);
     let recover = mode.recoveries(check);
     mode.warn_of_short_holds(check, &expect);
+    let states: Vec<_> = components.iter().collect();
+    let injections = injections::injections(check, &file.injections, &states, mode.is_nothing_down(), names);
     let scenario = Scenario {
         name: file.scenario.there()?.value.clone(),
         title: file.title.there()?.value.clone(),
@@ -62,6 +64,7 @@ pub(crate) fn scenario(
         traffic,
         expect,
         recover,
+        injections,
         source,
     };
     check.is_clean().then_some(scenario)
@@ -235,7 +238,7 @@ impl Mode<'_> {
         route: &At<String>,
         written: &At<ExpectationWritten>,
     ) -> Option<Expectation> {
-        let ExpectationWritten { served_by, error, within: within_written, errors, lost_in_flight } =
+        let ExpectationWritten { served_by, error, within: within_written, errors, lost_in_flight, .. } =
             &written.value;
         let within = period_or(check, "within", within_written, WITHIN);
         let timeout = self.probed.get(route.value.as_str()).map(|traffic| traffic.timeout);
@@ -262,7 +265,54 @@ impl Mode<'_> {
             Key::Broken => return None,
             Key::There(lost) => Some(check.value(lost)?),
         };
-        Some(Expectation { answer: answer?, within: within?, errors: errors?, lost_in_flight })
+        let (first_token_within, max_stall) = self.stream_limits(check, route, &written.value, within)?;
+        Some(Expectation {
+            answer: answer?,
+            within: within?,
+            errors: errors?,
+            lost_in_flight,
+            first_token_within,
+            max_stall,
+        })
+    }
+
+    /// Limits of streams; `None` where one cannot be read.
+    fn stream_limits(
+        &self,
+        check: &mut Checker<'_>,
+        route: &At<String>,
+        written: &ExpectationWritten,
+        within: Option<Period>,
+    ) -> Option<(Option<Period>, Option<Period>)> {
+        let traffic = self.probed.get(route.value.as_str());
+        let mut limit = |key: &str, written_limit: &Key<At<Text<Period>>>, most: Option<(Period, &str)>| {
+            let limit = match written_limit {
+                Key::Absent => return Some(None),
+                Key::Broken => return None,
+                Key::There(limit) => check.period(key, limit)?,
+            };
+            let place = written_limit.place().unwrap_or(route.place);
+            if matches!(written.error.there(), Some(At { value: true, .. })) {
+                let message = format!("`{key}` has no meaning beside `error: true`");
+                check.problem(place, &message, format!("leave `{key}` out"));
+            } else if traffic.is_some_and(|traffic| traffic.stream == Forms::Whole) {
+                let message =
+                    format!("`{key}` is about streams, and `{}` is asked for whole replies", route.value);
+                check.problem(place, &message, "write `stream: mixed` or `stream: streamed` in its traffic");
+            } else if let Some((most, why)) = most.filter(|(most, _)| limit > *most) {
+                let message = format!("`{key}` {limit} is longer than {why} {most}, which bounds it already");
+                check.problem(place, &message, format!("shorten `{key}`, or leave it out"));
+            }
+            Some(Some(limit))
+        };
+        let timeout = traffic.map(|traffic| (traffic.timeout, "the probes' timeout"));
+        let first = limit(
+            "first_token_within",
+            &written.first_token_within,
+            within.map(|within| (within, "`within`")),
+        );
+        let stall = limit("max_stall", &written.max_stall, timeout);
+        Some((first?, stall?))
     }
 
     fn answer(
@@ -311,14 +361,18 @@ impl Mode<'_> {
         }
     }
 
-    fn recoveries(&self, check: &mut Checker<'_>) -> BTreeMap<String, Recovery> {
-        let mut recover = BTreeMap::new();
-        // Where `components` is broken, what it says is not known.
-        let nothing_down = match &self.written.components {
+    /// Where `components` is broken, what it says is not known.
+    fn is_nothing_down(&self) -> bool {
+        match &self.written.components {
             Key::Absent => true,
             Key::Broken => false,
             Key::There(entries) => entries.0.is_empty(),
-        };
+        }
+    }
+
+    fn recoveries(&self, check: &mut Checker<'_>) -> BTreeMap<String, Recovery> {
+        let mut recover = BTreeMap::new();
+        let nothing_down = self.is_nothing_down();
         for (route, written) in self.written.recover.there().into_iter().flat_map(|entries| &entries.0) {
             if nothing_down {
                 check.problem(

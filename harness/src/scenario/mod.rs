@@ -1,6 +1,7 @@
 //! A scenario: one operating mode of the stack, the traffic that probes it, and what must be true.
 
 pub(crate) mod check;
+mod injections;
 pub(crate) mod written;
 
 use std::collections::BTreeMap;
@@ -27,8 +28,30 @@ pub struct Scenario {
     pub expect: BTreeMap<String, Expectation>,
     /// Expected recovery by route after this mode's faults are healed.
     pub recover: BTreeMap<String, Recovery>,
+    /// How often its faults are injected, each time from a steady primary and healed again; 1 unless it says so.
+    #[serde(default = "Scenario::once", skip_serializing_if = "Scenario::is_once")]
+    pub injections: u32,
     /// Where it was read.
     pub source: Source,
+}
+
+impl Scenario {
+    /// What most scenarios do.
+    pub const ONCE: u32 = 1;
+
+    const fn once() -> u32 {
+        Self::ONCE
+    }
+
+    const fn is_once(injections: &u32) -> bool {
+        *injections == Self::ONCE
+    }
+
+    /// Whether its faults are injected more than once.
+    #[must_use]
+    pub const fn is_repeated(&self) -> bool {
+        self.injections > Self::ONCE
+    }
 }
 
 /// Where a file's text came from.
@@ -105,6 +128,12 @@ pub struct Expectation {
     pub errors: u64,
     /// How many in-flight probes may be lost in the middle of an answer; `None` is unbounded.
     pub lost_in_flight: Option<u64>,
+    /// Limit from a streamed probe's intended start to its first token, beside `within`; `None`: not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token_within: Option<Period>,
+    /// The longest time in which a stream that has begun may give no further token; `None` is unbounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_stall: Option<Period>,
 }
 
 /// Who must answer a route.

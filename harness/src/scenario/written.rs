@@ -3,7 +3,8 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{Forms, Requirement};
+use super::injections::InjectionsWritten;
+use super::{Forms, Requirement, Scenario};
 use crate::input::at::{At, Entries, FromText, Items, Key, Text, one_of};
 use crate::input::checker::{Checker, is_name, nearest_of};
 use crate::input::read::Read;
@@ -43,11 +44,15 @@ pub(crate) struct ScenarioFile {
     /// What must be true of a route after the faults are healed.
     #[schemars(default)]
     pub(crate) recover: Key<Entries<RecoveryWritten>>,
+    /// How often the faults are injected, each time from a steady primary; what that shows of all outages is told.
+    #[schemars(default, extend("default" = Scenario::ONCE))]
+    pub(crate) injections: Key<At<InjectionsWritten>>,
 }
 
 impl Read for ScenarioFile {
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
-        let known = ["scenario", "title", "requirements", "components", "traffic", "expect", "recover"];
+        let known =
+            ["scenario", "title", "requirements", "components", "traffic", "expect", "recover", "injections"];
         if check.is_another_kind(node, &["scenario", "title", "traffic", "expect"]) {
             return None;
         }
@@ -60,6 +65,7 @@ impl Read for ScenarioFile {
             traffic: keys.required(check, "traffic", "traffic: [{ route: agent, rate: 8/s, for: 12s }]"),
             expect: keys.optional(check, "expect"),
             recover: keys.optional(check, "recover"),
+            injections: keys.optional(check, "injections"),
         })
     }
 }
@@ -198,7 +204,15 @@ impl Read for TrafficWritten {
 #[schemars(
     deny_unknown_fields,
     rename = "Expectation",
-    extend("oneOf" = [{ "required": ["served_by"] }, { "required": ["error"], "not": { "required": ["errors"] } }])
+    extend("oneOf" = [
+        { "required": ["served_by"] },
+        {
+            "required": ["error"],
+            "not": { "anyOf": [
+                { "required": ["errors"] }, { "required": ["first_token_within"] }, { "required": ["max_stall"] }
+            ] }
+        }
+    ])
 )]
 pub(crate) struct ExpectationWritten {
     /// The alias that answers.
@@ -216,10 +230,17 @@ pub(crate) struct ExpectationWritten {
     /// How many probes may be lost in the middle of an answer when the fault strikes; unbounded if left out.
     #[schemars(default)]
     pub(crate) lost_in_flight: Key<At<Text<u64>>>,
+    /// Limit from a streamed probe's intended start to its first token; not with `error: true`.
+    #[schemars(default)]
+    pub(crate) first_token_within: Key<At<Text<Period>>>,
+    /// The longest time in which a stream that has begun may give no further token; not with `error: true`.
+    #[schemars(default)]
+    pub(crate) max_stall: Key<At<Text<Period>>>,
 }
 
 impl Read for ExpectationWritten {
-    const KEYS: &'static [&'static str] = &["served_by", "error", "within", "errors", "lost_in_flight"];
+    const KEYS: &'static [&'static str] =
+        &["served_by", "error", "within", "errors", "lost_in_flight", "first_token_within", "max_stall"];
     fn read(node: &Node, check: &mut Checker<'_>) -> Option<Self> {
         let keys = check.keys(node, Self::KEYS)?;
         Some(Self {
@@ -228,6 +249,8 @@ impl Read for ExpectationWritten {
             within: keys.optional(check, "within"),
             errors: keys.optional(check, "errors"),
             lost_in_flight: keys.optional(check, "lost_in_flight"),
+            first_token_within: keys.optional(check, "first_token_within"),
+            max_stall: keys.optional(check, "max_stall"),
         })
     }
 }

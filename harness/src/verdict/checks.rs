@@ -7,6 +7,7 @@ use crate::plan::{STEADY_PROBES, component_of};
 use crate::scenario::{Answer, Expectation, Requirement};
 
 use super::result::{Bracket, CountStanding, Failback, Failover, InFlight, UpstreamCount, Verdict};
+use super::streams::check_streams;
 
 /// One thing that does not hold, or could not be established.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl Checks {
     pub(super) fn open(&mut self, requirements: &[Requirement], text: String) {
         self.open.push(Objection { requirements: requirements.to_vec(), text });
     }
-    fn looked(&mut self, requirements: &[Requirement], text: &str) {
+    pub(super) fn looked(&mut self, requirements: &[Requirement], text: &str) {
         self.looked_at.extend(requirements.iter().map(|requirement| (*requirement, text.to_owned())));
     }
 
@@ -117,6 +118,7 @@ pub(super) fn check_served(checks: &mut Checks, figures: &Figures) {
         Answer::ServedBy(alias) => check_served_by(checks, figures, alias, expectation.errors, &requirements),
         Answer::Error => check_error(checks, figures, &requirements),
     }
+    check_streams(checks, figures);
     if !figures.planned.fails_over {
         check_limit(checks, figures, expectation);
     }
@@ -394,6 +396,7 @@ pub(super) fn check_failover(checks: &mut Checks, mode: &Mode, figures: &Figures
         in_flight: InFlight { served: seen.in_flight_served, lost: seen.in_flight_lost },
         request_verdict,
         service_verdict,
+        support: None,
     })
 }
 

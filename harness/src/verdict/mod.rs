@@ -5,11 +5,13 @@
 //! Nothing passes by default: every check names what it rests on.
 
 mod checks;
+mod events;
 mod requirements;
 pub mod result;
 mod run;
 mod scenario;
 mod story;
+mod streams;
 mod turns;
 
 pub use run::judge;

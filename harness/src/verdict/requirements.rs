@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use crate::analysis::{Mode, RunFacts};
 use crate::scenario::{Answer, ComponentState, Requirement};
 
+use crate::statistics::{CONFIDENCE, at_least};
+
 use super::checks::{Checks, Objection};
 use super::result::{
-    MigrationLine, RequirementVerdict, RunRequirement, ScenarioRequirement, ScenarioResult, Standing, Verdict,
+    FaultResult, MigrationLine, RequirementVerdict, RouteResult, RunRequirement, ScenarioRequirement,
+    ScenarioResult, Standing, Verdict,
 };
 
 const ALL: [Requirement; 5] =
@@ -174,7 +177,11 @@ fn fold(
             .map(|(name, part)| format!("{name}: {}", part.detail.split("; ").next().unwrap_or_default()))
             .collect();
         if !these.is_empty() {
-            return (verdict, these.join("; "));
+            let readings = (id == Requirement::NFR123).then(|| readings(verdict, parts, scenarios));
+            return (
+                verdict,
+                these.into_iter().chain(readings.into_iter().flatten()).collect::<Vec<_>>().join("; "),
+            );
         }
     }
     if parts.is_empty() {
@@ -225,13 +232,70 @@ fn worst_failover(parts: &[(&str, &ScenarioRequirement)], scenarios: &[ScenarioR
         .max_by(|a, b| a.0.total_cmp(&b.0));
     worst.map_or_else(String::new, |(worst, limit, scenario, route)| {
         format!(
-            "both readings hold; the longest wait was {:.2} s of {:.0} s (route {} in {})",
+            "both readings hold; the longest wait was {:.2} s of {:.0} s (route {} in {}){}",
             worst / 1000.0,
             limit / 1000.0,
             route.route,
-            scenario.name
+            scenario.name,
+            measured(scenario, route)
         )
     })
+}
+
+/// Which reading stands how, where the requirement does not hold or is open: of the first such scenario.
+fn readings(
+    verdict: RequirementVerdict,
+    parts: &[(&str, &ScenarioRequirement)],
+    scenarios: &[ScenarioResult],
+) -> Option<String> {
+    let (name, _) = parts.iter().find(|(_, part)| part.verdict == verdict)?;
+    let scenario = scenarios.iter().find(|scenario| scenario.name == *name)?;
+    let stands = |verdict| match verdict {
+        Verdict::Pass => "holds",
+        Verdict::Inconclusive => "is open",
+        Verdict::Fail => "fails",
+    };
+    let failovers = scenario.routes.iter().filter_map(|route| Some((route, route.failover.as_ref()?)));
+    let (route, failover) =
+        failovers.max_by_key(|(_, failover)| failover.request_verdict.max(failover.service_verdict))?;
+    Some(format!(
+        "on {} in {name} the request reading {} and the service reading {}{}",
+        route.route,
+        stands(failover.request_verdict),
+        stands(failover.service_verdict),
+        measured(scenario, route)
+    ))
+}
+
+/// What a figure of a failover rests on: how much of it is the model's own time, how exactly the beginning of the fault is
+/// known, and how many injections there were.
+fn measured(scenario: &ScenarioResult, route: &RouteResult) -> String {
+    let Some(failover) = &route.failover else { return String::new() };
+    let mut text = String::new();
+    let own = route.control_ms.as_ref().and_then(|control| control.p50);
+    if let (Some(worst), Some(own)) = (failover.worst_ms, own) {
+        text.push_str(&format!(
+            "; of that wait {:.2} s are what {} takes by itself (control probes) and {:.2} s the failover",
+            own.min(worst) / 1000.0,
+            route.expected.as_deref().unwrap_or("the model"),
+            (worst - own).max(0.0) / 1000.0
+        ));
+    }
+    let widths =
+        scenario.faults.iter().filter(|fault| !fault.inherited).filter_map(FaultResult::effect_width_ms);
+    if let Some(width) = widths.max_by(f64::total_cmp) {
+        text.push_str(&format!("; when the fault began is known to within {width:.0} ms"));
+    }
+    let well = u64::from(failover.request_verdict.max(failover.service_verdict) == Verdict::Pass);
+    let (well, n, percent) = match &failover.support {
+        Some(support) => (support.well, failover.injections, support.at_least_percent),
+        None => (well, 1, (at_least(well, 1, CONFIDENCE) * 100.0).floor()),
+    };
+    let noun = if n == 1 { "injection" } else { "injections" };
+    text.push_str(&format!(
+        "; {well} of {n} {noun} went well, so at 95 % confidence at least {percent} % of such outages do"
+    ));
+    text
 }
 
 /// Who came back, and where nobody looked.

@@ -4,16 +4,21 @@
 //! one monotonic clock since the run started; `*_after_ms` are durations; a bracket is `[lo, hi]`,
 //! `[lo, null]` where its end was not seen.
 
+mod events;
 mod preflight;
+mod streams;
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::events::{EventResult, EventRoute, Measure, QuantileBound, Support};
 pub use self::preflight::{
     DeploymentSettings, Failing, ForeseenWait, GatewaySettings, MigrationLine, Outlook, Standing,
 };
+
+pub use self::streams::Streams;
 
 /// `[lo, hi]` in milliseconds; `hi` is `None` where the end was not seen.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -183,6 +188,10 @@ pub struct ScenarioResult {
     /// What upstreams themselves counted while it went on, past the gateway.
     #[serde(default)]
     pub upstream_counts: Vec<UpstreamCount>,
+    /// One entry an injection, where its faults are injected more than once: figures of routes are then over those that
+    /// count, and those of a failover the worst event's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<EventResult>,
 }
 
 /// What an upstream counted in a scenario, beside what clients got from it.
@@ -281,6 +290,9 @@ pub struct FaultResult {
     pub kind: String,
     /// Carried over from the mode before.
     pub inherited: bool,
+    /// Which injection of its scenario it belongs to, from 1; absent where there is but one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injection: Option<u32>,
     /// RFC 3339, UTC.
     pub injected_at: String,
     /// Mutation called, accepted.
@@ -296,6 +308,15 @@ pub struct FaultResult {
     pub seen_as: Option<String>,
     /// Observations made apart from the probes.
     pub evidence: Vec<Evidence>,
+}
+
+impl FaultResult {
+    /// How exactly its beginning is known; `None` where it was not seen.
+    #[must_use]
+    pub fn effect_width_ms(&self) -> Option<f64> {
+        let Bracket(lo, hi) = self.effective_ms?;
+        hi.map(|hi| (hi - lo).max(0.0))
+    }
 }
 
 /// One observation that a fault is or is not in effect.
@@ -359,6 +380,9 @@ pub struct RouteResult {
     /// What became of them on their way through openclaw; absent where the route enters at the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turns: Option<Turns>,
+    /// What clients got of its streams; absent where nothing was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams: Option<Streams>,
 }
 
 /// Judged probes that were turns of a person with openclaw, beside what the gateway saw of them.
@@ -503,7 +527,7 @@ pub struct Quantiles {
 pub struct Failover {
     /// The limit.
     pub limit_ms: f64,
-    /// Independent injections behind these figures.
+    /// Independent injections behind these figures, all of which were judged.
     pub injections: u64,
     /// Worst first content over judged probes and in-flight probes without content; `null` if censored.
     pub worst_ms: Option<f64>,
@@ -525,6 +549,9 @@ pub struct Failover {
     pub request_verdict: Verdict,
     /// Steady service within the limit.
     pub service_verdict: Verdict,
+    /// What these injections show of all such outages; absent where there was but one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub support: Option<Support>,
 }
 
 /// Probes in the middle of an answer when the fault took effect.

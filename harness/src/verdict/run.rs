@@ -1,6 +1,6 @@
 //! The whole run: scenarios, requirements, and what the harness itself has to say.
 
-use crate::analysis::{RunFacts, ms};
+use crate::analysis::{Mode, RunFacts, ms};
 use crate::journal::Unimitated;
 use crate::outlook::outlook;
 
@@ -14,7 +14,9 @@ use super::story;
 /// Judge a run.
 #[must_use]
 pub fn judge(run: &RunFacts) -> RunResult {
-    let scenarios: Vec<ScenarioResult> = run.modes.iter().map(|mode| scenario(run, mode)).collect();
+    let modes: Vec<&Mode> = run.modes.iter().collect();
+    let of_one = |a: &&Mode, b: &&Mode| a.step.scenario.name == b.step.scenario.name;
+    let scenarios: Vec<ScenarioResult> = modes.chunk_by(of_one).map(|modes| scenario(run, modes)).collect();
     let requirements = requirements::of_run(run, &scenarios);
     let (ended, finished_at) = match &run.ended {
         Some((ended, at)) => (*ended, at.clone()),
@@ -152,7 +154,7 @@ fn made_with(run: &RunFacts) -> Vec<(String, String)> {
     let mut made = vec![("harness".to_owned(), start.program.clone())];
     made.extend(start.made_with.clone());
     made.push(("seed".to_owned(), start.plan.seed.to_string()));
-    for mode in &run.modes {
+    for mode in run.modes.iter().filter(|mode| mode.step.injection.is_none_or(|number| number == 1)) {
         let source = &mode.step.scenario.source;
         made.push((
             format!("scenario {}", mode.step.scenario.name),

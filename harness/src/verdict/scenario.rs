@@ -2,21 +2,45 @@
 
 use crate::analysis::{Drift, FaultFacts, Figures, Hold, Mode, Probe, RunFacts, figures, ms};
 use crate::journal::Outcome;
-use crate::plan::component_of;
+use crate::plan::{PlannedRoute, component_of};
 use crate::scenario::{Answer, ComponentState, Requirement};
 
 use super::checks::{Checks, check_counts, check_failback, check_failover, check_order, check_served};
 use super::requirements;
 use super::result::{
-    AnsweredBy, Bracket, Conflict, Evidence, FaultResult, RouteResult, RouteSamples, ScenarioResult, Verdict,
+    AnsweredBy, Bracket, Conflict, Evidence, Failback, Failover, FaultResult, RouteResult, RouteSamples,
+    ScenarioResult, Verdict,
 };
-use super::{story, turns};
+use super::{events, story, streams, turns};
 
 /// Conflicts that a result lists; how many there are is counted beside.
 const CONFLICTS_SHOWN: usize = 10;
 
+/// One mode as judged, with the figures that it rests on.
+pub(super) struct Judged<'a> {
+    pub(super) result: ScenarioResult,
+    /// The experiment says nothing about the stack.
+    pub(super) is_void: bool,
+    /// One entry a route.
+    pub(super) figures: Vec<Figures<'a>>,
+}
+
+/// Judge a scenario by its mode, or by its modes, where each is one of its injections.
+pub(super) fn scenario(run: &RunFacts, modes: &[&Mode]) -> ScenarioResult {
+    match modes {
+        [only] if only.step.injection.is_none() => one(run, only).result,
+        _ => events::together(run, modes),
+    }
+}
+
+/// The order in which aliases take over on a route.
+pub(super) fn chain(run: &RunFacts, planned: &PlannedRoute) -> Vec<String> {
+    let route = run.start.environment.routes.get(&planned.route);
+    route.map(|route| [vec![route.model.clone()], route.fallbacks.clone()].concat()).unwrap_or_default()
+}
+
 /// Judge one mode.
-pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
+pub(super) fn one<'a>(run: &RunFacts, mode: &'a Mode) -> Judged<'a> {
     let mut checks = Checks { void: void(run, mode), ..Checks::default() };
     let all: Vec<Figures> = mode.step.routes.iter().map(|route| figures(mode, route)).collect();
     if checks.void.is_empty() {
@@ -24,10 +48,7 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
     }
     let mut routes = Vec::new();
     for figures in &all {
-        let route = run.start.environment.routes.get(&figures.planned.route);
-        let chain: Vec<String> = route
-            .map(|route| [vec![route.model.clone()], route.fallbacks.clone()].concat())
-            .unwrap_or_default();
+        let chain = chain(run, figures.planned);
         let mut own = Checks::default();
         check_served(&mut own, figures);
         check_counts(&mut own, run, mode, figures);
@@ -48,33 +69,7 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
             }
         }
         checks.add(own);
-        routes.push(RouteResult {
-            route: figures.planned.route.clone(),
-            model: figures.planned.model.clone(),
-            expected: figures.expectation.map(|expectation| match &expectation.answer {
-                Answer::ServedBy(alias) => alias.clone(),
-                Answer::Error => "error".to_owned(),
-            }),
-            requests: figures.judged.len() as u64,
-            ok: figures.ok,
-            errors: figures.errors.clone(),
-            planned: figures.judged.len() as u64 + figures.skipped.0,
-            skipped: figures.skipped.0,
-            late: figures.late,
-            served_by: figures.served_by.clone(),
-            attribution_conflicts: figures.conflicts.len() as u64,
-            conflicts: conflicts(figures),
-            sources: figures.sources.clone(),
-            latency_ms: figures.latency.clone(),
-            ttft_ms: figures.ttft.clone(),
-            error_reply_ms: figures.error_reply.clone(),
-            unjudged: figures.unjudged.clone(),
-            failover,
-            failback,
-            control_ms: figures.control.clone(),
-            worst: story::worst(run, figures, &chain),
-            turns: turns::of(run, figures),
-        });
+        routes.push(route_result(run, figures, &chain, failover, failback));
     }
     for (fault, why) in mode.faults.iter().filter_map(|fault| Some((fault, taken_over(mode, fault)?))) {
         let text = format!(
@@ -112,7 +107,7 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
         checks.open(&[Requirement::NFR125], text);
     }
     let verdict = checks.verdict();
-    ScenarioResult {
+    let result = ScenarioResult {
         name: mode.step.scenario.name.clone(),
         title: mode.step.scenario.title.clone(),
         verdict,
@@ -128,6 +123,46 @@ pub(super) fn scenario(run: &RunFacts, mode: &Mode) -> ScenarioResult {
             .as_ref()
             .map(|(known_by, pods)| AnsweredBy { known_by: *known_by, pods: pods.clone() }),
         routes,
+        events: Vec::new(),
+    };
+    Judged { result, is_void: !checks.void.is_empty(), figures: all }
+}
+
+/// What a result says of one route.
+pub(super) fn route_result(
+    run: &RunFacts,
+    figures: &Figures,
+    chain: &[String],
+    failover: Option<Failover>,
+    failback: Option<Failback>,
+) -> RouteResult {
+    RouteResult {
+        route: figures.planned.route.clone(),
+        model: figures.planned.model.clone(),
+        expected: figures.expectation.map(|expectation| match &expectation.answer {
+            Answer::ServedBy(alias) => alias.clone(),
+            Answer::Error => "error".to_owned(),
+        }),
+        requests: figures.judged.len() as u64,
+        ok: figures.ok,
+        errors: figures.errors.clone(),
+        planned: figures.judged.len() as u64 + figures.skipped.0,
+        skipped: figures.skipped.0,
+        late: figures.late,
+        served_by: figures.served_by.clone(),
+        attribution_conflicts: figures.conflicts.len() as u64,
+        conflicts: conflicts(figures),
+        sources: figures.sources.clone(),
+        latency_ms: figures.latency.clone(),
+        ttft_ms: figures.ttft.clone(),
+        error_reply_ms: figures.error_reply.clone(),
+        unjudged: figures.unjudged.clone(),
+        failover,
+        failback,
+        control_ms: figures.control.clone(),
+        worst: story::worst(run, figures, chain),
+        turns: turns::of(run, figures),
+        streams: streams::of(figures),
     }
 }
 
@@ -308,6 +343,7 @@ fn fault_result(run: &RunFacts, mode: &Mode, fault: &FaultFacts) -> FaultResult 
         component: fault.component.clone(),
         kind: fault.kind.clone(),
         inherited: fault.inherited,
+        injection: None,
         injected_at: story::wall_clock(run, injected.0),
         injected_ms: Bracket(ms(injected.0), fault.injected.map(|(_, accepted)| ms(accepted))),
         effective_ms: fault.effective.map(|(lo, hi)| Bracket(ms(lo), Some(ms(hi)))),
@@ -346,11 +382,22 @@ pub fn samples(run: &RunFacts) -> Vec<RouteSamples> {
             let ok = figures.judged.iter().filter(|probe| probe.record.outcome == Outcome::Ok);
             let samples_us: Vec<u64> =
                 ok.map(|probe| probe.record.ended_us.saturating_sub(probe.record.intended_us)).collect();
+            let errors = figures.judged.len() as u64 - samples_us.len() as u64;
+            let scenario = &mode.step.scenario.name;
+            let mut earlier = all.iter_mut();
+            // Of a scenario that is injected more than once it is one picture.
+            if let Some(earlier) = earlier
+                .find(|own: &&mut RouteSamples| own.scenario == *scenario && own.route == planned.route)
+            {
+                earlier.samples_us.extend(samples_us);
+                earlier.errors += errors;
+                continue;
+            }
             all.push(RouteSamples {
-                scenario: mode.step.scenario.name.clone(),
+                scenario: scenario.clone(),
                 route: planned.route.clone(),
                 start_ms: mode.hold_from_us.map_or(0, |from| from / 1000),
-                errors: figures.judged.len() as u64 - samples_us.len() as u64,
+                errors,
                 samples_us,
             });
         }

@@ -46,6 +46,7 @@ fn value_of(path: &Path) -> Value {
 fn shipped_files_fit_the_schemas_and_name_them() {
     for (folder, kind, schema) in [
         ("scenarios", FileKind::Scenario, "../schemas/scenario.schema.json"),
+        ("scenarios/extra", FileKind::Scenario, "../../schemas/scenario.schema.json"),
         ("scenarios/environments", FileKind::Environment, "../../schemas/environment.schema.json"),
     ] {
         let validator = jsonschema::validator_for(&input::schema(kind)).unwrap();
@@ -91,6 +92,7 @@ fn schemas_refuse_what_has_the_wrong_shape() {
         "yaml-surprises",
         "expected-from-broken-components",
         "list-only",
+        "injections",
     ] {
         let path = super::fail_file(&format!("{name}.yaml"));
         assert!(!scenario.is_valid(&value_of(&path)), "{name}");

@@ -17,10 +17,12 @@ fn full() -> Vec<(FileKind, Value)> {
             { "route": "coder", "rate": "8/s", "for": "12s" },
         ],
         "expect": {
-            "agent": { "served_by": "vllm-qwen", "within": "5s", "errors": 0, "lost_in_flight": 3 },
+            "agent": { "served_by": "vllm-qwen", "within": "5s", "errors": 0, "lost_in_flight": 3,
+                "first_token_within": "4s", "max_stall": "2s" },
             "coder": { "error": true, "within": "5s" },
         },
         "recover": { "agent": { "served_by": "cloud-kimi", "within": "60s" } },
+        "injections": 3,
     });
     let routes = json!({ "agent": { "model": "cloud-kimi", "fallbacks": ["cloud-minimax"] } });
     let embedded = json!({

@@ -15,6 +15,7 @@ mod modes;
 mod panic;
 mod place;
 mod probe;
+mod repeated;
 mod result;
 mod serve;
 mod signal;

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use harness::gateway::secret::Secret;
-use harness::journal::{Clock, Purpose};
+use harness::journal::{BrokenStream, Clock, Outcome, Purpose};
 use harness::probe::{Prober, Request};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use wiremock::matchers::method;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -105,4 +107,63 @@ async fn a_probe_asks_as_a_real_caller_does() {
         assert_eq!(body["metadata"]["probe_id"], "probe-1");
         assert!(body["messages"][0]["content"].as_str().expect("text").contains("[probe:probe-1]"));
     }
+}
+
+/// A gateway that gives these chunks of a stream, and then closes, or never says anything again.
+async fn streams(chunks: &'static [&'static str], closes: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a client");
+        let mut asked = [0; 4096];
+        let _ = stream.read(&mut asked).await;
+        let body: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+        stream.write_all(format!("{head}{body}").as_bytes()).await.expect("written");
+        if !closes {
+            std::future::pending::<()>().await;
+        }
+    });
+    url
+}
+
+const TOKEN: &str = r#"{"model":"m","choices":[{"delta":{"content":"hi"},"finish_reason":null}]}"#;
+const STOP: &str = r#"{"model":"m","choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+
+#[tokio::test]
+async fn what_a_client_got_of_a_stream_is_kept_however_it_ends() {
+    let asked = async |url: String| {
+        let prober = Prober::new(&url, Secret::new(KEY), Clock::starting_now()).expect("a client");
+        prober.send(&Request { timeout: Duration::from_millis(400), ..request(true) }).await
+    };
+    let broke = |tokens, finished, terminated, error_event| {
+        Some(BrokenStream { tokens, finished, terminated, error_event })
+    };
+    let whole = asked(streams(&[TOKEN, TOKEN, STOP, "[DONE]"], true).await).await;
+    assert_eq!((&whole.outcome, whole.broke), (&Outcome::Ok, None));
+    assert!(whole.longest_gap_us.is_some());
+
+    let cut = asked(streams(&[TOKEN, TOKEN], true).await).await;
+    assert_eq!(
+        (&cut.outcome, cut.broke),
+        (&Outcome::Error("truncated-stream".into()), broke(2, false, false, false))
+    );
+
+    let error = asked(streams(&[TOKEN, r#"{"error":{"message":"gone"}}"#, "[DONE]"], true).await).await;
+    assert_eq!(
+        (&error.outcome, error.broke),
+        (&Outcome::Error("error-event".into()), broke(1, false, true, true))
+    );
+
+    // The silence up to the end counts: nobody knows how long it would have been.
+    let hung = asked(streams(&[TOKEN], false).await).await;
+    assert_eq!(
+        (&hung.outcome, hung.broke),
+        (&Outcome::Error("client-timeout".into()), broke(1, false, false, false))
+    );
+    let began = hung.first_content_us.expect("a token");
+    assert_eq!(hung.longest_gap_us, Some(hung.ended_us - began));
+
+    let nothing = asked(streams(&[], false).await).await;
+    assert_eq!((nothing.longest_gap_us, nothing.broke), (None, broke(0, false, false, false)));
 }

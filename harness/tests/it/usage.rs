@@ -31,6 +31,7 @@ fn bad_usage_is_exit_2_with_words_on_stderr_only() {
         (&["report", "empty"], "journal.jsonl"),
         (&["report"], "reports/latest"),
         (&["list", "no-such-dir"], "no-such-dir"),
+        (&["compare", "no-such-dir", "another"], "no-such-dir"),
         (&["run", broken], "broken.yaml:3:1"),
         (&["check", broken], "did you mean"),
         (&["plan", broken], "traffic"),

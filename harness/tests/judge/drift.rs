@@ -130,8 +130,8 @@ fn what_several_modes_take_down_has_to_stay_up_in_none_of_them() {
     let first = lines.when(|event| matches!(event, Event::FaultIntended { .. }));
     let lines = away(&lines, "vllm", &PODS, first + 1000, None);
     expect_verdict(&lines.judge(), Verdict::Pass, "it is down in all three, by inheritance");
-    let outage =
-        lines.when(|event| matches!(event, Event::ScenarioStarted { scenario } if scenario == "full-outage"));
+    let outage = lines
+        .when(|event| matches!(event, Event::ScenarioStarted { scenario, .. } if scenario == "full-outage"));
     let early = away(&lines, "ollama", &PODS, outage - 4 * SECOND, None).judge();
     let verdict = |name: &str| scenario(&early, name).verdict;
     assert_eq!(

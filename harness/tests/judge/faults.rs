@@ -121,8 +121,9 @@ fn an_inherited_fault_needs_fresh_evidence() {
     assert_eq!((inherited.component.as_str(), inherited.inherited, inherited.held), ("vllm", true, true));
     assert_eq!((own.component.as_str(), own.inherited), ("cloud", false));
     assert!(inherited.effective_ms.unwrap().0 < own.effective_ms.unwrap().0, "its instants stay");
-    let started = lines
-        .when(|event| matches!(event, Event::ScenarioStarted { scenario } if scenario == "cloud-gpu-down"));
+    let started = lines.when(
+        |event| matches!(event, Event::ScenarioStarted { scenario, .. } if scenario == "cloud-gpu-down"),
+    );
     assert!(inherited.evidence.iter().any(|seen| seen.at_ms > started as f64 / 1000.0), "renewed");
 
     let stale = lines.clone().without(|event| {
@@ -147,7 +148,7 @@ fn restored(restored: bool) -> Event {
 fn a_mode_that_was_not_reached_says_why() {
     let lines = Story::of(&["normal", "cloud-down"]).tell();
     let at = lines
-        .when(|event| matches!(event, Event::ScenarioStarted { scenario } if scenario == "cloud-down"))
+        .when(|event| matches!(event, Event::ScenarioStarted { scenario, .. } if scenario == "cloud-down"))
         - 1;
     let last =
         vec![restored(true), Event::Interrupted { cause: "SIGTERM".into() }, ended(Ended::Interrupted)];

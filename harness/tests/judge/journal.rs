@@ -38,6 +38,8 @@ pub(crate) enum Part {
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
     pub(crate) scenario: String,
+    /// Which injection of it, where there is more than one.
+    pub(crate) injection: Option<u32>,
     pub(crate) route: String,
     pub(crate) part: Part,
     /// Seconds since the fault was surely in effect; since heal, in recovery.
@@ -197,7 +199,8 @@ impl Story {
 
     fn mode(&self, step: &Step, start: u64, lines: &mut Lines, world: &mut World) -> u64 {
         let scenario = step.scenario.name.clone();
-        lines.push(start, Event::ScenarioStarted { scenario: scenario.clone() });
+        let injection = step.injection;
+        lines.push(start, Event::ScenarioStarted { scenario: scenario.clone(), injection, phase_us: None });
         for component in &step.inherited {
             let (fault, _) = world.down[component];
             lines.push(start + 1, Event::FaultInherited { scenario: scenario.clone(), fault });
@@ -285,6 +288,7 @@ impl Story {
                 let counter = nth.entry(part as u8).or_insert(0);
                 let slot = Slot {
                     scenario: step.scenario.name.clone(),
+                    injection: step.injection,
                     route: route.route.clone(),
                     part,
                     seconds: (at as f64 - since as f64) / 1e6,
@@ -301,7 +305,7 @@ impl Story {
     fn probe(&self, step: &Step, route: &PlannedRoute, slot: &Slot, at: u64, number: u64) -> Told {
         let mut told = Told {
             record: ProbeRecord {
-                id: format!("{}-{}-{number}", slot.scenario, slot.route),
+                id: format!("{}.{}-{}-{number}", slot.scenario, slot.injection.unwrap_or(0), slot.route),
                 scenario: slot.scenario.clone(),
                 route: slot.route.clone(),
                 purpose: Purpose::Traffic,
@@ -318,6 +322,8 @@ impl Story {
                 outcome: Outcome::Ok,
                 claims: vec![],
                 detail: None,
+                longest_gap_us: None,
+                broke: None,
             },
             calls: vec![],
         };

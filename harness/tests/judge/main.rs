@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
+mod compare;
 mod counted;
 mod drift;
 mod evidence;
 mod failover;
 mod faults;
 mod imitation;
+mod injections;
 mod journal;
 mod laws;
 mod plan;
@@ -15,6 +17,7 @@ mod plan_laws;
 mod recovery;
 mod requirements;
 mod served;
+mod streams;
 mod turns;
 
 use harness::verdict::result::{RequirementVerdict, RouteResult, RunResult, ScenarioResult, Verdict};

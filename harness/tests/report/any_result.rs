@@ -67,10 +67,32 @@ prop_compose! {
                       in (ms(), option::of(ms()), option::of(ms()), option::of(ms()), ms()),
                   (steady_after_ms, first_expected_after_ms) in (option::of(bracket()), option::of(bracket())),
                   (injections, served, lost) in (count(), count(), count()),
-                  censored: bool, request_verdict in verdict(), service_verdict in verdict()) -> Failover {
+                  censored: bool, request_verdict in verdict(), service_verdict in verdict(),
+                  support in option::of(support().boxed())) -> Failover {
         Failover { limit_ms, injections, worst_ms, censored, worst_last_byte_ms, steady_after_ms,
             first_expected_after_ms, unavailable_gap_ms, unavailable_starts_ms,
-            in_flight: InFlight { served, lost }, request_verdict, service_verdict }
+            in_flight: InFlight { served, lost }, request_verdict, service_verdict, support }
+    }
+}
+
+prop_compose! {
+    fn support()(well in count(), (confidence_percent, at_least_percent) in (ms(), ms()),
+                 bounds in vec((any::<bool>(), count(), option::of(ms()), option::of(count())), 0..3)) -> Support {
+        let bound = |(is_worst, percent, at_most_ms, needed)| QuantileBound {
+            of: if is_worst { Measure::Worst } else { Measure::Steady }, percent, at_most_ms, needed,
+        };
+        Support { well, confidence_percent, at_least_percent, bounds: bounds.into_iter().map(bound).collect() }
+    }
+}
+
+prop_compose! {
+    fn event()(injection: u32, counts: bool, verdict in verdict(), reasons in texts(),
+               routes in vec((text(), count(), count(), option::of(failover()), option::of(failback())).boxed(), 0..2))
+        -> EventResult {
+        let routes = routes.into_iter().map(|(route, requests, ok, failover, failback)| EventRoute {
+            route, requests, ok, failover, failback,
+        });
+        EventResult { injection, counts, verdict, reasons, routes: routes.collect() }
     }
 }
 
@@ -132,10 +154,21 @@ prop_compose! {
                    in (quantiles().boxed(), quantiles().boxed(), option::of(quantiles().boxed()), option::of(quantiles().boxed())),
                failover in option::of(failover().boxed()), failback in option::of(failback().boxed()),
                worst in vec(worst_probe().boxed(), 0..3), turns in option::of(turns().boxed()),
+               streams in option::of(streams().boxed()),
                (conflicts, sources) in (vec(conflict().boxed(), 0..2), vec(standing().boxed(), 0..2))) -> RouteResult {
         RouteResult { route, model, expected, requests, ok, errors, planned, skipped, late, served_by,
             attribution_conflicts, conflicts, sources, latency_ms, ttft_ms, error_reply_ms, unjudged, failover, failback,
-            control_ms, worst, turns }
+            control_ms, worst, turns, streams }
+    }
+}
+
+prop_compose! {
+    fn streams()(numbers in prop::array::uniform4(count()), times in prop::array::uniform4(option::of(ms())),
+                 tokens_before_break in option::of((count(), count()))) -> Streams {
+        let [begun, broken, broken_with_error_event, broken_with_terminator] = numbers;
+        let [latest_first_token_ms, first_token_limit_ms, longest_stall_ms, stall_limit_ms] = times;
+        Streams { begun, latest_first_token_ms, first_token_limit_ms, longest_stall_ms, stall_limit_ms, broken,
+            tokens_before_break, broken_with_error_event, broken_with_terminator }
     }
 }
 
@@ -150,12 +183,13 @@ prop_compose! {
 
 prop_compose! {
     fn fault()((component, kind, injected_at) in (text(), text(), text()), inherited: bool, held: bool,
+               injection in option::of(any::<u32>()),
                injected_ms in bracket(), effective_ms in option::of(bracket()),
                healed_ms in option::of(bracket()), seen_as in option::of(text()),
                evidence in vec((ms(), text(), text()), 0..12)) -> FaultResult {
         let evidence =
             evidence.into_iter().map(|(at_ms, source, saw)| Evidence { at_ms, source, saw }).collect();
-        FaultResult { component, kind, inherited, injected_at, injected_ms, effective_ms, healed_ms, held,
+        FaultResult { component, kind, inherited, injection, injected_at, injected_ms, effective_ms, healed_ms, held,
             seen_as, evidence }
     }
 }
@@ -185,12 +219,13 @@ prop_compose! {
                   faults in vec(fault().boxed(), 0..2), routes in vec(route().boxed(), 0..3),
                   timeline in vec((ms(), text()), 0..3), findings in texts(),
                   counts in vec(log_count().boxed(), 0..2),
-                  upstream_counts in vec(upstream_count().boxed(), 0..2)) -> ScenarioResult {
+                  upstream_counts in vec(upstream_count().boxed(), 0..2),
+                  events in vec(event().boxed(), 0..2)) -> ScenarioResult {
         let requirements = requirements.into_iter()
             .map(|(id, verdict, detail)| ScenarioRequirement { id, verdict, detail }).collect();
         let timeline = timeline.into_iter().map(|(at_ms, what)| TimelineEntry { at_ms, what }).collect();
         ScenarioResult { name, title, verdict, reasons, requirements, faults, routes, timeline, findings, answered_by: None, counts,
-            upstream_counts }
+            upstream_counts, events }
     }
 }
 

@@ -213,6 +213,7 @@ fn scenario(name: &str, title: &str, requirements: &[(&str, &str)]) -> ScenarioR
         answered_by: None,
         counts: vec![],
         upstream_counts: vec![],
+        events: vec![],
     }
 }
 
@@ -318,7 +319,12 @@ fn cloud_gpu_down() -> ScenarioResult {
         fault("cloud", "blackhole", 100_000.0, false, None),
     ];
     let mut agent = route("agent", "cloud-kimi", "ollama-qwen", 40, (2_900.0, 4_100.0));
-    agent.failover = Some(Failover { injections: 20, ..failover(4_100.0, (3_400.0, 3_460.0)) });
+    agent.failover = Some(Failover {
+        injections: 20,
+        support: Some(support(20)),
+        ..failover(4_100.0, (3_400.0, 3_460.0))
+    });
+    mode.events = (1..=21).map(|number| event(number, &agent)).collect();
     mode.routes = vec![agent];
     mode.findings = vec!["the first answer of ollama-qwen took 1.2 s longer: it loaded its model".into()];
     mode
@@ -344,6 +350,7 @@ fn fault(component: &str, kind: &str, at_ms: f64, inherited: bool, healed: Optio
         component: component.into(),
         kind: kind.into(),
         inherited,
+        injection: None,
         injected_at: "2026-11-22T03:00:24Z".into(),
         injected_ms: Bracket(at_ms, Some(at_ms + 10.0)),
         effective_ms: Some(Bracket(at_ms + 10.0, Some(at_ms + 30.0))),
@@ -407,6 +414,7 @@ fn route(
         control_ms: None,
         worst: vec![],
         turns: None,
+        streams: None,
     }
 }
 
@@ -440,6 +448,43 @@ fn failover(worst_ms: f64, (lo, hi): (f64, f64)) -> Failover {
         in_flight: InFlight { served: 1, lost: 0 },
         request_verdict: Verdict::Pass,
         service_verdict: Verdict::Pass,
+        support: None,
+    }
+}
+
+/// What 20 injections show that all went well.
+fn support(well: u64) -> Support {
+    let bound = |of, percent, at_most_ms, needed| QuantileBound { of, percent, at_most_ms, needed };
+    Support {
+        well,
+        confidence_percent: 95.0,
+        at_least_percent: 86.0,
+        bounds: vec![
+            bound(Measure::Worst, 50, Some(3_900.0), None),
+            bound(Measure::Worst, 90, None, Some(29)),
+            bound(Measure::Worst, 99, None, Some(299)),
+            bound(Measure::Steady, 50, None, None),
+        ],
+    }
+}
+
+/// The third of them was void.
+fn event(injection: u32, route: &RouteResult) -> EventResult {
+    let counts = injection != 3;
+    let why = "no steady state before the fault: agent had 1 replies by cloud-kimi; 3 are needed";
+    let routes = vec![EventRoute {
+        route: route.route.clone(),
+        requests: if counts { 2 } else { 0 },
+        ok: if counts { 2 } else { 0 },
+        failover: counts.then(|| failover(3_000.0 + 55.0 * f64::from(injection), (3_400.0, 3_460.0))),
+        failback: None,
+    }];
+    EventResult {
+        injection,
+        counts,
+        verdict: if counts { Verdict::Pass } else { Verdict::Inconclusive },
+        reasons: if counts { vec![] } else { vec![why.into()] },
+        routes,
     }
 }
 

@@ -13,8 +13,9 @@ const NOT_OURS: [&str; 3] = ["target", "reports", ".git"];
 
 /// Module of the harness -> what else of the harness it may use; a path allows itself and what is inside it. Data
 /// goes one way, so nobody uses `cli`, and what is right of the journal never uses what is left of it to act.
-const EDGES: [(&str, &[&str]); 23] = [
+const EDGES: [(&str, &[&str]); 25] = [
     ("http", &[]),
+    ("statistics", &[]),
     ("units", &[]),
     ("input", &["units", "scenario", "environment"]),
     ("scenario", &["units", "input", "environment"]),
@@ -78,7 +79,8 @@ const EDGES: [(&str, &[&str]); 23] = [
     ("doctor", &["outlook", "environment", "cluster", "gateway", "journal", "migration", "verdict::result"]),
     ("attribution", &["journal"]),
     ("analysis", &["units", "journal", "plan", "scenario", "environment", "attribution", "verdict::result"]),
-    ("verdict", &["analysis", "journal", "outlook", "plan", "scenario"]),
+    ("verdict", &["analysis", "journal", "outlook", "plan", "scenario", "statistics"]),
+    ("compare", &["statistics", "verdict::result"]),
     ("report", &["verdict::result"]),
     (
         "cli",
@@ -89,6 +91,7 @@ const EDGES: [(&str, &[&str]); 23] = [
             "environment",
             "client",
             "cluster",
+            "compare",
             "doctor",
             "draft",
             "plan",

@@ -32,6 +32,8 @@ pub(super) struct View {
 struct Mode {
     step: Step,
     state: &'static str,
+    /// Which of its injections goes on, where it has several.
+    injection: Option<u32>,
     judged_from_us: Option<u64>,
     /// From here on the worst counts: when the mode's first fault was called, or when it was judged without one.
     worst_from_us: Option<u64>,
@@ -80,8 +82,9 @@ impl View {
         match &entry.event {
             Event::RunStarted(start) => self.start(start),
             Event::ProbeEnded(record) => return self.probe(record).into_iter().collect(),
-            Event::ScenarioStarted { scenario } => {
+            Event::ScenarioStarted { scenario, injection, .. } => {
                 self.current = self.modes.iter().position(|mode| mode.step.scenario.name == *scenario);
+                self.with_mode(scenario, |mode| mode.injection = *injection);
                 return self.state(scenario, "baseline");
             }
             Event::BaselineBroken { scenario, .. } => return self.state(scenario, "baseline broken"),
@@ -103,11 +106,14 @@ impl View {
         let mode = |step: &Step| Mode {
             step: step.clone(),
             state: "waiting",
+            injection: None,
             judged_from_us: None,
             worst_from_us: None,
             routes: step.routes.iter().map(|planned| (planned.route.clone(), Route::default())).collect(),
         };
-        self.modes = start.plan.steps.iter().map(mode).collect();
+        // Each injection is a step of its own, and all of a scenario have one line.
+        let first = |step: &&Step| step.injection.is_none_or(|number| number == 1);
+        self.modes = start.plan.steps.iter().filter(first).map(mode).collect();
         let names = start.environment.components.keys();
         self.parts = names.map(|name| (name.clone(), Part::default())).collect();
     }
@@ -119,8 +125,12 @@ impl View {
     }
 
     fn state(&mut self, scenario: &str, state: &'static str) -> Vec<String> {
-        self.with_mode(scenario, |mode| mode.state = state);
-        vec![format!("{scenario}: {state}")]
+        let mut words = state.to_owned();
+        self.with_mode(scenario, |mode| {
+            mode.state = state;
+            words = mode.numbered(state);
+        });
+        vec![format!("{scenario}: {words}")]
     }
 
     fn probe(&mut self, record: &ProbeRecord) -> Option<String> {
@@ -261,11 +271,11 @@ impl View {
     /// One line a mode, in the order of the plan.
     pub(super) fn modes(&self) -> impl Iterator<Item = (&str, String)> {
         self.modes.iter().map(|mode| {
-            let mut words = mode.state.to_owned();
+            let mut words = mode.numbered(mode.state);
             if let Some(from_us) = mode.judged_from_us.filter(|_| mode.state == "judging") {
                 let hold_us = mode.step.routes.iter().map(|planned| us(planned.hold)).max();
                 let gone_us = self.now_us.saturating_sub(from_us);
-                words = format!("judging, {} of {}", seconds(gone_us), seconds(hold_us.unwrap_or(0)));
+                words = format!("{words}, {} of {}", seconds(gone_us), seconds(hold_us.unwrap_or(0)));
             } else if mode.state == "measured" {
                 words = mode.summary();
             }
@@ -288,6 +298,13 @@ impl View {
 }
 
 impl Mode {
+    fn numbered(&self, state: &str) -> String {
+        match self.injection {
+            Some(number) => format!("{state}, injection {number} of {}", self.step.scenario.injections),
+            None => state.to_owned(),
+        }
+    }
+
     fn summary(&self) -> String {
         let (mut ok, mut errors, mut worst_us) = (0, 0, 0);
         for route in self.routes.values() {

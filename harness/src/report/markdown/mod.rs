@@ -4,6 +4,7 @@
 //! through [`super::escape`]; tables are made in one place, [`table`].
 
 mod balance;
+mod events;
 mod preflight;
 mod route;
 mod scenario;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use super::super::escape::markdown as text;
 use super::super::{figures, words};
+use super::events;
 use super::table::{Page, table};
 use crate::verdict::result::{
-    Bracket, Conflict, Failback, Failover, Hop, PhaseCounts, Quantiles, RouteResult, ScenarioResult,
-    SourceStanding, Turns, Verdict, WorstProbe,
+    Bracket, Conflict, Failback, Failover, FaultResult, Hop, PhaseCounts, Quantiles, RouteResult,
+    ScenarioResult, SourceStanding, Streams, Turns, Verdict, WorstProbe,
 };
 
 pub(super) fn write(page: &mut Page, scenario: &ScenarioResult, route: &RouteResult) {
@@ -15,11 +16,14 @@ pub(super) fn write(page: &mut Page, scenario: &ScenarioResult, route: &RouteRes
     page.paragraph(counts(route));
     sources(page, route);
     percentiles(page, route);
+    if let Some(streams) = &route.streams {
+        self::streams(page, streams);
+    }
     if let Some(turns) = &route.turns {
         self::turns(page, route, turns);
     }
     if let Some(failover) = &route.failover {
-        self::failover(page, route, failover);
+        self::failover(page, scenario, route, failover);
     }
     if let Some(failback) = &route.failback {
         self::failback(page, route, failback);
@@ -114,6 +118,29 @@ fn percentiles(page: &mut Page, route: &RouteResult) {
     }
 }
 
+/// What clients got of streams.
+fn streams(page: &mut Page, streams: &Streams) {
+    let of =
+        |limit: Option<f64>| limit.map(|ms| format!(" (limit {})", figures::limit(ms))).unwrap_or_default();
+    let took = |ms: Option<f64>| ms.map_or_else(|| "not known".to_owned(), figures::duration);
+    let mut said = format!(
+        "**Streams**: {} gave a token. Latest first token of a judged one: {}{}. Longest time without a further token: {}{}.",
+        streams.begun,
+        took(streams.latest_first_token_ms),
+        of(streams.first_token_limit_ms),
+        took(streams.longest_stall_ms),
+        of(streams.stall_limit_ms)
+    );
+    if let Some((fewest, most)) = streams.tokens_before_break {
+        said.push_str(&format!(
+            " {} began and broke off, after {fewest} to {most} chunks with a token: {} with an error event, {} with a \
+             terminator all the same.",
+            streams.broken, streams.broken_with_error_event, streams.broken_with_terminator
+        ));
+    }
+    page.paragraph(said);
+}
+
 /// The person's time beside the gateway's, and the requests that one turn became.
 fn turns(page: &mut Page, route: &RouteResult, turns: &Turns) {
     let way = match turns.via.as_str() {
@@ -164,7 +191,7 @@ fn quantile_row(name: &str, q: &Quantiles) -> [String; 8] {
     ]
 }
 
-fn failover(page: &mut Page, route: &RouteResult, failover: &Failover) {
+fn failover(page: &mut Page, scenario: &ScenarioResult, route: &RouteResult, failover: &Failover) {
     let limit = figures::limit(failover.limit_ms);
     let error = route.expected.as_deref() == Some("error");
     let reply = if error { "error reply" } else { "answer" };
@@ -208,23 +235,19 @@ fn failover(page: &mut Page, route: &RouteResult, failover: &Failover) {
             "Of a wait, the model's own time (median of the control probes)",
             figures::duration(own),
         ));
+        if let Some(worst) = failover.worst_ms.filter(|_| !failover.censored) {
+            let cost = figures::duration((worst - own).max(0.0));
+            rows.push(row("Of the longest wait, what the failover cost beyond that", cost));
+        }
     }
-    rows.push(row("How often the fault was injected", injections(failover)));
+    let widths =
+        scenario.faults.iter().filter(|fault| !fault.inherited).filter_map(FaultResult::effect_width_ms);
+    if let Some(width) = widths.max_by(f64::total_cmp) {
+        rows.push(row("When the fault began is known to within", figures::duration(width)));
+    }
+    rows.push(row("How often the fault was injected", events::injections(failover)));
     page.block(&table(["Failover", "Figure", "Verdict"], &rows));
-}
-
-/// How many independent injections stand behind the figures, and what they support.
-fn injections(failover: &Failover) -> String {
-    let n = failover.injections;
-    let well = failover.request_verdict == Verdict::Pass && failover.service_verdict == Verdict::Pass;
-    match n {
-        1 => "once: shows that it can happen so, not how often".to_owned(),
-        _ if n > 1 && well => format!(
-            "{n} times, all well: at 95 % confidence at least {} % of such outages go well",
-            figures::supported_percent(n)
-        ),
-        _ => format!("{n} times; the figures are those of the worst"),
-    }
+    events::bounds(page, route, failover);
 }
 
 fn failback(page: &mut Page, route: &RouteResult, failback: &Failback) {

@@ -2,14 +2,16 @@
 
 use super::super::escape::{markdown as text, plain};
 use super::super::{figures, words};
-use super::route;
 use super::table::{Page, table};
+use super::{events, route};
 use crate::verdict::result::{
     CountStanding, Evidence, FaultResult, LogCount, ScenarioResult, TimelineEntry, UpstreamCount, Verdict,
 };
 
 /// Observations of one fault that the report shows; the rest stays in `result.json`.
 const EVIDENCE_SHOWN: usize = 8;
+/// Lines of the story that the report shows.
+const STORY_SHOWN: usize = 80;
 
 pub(super) fn write(page: &mut Page, scenario: &ScenarioResult) {
     page.heading(2, format!("Mode {}: {}", text(&scenario.name), words::loud(scenario.verdict)));
@@ -28,6 +30,7 @@ pub(super) fn write(page: &mut Page, scenario: &ScenarioResult) {
             format!("{} {}: {}", text(&r.id), words::requirement_verdict(r.verdict), text(&r.detail))
         }));
     }
+    events::write(page, scenario);
     faults(page, &scenario.faults);
     for route in &scenario.routes {
         route::write(page, scenario, route);
@@ -77,7 +80,8 @@ fn faults(page: &mut Page, faults: &[FaultResult]) {
         &rows,
     ));
     page.paragraph("Times count from the start of the run.");
-    for fault in faults {
+    // Of many injections what was seen is in the story, and all of it in `result.json`.
+    for fault in faults.iter().filter(|fault| fault.injection.is_none_or(|number| number == 1)) {
         evidence(page, fault);
     }
 }
@@ -146,7 +150,8 @@ fn standing(standing: CountStanding) -> &'static str {
 fn fault_kind(fault: &FaultResult) -> String {
     let meaning = words::fault_kind(&fault.kind).map_or(String::new(), |m| format!(" ({m})"));
     let since = if fault.inherited { ", carried over from the mode before" } else { "" };
-    format!("{}{meaning}{since}", text(&fault.kind))
+    let number = fault.injection.map(|number| format!(", injection {number}")).unwrap_or_default();
+    format!("{}{meaning}{since}{number}", text(&fault.kind))
 }
 
 fn evidence(page: &mut Page, fault: &FaultResult) {
@@ -170,6 +175,11 @@ fn story(page: &mut Page, timeline: &[TimelineEntry]) {
         return;
     }
     page.heading(3, "What happened, in time order");
-    let rows: Vec<_> = timeline.iter().map(|e| [figures::instant(e.at_ms), text(&e.what)]).collect();
+    let told = timeline.iter().take(STORY_SHOWN);
+    let rows: Vec<_> = told.map(|e| [figures::instant(e.at_ms), text(&e.what)]).collect();
     page.block(&table(["Since the start of the run", "What"], &rows));
+    let hidden = timeline.len().saturating_sub(STORY_SHOWN);
+    if hidden > 0 {
+        page.paragraph(format!("{} more in `result.json`.", figures::counted(hidden, "line")));
+    }
 }
