@@ -13,7 +13,7 @@ const NOT_OURS: [&str; 3] = ["target", "reports", ".git"];
 
 /// Module of the harness -> what else of the harness it may use; a path allows itself and what is inside it. Data
 /// goes one way, so nobody uses `cli`, and what is right of the journal never uses what is left of it to act.
-const EDGES: [(&str, &[&str]); 23] = [
+const EDGES: [(&str, &[&str]); 24] = [
     ("http", &[]),
     ("units", &[]),
     ("input", &["units", "scenario", "environment"]),
@@ -95,8 +95,26 @@ const EDGES: [(&str, &[&str]); 23] = [
             "restore",
             "run",
             "attribution",
+            "bench",
             "verdict",
             "report",
+        ],
+    ),
+    // Measures what the harness measures with.
+    (
+        "bench",
+        &[
+            "units",
+            "environment",
+            "scenario",
+            "plan",
+            "journal",
+            "gateway::secret",
+            "http",
+            "probe",
+            "witness",
+            "analysis",
+            "verdict",
         ],
     ),
 ];
