@@ -180,7 +180,11 @@ pub(super) fn verdicts(row: &str, what: &str, all: &[Scored]) -> Vec<Row> {
         line(&|one| one.service),
         line(&|one| one.request),
         wrong.len(),
-        wrong.first().map(|first| format!(" (the first: {first})")).unwrap_or_default()
+        if wrong.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", wrong[..wrong.len().min(super::score::WRONG_SHOWN)].join("; "))
+        }
     );
     let mut rows = vec![Row::new(row, what, value, "none wrong", Some(wrong.is_empty()))];
     if row == "B2" {

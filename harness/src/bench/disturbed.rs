@@ -34,11 +34,11 @@ pub(super) async fn rows(size: Size) -> Result<Vec<Row>, BenchError> {
         Size::Full(events) => events / 10,
     };
     let mut rows = Vec::new();
-    let frozen = many(count, true).await?;
+    let frozen = many(size, count, true).await?;
     rows.extend(verdicts("B3", "client stopped for 1 s", &frozen));
     let burners = (0..BURNERS).map(|_| async { in_part("burn", "", None).await });
     let burners = join_all(burners).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let stressed = many(count, false).await;
+    let stressed = many(size, count, false).await;
     for mut burner in burners {
         let _gone = burner.kill().await;
     }
@@ -49,21 +49,23 @@ pub(super) async fn rows(size: Size) -> Result<Vec<Row>, BenchError> {
 }
 
 /// So many outages, some at a time, each in a process of its own.
-async fn many(count: usize, freezes: bool) -> Result<Vec<Scored>, BenchError> {
+async fn many(size: Size, count: usize, freezes: bool) -> Result<Vec<Scored>, BenchError> {
     let mut all = Vec::new();
     let numbers: Vec<usize> = (0..count).collect();
     for batch in numbers.chunks(10) {
-        let batch = join_all(batch.iter().map(|index| one(*index, freezes))).await;
+        let batch = join_all(batch.iter().map(|index| one(size, *index, freezes))).await;
         all.extend(batch.into_iter().collect::<Result<Vec<_>, _>>()?);
     }
     Ok(all)
 }
 
-async fn one(index: usize, freezes: bool) -> Result<Scored, BenchError> {
+async fn one(size: Size, index: usize, freezes: bool) -> Result<Scored, BenchError> {
     let shapes = [Shape::Fast503, Shape::HangRelease, Shape::Refuse, Shape::Swallow];
+    // Near the limit, where there is time for it.
+    let outages_ms = if size == Size::Quick { [1000, 500, 1500, 700] } else { [4500, 1000, 5500, 4900] };
     let given = Given {
         shape: shapes[index % shapes.len()],
-        outage_ms: [4500, 1000, 5500, 4900][(index + index / 4) % 4],
+        outage_ms: outages_ms[(index + index / 4) % 4],
         cadence_ms: 50,
         phase: (index % 7) as f64 / 7.0,
     };

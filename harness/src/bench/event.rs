@@ -152,6 +152,13 @@ impl Mode<'_> {
         })?;
         tokio::time::sleep(LEAD + self.spec.cadence.mul_f64(self.spec.phase)).await;
         let abandon = CancellationToken::new();
+        if self.spec.without == Without::Probes {
+            traffic.pause();
+            // What was sent just before is answered while all is well.
+            let sent_until_us = self.clock.now_us();
+            let ended = traffic.live();
+            let _in_time = tokio::time::timeout(TIMEOUT, wait_for_all(ended, sent_until_us)).await;
+        }
         if self.spec.without == Without::Baseline {
             let saw = "none of it is good".to_owned();
             written.append(Event::BaselineBroken { scenario: scenario.clone(), saw });
@@ -202,9 +209,6 @@ impl Mode<'_> {
         let seen_us = witness.observed().borrow().down_since_us;
         let from_us = seen_us.unwrap_or_else(|| self.clock.now_us());
         self.written.append(Event::HoldStarted { scenario: SCENARIO.to_owned(), from_us });
-        if self.spec.without == Without::Probes {
-            traffic.pause();
-        }
         if self.spec.without == Without::End {
             tokio::time::sleep(self.spec.outage / 2).await;
             return;
@@ -216,6 +220,10 @@ impl Mode<'_> {
         let ended = live.wait_for(|live| live.all_ended_up_to(until_us));
         let _in_time = tokio::time::timeout(TIMEOUT + Duration::from_secs(5), ended).await;
     }
+}
+
+async fn wait_for_all(mut live: tokio::sync::watch::Receiver<crate::probe::Live>, until_us: u64) {
+    let _stopped = live.wait_for(|live| live.all_ended_up_to(until_us)).await;
 }
 
 fn begin(written: &Journal, environment: Environment, plan: Plan) {

@@ -13,6 +13,9 @@ use crate::verdict::result::Verdict;
 /// A request needs so long to the server: sent before a change, it may meet what comes after.
 pub(super) const ON_ITS_WAY_US: u64 = 2_000;
 
+/// Several wrong ones are shown, so that what they have in common shows, too.
+pub(super) const WRONG_SHOWN: usize = 3;
+
 /// One outage as it was measured, and as it was.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Scored {
@@ -64,8 +67,13 @@ pub(super) fn score(measured: &Measured) -> Result<Scored, BenchError> {
     let down = measured.happened.down;
     let after =
         |at: (u64, u64)| down.map(|down| (ms(at.0.saturating_sub(down.1)), ms(at.1.saturating_sub(down.0))));
+    // What lasts for less than the time between two probes may not be seen by any.
+    let shortest_us = spans.iter().map(|span| span.1.0.saturating_sub(span.0.1)).min().unwrap_or(u64::MAX);
+    let is_unseen =
+        measured.spec.shape == Shape::Flap && u128::from(shortest_us) < measured.spec.cadence.as_micros();
     let steady_truth = match (measured.spec.shape, spans.last()) {
         (Shape::NeverRecovers, _) => None,
+        _ if is_unseen => None,
         (_, Some(last)) => after(last.1),
         (_, None) => down.and_then(after),
     };
@@ -116,8 +124,8 @@ fn bad_spans(measured: &Measured) -> Vec<Edges> {
         Shape::NeverRecovers => vec![(*first, (u64::MAX, u64::MAX))],
         // Who is answered within the limit is good, however long it hung.
         Shape::HangRelease => {
-            let end = (last.0.saturating_sub(limit_us), last.1.saturating_sub(limit_us));
-            if end.0 > first.1 { vec![(*first, end)] } else { Vec::new() }
+            let end = (last.0.saturating_sub(limit_us), last.1.saturating_sub(limit_us) + ON_ITS_WAY_US);
+            if end.1 > first.0 { vec![(*first, end)] } else { Vec::new() }
         }
         Shape::Flap => steps.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect(),
         _ if steps.len() == script.len() => vec![(*first, *last)],
