@@ -55,7 +55,7 @@ pub enum BenchError {
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// Under a minute.
+    /// Little of everything.
     Quick,
     /// So many outages.
     Full(usize),

@@ -287,7 +287,7 @@ pub struct GateArguments {
 /// `harness bench`.
 #[derive(Debug, Args)]
 pub struct BenchArguments {
-    /// Little of everything, in under a minute.
+    /// Little of everything.
     #[arg(long, conflicts_with_all = ["events", "job"])]
     pub quick: bool,
     /// How many outages.
