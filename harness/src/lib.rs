@@ -6,6 +6,7 @@
 
 pub mod analysis;
 pub mod attribution;
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod cluster;

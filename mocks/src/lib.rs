@@ -14,5 +14,6 @@ pub mod record;
 mod serve;
 pub mod telegram;
 pub mod time;
+pub mod truth;
 pub mod upstream;
 pub mod world;

@@ -28,7 +28,8 @@ pub struct FailoverFigures {
     pub worst_us: Option<u64>,
     /// Worst time to the last byte, likewise.
     pub worst_last_byte_us: Option<u64>,
-    /// Effective to the start of the steady run, in milliseconds [lo, hi].
+    /// Effective to the moment from which replies were steady, in milliseconds: [the last probe that was not good, the
+    /// first of the steady run]. What began between those two nobody has seen.
     pub steady_after_ms: Option<(f64, f64)>,
     /// The same, if all that is unsure were good: the earliest that the evidence allows.
     pub steady_at_best_after_ms: Option<(f64, f64)>,
@@ -149,8 +150,12 @@ pub(super) fn failover(around: &Around) -> FailoverFigures {
     let bad_after_limit = |(probe, goodness): &(&Probe, Goodness)| {
         *goodness == Goodness::Bad && probe.record.intended_us > hi.saturating_add(limit_us)
     };
-    let judged_bad =
-        around.judged.iter().filter(|probe| goodness(probe, &[wanted], limit_us) == Goodness::Bad);
+    // Also those that started while the fault took effect: they have met it, or were good.
+    let started = around.in_flight.iter().filter(|probe| probe.record.intended_us >= around.effective.0);
+    let started_bad = started
+        .map(|probe| goodness(probe, &[wanted, around.before], limit_us))
+        .chain(around.judged.iter().map(|probe| goodness(probe, &[wanted], limit_us)))
+        .filter(|goodness| *goodness == Goodness::Bad);
     let served = with_content.iter().filter(|probe| probe.record.outcome == Outcome::Ok).count() as u64;
     FailoverFigures {
         limit_us,
@@ -159,13 +164,15 @@ pub(super) fn failover(around: &Around) -> FailoverFigures {
             answered_after_us(probe, error_expected)
                 .map(|_| probe.record.ended_us.saturating_sub(probe.record.intended_us))
         }),
-        steady_after_ms: steady_after(around, |probe| goodness(probe, &[wanted], limit_us) == Goodness::Good),
-        steady_at_best_after_ms: steady_after(around, |probe| {
-            goodness(probe, &[wanted], limit_us) != Goodness::Bad
+        steady_after_ms: steady_after(around, |probe, answers| {
+            goodness(probe, answers, limit_us) == Goodness::Good
+        }),
+        steady_at_best_after_ms: steady_after(around, |probe, answers| {
+            goodness(probe, answers, limit_us) != Goodness::Bad
         }),
         first_expected_after_ms: first_expected(around, wanted).map(|at| after_ms(at, around.effective)),
         gap_ms: gap(around, wanted, limit_us),
-        bad_starts_ms: judged_bad.count() as f64 * ms(around.interval_us),
+        bad_starts_ms: started_bad.count() as f64 * ms(around.interval_us),
         in_flight_served: served,
         in_flight_lost: with_content.len() as u64 - served,
         bad: count(Goodness::Bad),
@@ -175,11 +182,23 @@ pub(super) fn failover(around: &Around) -> FailoverFigures {
     }
 }
 
-/// Effective to the start of the first run of good probes that is never broken until heal, if it is long
-/// enough.
-fn steady_after(around: &Around, good: impl Fn(&Probe) -> bool) -> Option<(f64, f64)> {
+/// Effective to the moment from which all probes are good until heal, if they are for long enough: not before the last
+/// that was not good should have started, and not after the first that was good was sent.
+fn steady_after(around: &Around, good: impl Fn(&Probe, &[Option<&str>]) -> bool) -> Option<(f64, f64)> {
+    let wanted = expected(around.expectation);
     let after: Vec<&Probe> = around.judged.iter().chain(&around.drain).copied().collect();
-    steady_run(&after, good).map(|start| after_ms(start, around.effective))
+    let broken = after.iter().rposition(|probe| !good(probe, &[wanted]));
+    let run = &after[broken.map_or(0, |place| place + 1)..];
+    long_enough(run)?;
+    let sent_us = run.first()?.record.sent_us;
+    let before = match broken {
+        Some(place) => Some(after[place]),
+        // One that was sent while the fault took effect may have met it.
+        None => around.in_flight.iter().copied().rfind(|probe| !good(probe, &[wanted, around.before])),
+    };
+    let (effective_lo, effective_hi) = around.effective;
+    let not_before_us = before.map_or(effective_lo, |probe| probe.record.intended_us);
+    Some((ms(not_before_us.saturating_sub(effective_hi)), ms(sent_us.saturating_sub(effective_lo))))
 }
 
 /// Start of the unbroken run of good probes at the end, if it has the length that "steady" asks for.

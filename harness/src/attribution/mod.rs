@@ -14,8 +14,8 @@ mod journals;
 pub mod ollama_log;
 mod reconcile;
 mod transcript;
-pub mod window;
 pub mod uvicorn_log;
+pub mod window;
 
 #[cfg(test)]
 mod tests;

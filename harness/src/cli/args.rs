@@ -72,6 +72,8 @@ pub enum Command {
     Mock(MockArguments),
     /// Stand between a gateway and an endpoint, pass bytes on, and hold the faults that runs ask for, each until its end.
     Gate(GateArguments),
+    /// Measure the harness itself: outages of known length, its limits, and other tools beside it.
+    Bench(BenchArguments),
     /// Print a JSON Schema.
     Schema {
         /// Of which file.
@@ -83,6 +85,18 @@ pub enum Command {
         /// For which shell.
         #[arg(value_enum)]
         shell: clap_complete::Shell,
+    },
+    /// A part of the bench, as a process of its own.
+    #[command(hide = true)]
+    BenchPart {
+        /// On which core.
+        #[arg(long)]
+        cpu: Option<usize>,
+        /// Which.
+        part: String,
+        /// What it is given.
+        #[arg(default_value = "")]
+        given: String,
     },
     /// Run a command that must not outlive its parent.
     #[command(hide = true)]
@@ -284,6 +298,26 @@ pub struct GateArguments {
     /// The longest time that a fault may be asked for.
     #[arg(long, value_name = "D", default_value = "24h")]
     pub max_hold: Period,
+}
+
+/// `harness bench`.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// Little of everything.
+    #[arg(long, conflicts_with_all = ["events", "job"])]
+    pub quick: bool,
+    /// How many outages.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub events: usize,
+    /// Only these rows, e.g. `--row B1 --row B5` [default: all].
+    #[arg(long, value_name = "ROW", value_parser = clap::builder::PossibleValuesParser::new(crate::bench::ROWS), conflicts_with = "job")]
+    pub row: Vec<String>,
+    /// Write the table here, too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Measure nothing: say how long a run took beside what its scenario files demand.
+    #[arg(long, value_name = "RUN_DIR")]
+    pub job: Option<PathBuf>,
 }
 
 fn host_and_port(text: &str) -> Result<String, String> {

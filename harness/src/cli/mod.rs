@@ -1,6 +1,7 @@
 //! The command line: arguments in, library calls, exit codes out. Data goes to stdout, all else to stderr.
 
 mod args;
+mod bench;
 mod check;
 mod compare;
 mod doctor;
@@ -57,6 +58,8 @@ fn dispatch(arguments: Arguments) -> ExitStatus {
         Command::List(list) => list::list(&list),
         Command::Mock(mock) => mock::mock(&mock),
         Command::Gate(gate) => gate::gate(gate),
+        Command::Bench(bench) => bench::bench(&bench),
+        Command::BenchPart { cpu, part, given } => bench::part(&part, cpu, &given),
         Command::Schema { of } => {
             let schema = match of {
                 args::SchemaOf::Scenario => crate::input::schema(crate::input::FileKind::Scenario),

@@ -1,7 +1,7 @@
 //! The traffic of one mode: ticks of the pacer become probes, and every probe becomes a journal entry.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
@@ -35,6 +35,8 @@ pub struct TrafficOptions {
     pub prompt_tokens: Vec<u64>,
     /// First intended start of each route, in microseconds of the run's clock.
     pub first_us: Vec<u64>,
+    /// Only on kept-alive connections, whatever the routes say.
+    pub always_kept: bool,
 }
 
 /// One probe as the run itself sees it while it goes on; the analysis does not use this.
@@ -94,7 +96,8 @@ impl Traffic {
         let (sender, live) = watch::channel(Live { probes: routes.collect() });
         let (probes, cut) = (TaskTracker::new(), CancellationToken::new());
         let paused = Arc::new(AtomicBool::new(false));
-        let source = Arc::new(Source { options, live: sender, paused: Arc::clone(&paused) });
+        let open = options.routes.iter().map(|_| AtomicUsize::new(0)).collect();
+        let source = Arc::new(Source { options, live: sender, paused: Arc::clone(&paused), open });
         let (tracker, token) = (probes.clone(), cut.clone());
         let spawner = tokio::spawn(async move {
             while let Some(tick) = ticks.recv().await {
@@ -155,6 +158,8 @@ struct Source {
     options: TrafficOptions,
     live: watch::Sender<Live>,
     paused: Arc<AtomicBool>,
+    /// Probes in flight, by route: counted, since looking through all of them takes longer than a fast schedule has.
+    open: Vec<AtomicUsize>,
 }
 
 impl Source {
@@ -163,9 +168,7 @@ impl Source {
         // The open schedule needs room for everything that can be open at once; beyond that something is
         // wrong with the schedule itself, and the probe is skipped, visibly.
         let open_max = (planned.rate.per_second() * planned.timeout.0.as_secs_f64()).ceil() as usize + 16;
-        let open = self.live.borrow().probes.get(&planned.route).map_or(0, |probes| {
-            probes.iter().rev().take(open_max + 1).filter(|probe| probe.ended.is_none()).count()
-        });
+        let open = self.open[tick.route].load(Ordering::Relaxed);
         let refused = if self.paused.load(Ordering::Relaxed) {
             Some("traffic is paused so that old connections drain".to_owned())
         } else if open > open_max {
@@ -185,6 +188,7 @@ impl Source {
             return;
         }
         let (streamed, fresh) = form_of(planned.stream, tick.index);
+        let fresh = fresh && !self.options.always_kept;
         let request = Request {
             id: probe_id(&self.options.scenario, self.options.injection, &planned.route, tick),
             scenario: self.options.scenario.clone(),
@@ -198,13 +202,15 @@ impl Source {
             intended_us: tick.intended_us,
         };
         let slot = self.open(&planned.route, tick.intended_us);
-        let (source, cut) = (Arc::clone(self), cut.clone());
+        self.open[tick.route].fetch_add(1, Ordering::Relaxed);
+        let (source, cut, route) = (Arc::clone(self), cut.clone(), tick.route);
         tracker.spawn(async move {
             let started_us = source.options.journal.clock().now_us();
             let record = tokio::select! {
                 record = source.options.prober.send(&request) => record,
                 () = cut.cancelled() => censored(&request, started_us, source.options.journal.clock().now_us()),
             };
+            source.open[route].fetch_sub(1, Ordering::Relaxed);
             source.close(&record, slot);
             source.options.journal.append(Event::ProbeEnded(Box::new(record)));
         });

@@ -361,6 +361,7 @@ impl Conductor {
             touches: step.routes.iter().map(|route| self.touches(&route.route)).collect(),
             prompt_tokens: step.routes.iter().map(|route| self.prompt_tokens(&route.route)).collect(),
             first_us: (0..step.routes.len()).map(offset).collect(),
+            always_kept: false,
         })
         .map_err(Cut::System)
     }

@@ -10,7 +10,7 @@ use crate::statistics::{Bound, CONFIDENCE, at_least, quantile_at_most};
 use super::result::{
     AnsweredBy, Bracket, EventResult, EventRoute, Failback, Failover, FaultResult, LogCount, Measure,
     QuantileBound, RequirementVerdict, RouteResult, ScenarioRequirement, ScenarioResult, Support,
-    TimelineEntry, Verdict,
+    TimelineEntry, UpstreamCount, Verdict,
 };
 use super::scenario::{Judged, chain, one, route_result};
 
@@ -55,6 +55,7 @@ pub(super) fn together(run: &RunFacts, modes: &[&Mode]) -> ScenarioResult {
         findings: findings(&events),
         answered_by: answered_by(&events),
         counts: counts(&events),
+        upstream_counts: upstream_counts(&events),
         events: events.iter().map(Event::result).collect(),
     }
 }
@@ -307,6 +308,26 @@ fn counts(events: &[Event]) -> Vec<LogCount> {
                 *to.entry(alias.clone()).or_default() += answers;
             }
         }
+        sum.trouble = sum.trouble.take().or_else(|| count.trouble.clone());
+    }
+    all
+}
+
+/// Each upstream's sum, which stands as the worst of its events does.
+fn upstream_counts(events: &[Event]) -> Vec<UpstreamCount> {
+    let mut all: Vec<UpstreamCount> = Vec::new();
+    for count in events.iter().flat_map(|event| &event.judged.result.upstream_counts) {
+        let is_same =
+            |sum: &&mut UpstreamCount| (&sum.component, &sum.source) == (&count.component, &count.source);
+        let Some(sum) = all.iter_mut().find(is_same) else {
+            all.push(count.clone());
+            continue;
+        };
+        sum.calls += count.calls;
+        sum.answered += count.answered;
+        sum.ours += count.ours;
+        sum.got += count.got;
+        sum.standing = sum.standing.max(count.standing);
         sum.trouble = sum.trouble.take().or_else(|| count.trouble.clone());
     }
     all

@@ -215,20 +215,20 @@ pub struct UpstreamCount {
     pub trouble: Option<String>,
 }
 
-/// How the answers that an upstream counted stand to those that clients got from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// How the answers that an upstream counted stand to those that clients got from it; the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CountStanding {
     /// It answered at least as often, and no oftener than we asked.
     Agrees,
     /// It answered oftener than we asked: others use it, or the gateway asks it again.
     Beyond,
-    /// All that it counted is known, and it answered less often: somebody else gave some of these replies.
-    Contradicts,
-    /// It shows fewer, and perhaps not all.
-    NotKnown,
     /// It shows nothing.
     Silent,
+    /// It shows fewer, and perhaps not all.
+    NotKnown,
+    /// All that it counted is known, and it answered less often: somebody else gave some of these replies.
+    Contradicts,
 }
 
 /// What one log of the gateway counted in a scenario, beside what clients got.

@@ -2,6 +2,7 @@
 //!
 //! Each test has a directory of its own; each process has a bound after which it is killed.
 
+mod bench;
 mod ceilings;
 mod child;
 mod drift;

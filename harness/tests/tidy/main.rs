@@ -13,7 +13,7 @@ const NOT_OURS: [&str; 3] = ["target", "reports", ".git"];
 
 /// Module of the harness -> what else of the harness it may use; a path allows itself and what is inside it. Data
 /// goes one way, so nobody uses `cli`, and what is right of the journal never uses what is left of it to act.
-const EDGES: [(&str, &[&str]); 25] = [
+const EDGES: [(&str, &[&str]); 26] = [
     ("http", &[]),
     ("statistics", &[]),
     ("units", &[]),
@@ -101,8 +101,26 @@ const EDGES: [(&str, &[&str]); 25] = [
             "restore",
             "run",
             "attribution",
+            "bench",
             "verdict",
             "report",
+        ],
+    ),
+    // Measures what the harness measures with.
+    (
+        "bench",
+        &[
+            "units",
+            "environment",
+            "scenario",
+            "plan",
+            "journal",
+            "gateway::secret",
+            "http",
+            "probe",
+            "witness",
+            "analysis",
+            "verdict",
         ],
     ),
 ];

@@ -5,5 +5,6 @@ mod control;
 mod gates;
 mod observe;
 mod telegram;
+mod truth;
 mod upstreams;
 mod world;
