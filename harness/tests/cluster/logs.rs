@@ -108,7 +108,7 @@ async fn a_backend_that_printed_fewer_answers_than_clients_got_from_it_contradic
     let stack = Stack::start(Staging::default()).await;
     let chats = AtomicU64::new(0);
     let is_printed = move |line: &str| {
-        !line.contains("POST /v1/chat/completions") || chats.fetch_add(1, Ordering::SeqCst) % 4 != 0
+        !line.contains("POST /v1/chat/completions") || !chats.fetch_add(1, Ordering::SeqCst).is_multiple_of(4)
     };
     stack.vllm_prints(is_printed);
     let ended = run(&stack, 3).await;
