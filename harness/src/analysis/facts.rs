@@ -646,10 +646,11 @@ fn not_kept_up(mode: &Mode, environment: &Environment, reach: &Reach, last_us: u
     lost
 }
 
-/// Faults of this component that are not gone yet.
+/// The newest fault of this component, if it is not gone yet: what is seen after it is not of an earlier one.
 fn open_faults<'a>(
     faults: &'a mut BTreeMap<u32, FaultFacts>,
     component: &'a str,
 ) -> impl Iterator<Item = &'a mut FaultFacts> {
-    faults.values_mut().filter(move |facts| facts.component == component && facts.healed.is_none())
+    let newest = faults.values_mut().rfind(|facts| facts.component == component);
+    newest.into_iter().filter(|facts| facts.healed.is_none())
 }

@@ -13,9 +13,9 @@ pub struct StreamFigures {
     pub begun: u64,
     /// Of the judged ones the latest first token, from its intended start.
     pub latest_first_us: Option<u64>,
-    /// Of the judged ones, those whose first token came later than the limit.
+    /// Of the judged ones, those whose first token came later than the limit, or that ended without one.
     pub late: u64,
-    /// The same, where only our own sending puts it over the limit.
+    /// The same, where only our own sending puts it over the limit, or the run was cut before it came.
     pub late_unsure: u64,
     /// The longest time in which one that had begun gave no further token.
     pub longest_stall_us: Option<u64>,
@@ -44,14 +44,21 @@ impl Figures<'_> {
                 (at.saturating_sub(probe.record.intended_us), at.saturating_sub(probe.record.sent_us))
             })
         };
+        // One without a token is infinitely late, however many errors are allowed; where a limit is asked for at all.
+        let is_bounded = first_limit < u64::MAX;
+        let without = |probe: &&Probe| is_bounded && probe.record.first_content_us.is_none();
+        let is_cut = |probe: &&Probe| matches!(probe.record.outcome, Outcome::Censored(_));
+        let never = judged().filter(without).filter(|probe| !is_cut(probe)).count();
+        let open = judged().filter(without).filter(is_cut).count();
         let stalls = || all.iter().filter_map(|probe| probe.record.longest_gap_us);
         StreamFigures {
             begun: all.iter().copied().filter(has_begun).count() as u64,
             latest_first_us: firsts().map(|(user, _)| user).max(),
-            late: firsts().filter(|(_, service)| *service > first_limit).count() as u64,
-            late_unsure: firsts()
+            late: (firsts().filter(|(_, service)| *service > first_limit).count() + never) as u64,
+            late_unsure: (firsts()
                 .filter(|(user, service)| *user > first_limit && *service <= first_limit)
-                .count() as u64,
+                .count()
+                + open) as u64,
             longest_stall_us: stalls().max(),
             stalled: stalls().filter(|stall| *stall > stall_limit).count() as u64,
             untold: all

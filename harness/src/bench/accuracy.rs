@@ -214,7 +214,8 @@ fn never_recovers(all: &[Scored]) -> Row {
         all.len()
     );
     let holds = failed == whole.len() && passed == 0 && accounted == all.len();
-    Row::new("B4", "never recovers", value, "all fail, planned = accounted", Some(holds))
+    let holds = (!whole.is_empty() && !cut.is_empty()).then_some(holds);
+    Row::new("B4", "never recovers", value, "all fail, planned = accounted", holds)
 }
 
 fn no_data(all: &[Scored], folder: &Path) -> Row {

@@ -31,7 +31,7 @@ struct Given {
 pub(super) async fn rows(size: Size) -> Result<Vec<Row>, BenchError> {
     let count = match size {
         Size::Quick => 4,
-        Size::Full(events) => events / 10,
+        Size::Full(events) => (events / 10).max(4),
     };
     let mut rows = Vec::new();
     let frozen = many(size, count, true).await?;

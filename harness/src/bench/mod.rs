@@ -152,9 +152,21 @@ fn burn() -> Result<(), BenchError> {
     Ok(())
 }
 
+/// The cores that this process may use: the first is the client's, the second, where there is one, the truth server's.
+fn allowed_cores() -> Vec<usize> {
+    let set = rustix::thread::sched_getaffinity(None);
+    set.map(|set| (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
+        .unwrap_or_default()
+}
+
+/// The core of the client, where the truth server has one of its own.
+fn first_core() -> Option<usize> {
+    allowed_cores().get(..2).map(|two| two[0])
+}
+
 /// The core of the truth server, where there is more than one.
 fn other_core() -> Option<usize> {
-    (cores() > 1).then_some(1)
+    allowed_cores().get(1).copied()
 }
 
 fn cores() -> usize {
@@ -197,9 +209,7 @@ impl Drop for Folder {
 async fn in_part(name: &str, given: &str, path: Option<&Path>) -> Result<tokio::process::Child, BenchError> {
     let mut command = tokio::process::Command::new(std::env::current_exe()?);
     command.arg("bench-part");
-    if name == "load" && cores() > 1 {
-        command.arg("--cpu=0");
-    }
+    command.args(first_core().filter(|_| name == "load").map(|cpu| format!("--cpu={cpu}")));
     command.arg(name).arg(given).kill_on_drop(true);
     command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
     if let Some(path) = path {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::load::{Given, figure, send};
 use super::table::Row;
 use super::truth::{Backend, Happened, TruthServer};
-use super::{BenchError, Size, cores, other_core};
+use super::{BenchError, Size, first_core, other_core};
 use crate::analysis::quantiles;
 
 /// Requests a second of the comparison.
@@ -208,11 +208,11 @@ async fn run(tool: &str, arguments: &[&str], within: Duration) -> Result<Option<
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    if cores() > 1
+    if let Some(core) = first_core()
         && let Some(pid) = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()))
     {
         let mut set = rustix::thread::CpuSet::new();
-        set.set(0);
+        set.set(core);
         rustix::thread::sched_setaffinity(Some(pid), &set).map_err(std::io::Error::from)?;
     }
     match tokio::time::timeout(within, child.wait_with_output()).await {

@@ -11,7 +11,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::BenchError;
 use crate::journal::Clock;
 
-type Listeners = Arc<Mutex<BTreeMap<u64, UnboundedSender<Told>>>>;
+/// `None` once the server tells nothing any more.
+type Listeners = Arc<Mutex<Option<BTreeMap<u64, UnboundedSender<Told>>>>>;
 
 /// A running truth server; ends with this.
 pub(super) struct TruthServer {
@@ -40,13 +41,15 @@ impl TruthServer {
         command.arg("bench-part").stdin(Stdio::piped()).stdout(Stdio::piped());
         command.args(cpu.map(|cpu| format!("--cpu={cpu}"))).arg("truth");
         let mut child = command.spawn()?;
-        let listeners = Listeners::default();
+        let listeners = Listeners::new(Mutex::new(Some(BTreeMap::new())));
         if let Some(lines) = child.stdout.take() {
             let listeners = Arc::clone(&listeners);
             std::thread::Builder::new().name("truth".into()).spawn(move || {
                 for line in BufReader::new(lines).lines().map_while(Result::ok) {
                     tell(&listeners, &line);
                 }
+                // Whoever waits for it hears that it is gone.
+                listeners.lock().unwrap_or_else(PoisonError::into_inner).take();
             })?;
         }
         let orders = Mutex::new(child.stdin.take());
@@ -67,7 +70,9 @@ impl TruthServer {
     pub(super) async fn open(&self, script: Script) -> Result<Backend<'_>, BenchError> {
         let id = self.next_id.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let (sender, mut told) = unbounded_channel();
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
+        if let Some(listeners) = &mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner) {
+            listeners.insert(id, sender);
+        }
         self.order(&Order::Open { id, script })?;
         match told.recv().await {
             Some(Told::Opened { port, component, .. }) => {
@@ -96,6 +101,7 @@ fn tell(listeners: &Listeners, line: &str) {
     | Told::Ended { id, .. }
     | Told::Failed { id, .. }) = &told;
     let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(listeners) = &mut *listeners else { return };
     let is_over = matches!(told, Told::Ended { .. } | Told::Failed { .. });
     let id = *id;
     if let Some(listener) = listeners.get(&id) {

@@ -31,6 +31,7 @@ pub use exit::ExitStatus;
 #[must_use]
 pub fn main() -> ExitCode {
     leave_no_core();
+    allow_descriptors();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -86,6 +87,15 @@ fn leave_no_core() {
     let limit = Rlimit { current: Some(0), ..getrlimit(core) };
     // Less than what is allowed is always allowed.
     let _ = setrlimit(core, limit);
+}
+
+/// A probe that hangs holds its connection: with the usual 1024 descriptors a long outage could use them up, and a connect
+/// that fails for that reason looks like one that the fault made fail.
+fn allow_descriptors() {
+    let files = Resource::Nofile;
+    let limit = getrlimit(files);
+    // As many as the system allows this process.
+    let _ = setrlimit(files, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn start_log(arguments: &Arguments) {

@@ -49,14 +49,14 @@ pub(super) fn together(run: &RunFacts, modes: &[&Mode]) -> ScenarioResult {
             reasons(&events, verdict, too_few.as_ref())
         },
         requirements: requirements(&shown, events.len(), too_few.as_ref()),
-        faults: events.iter().flat_map(Event::faults).collect(),
+        faults: shown.iter().flat_map(|event| event.faults()).collect(),
         routes: routes(run, &shown, counted.len()),
         timeline: events.iter().flat_map(Event::timeline).collect(),
         findings: findings(&events),
         answered_by: answered_by(&events),
         counts: counts(&events),
         upstream_counts: upstream_counts(&events),
-        events: events.iter().map(Event::result).collect(),
+        events: events.iter().map(|event| event.result(!counted.is_empty())).collect(),
     }
 }
 
@@ -80,7 +80,8 @@ impl Event<'_> {
         })
     }
 
-    fn result(&self) -> EventResult {
+    /// `others_count`: the scenario lists the faults of those, and not of one that is void.
+    fn result(&self, others_count: bool) -> EventResult {
         let ScenarioResult { verdict, reasons, routes, .. } = &self.judged.result;
         let route = |route: &RouteResult| EventRoute {
             route: route.route.clone(),
@@ -95,6 +96,7 @@ impl Event<'_> {
             verdict: *verdict,
             reasons: reasons.clone(),
             routes: routes.iter().map(route).collect(),
+            faults: if self.judged.is_void && others_count { self.faults().collect() } else { Vec::new() },
         }
     }
 

@@ -26,13 +26,13 @@ pub(super) fn check_streams(checks: &mut Checks, figures: &Figures) {
         let slowest = seconds(seen.latest_first_us);
         if seen.late > 0 {
             let text = format!(
-                "{route}: {} streams gave their first token only after {limit}, the last after {slowest}",
+                "{route}: {} streams gave their first token only after {limit}, or none; the last that came took {slowest}",
                 seen.late
             );
             checks.fail(&REQUIREMENTS, text);
         } else if seen.late_unsure > 0 {
             let text = format!(
-                "{route}: {} streams gave their first token after {limit}, but were sent late",
+                "{route}: {} streams gave their first token after {limit}, but were sent late, or were cut before it came",
                 seen.late_unsure
             );
             checks.open(&REQUIREMENTS, text);

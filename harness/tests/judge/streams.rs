@@ -55,6 +55,18 @@ fn a_late_first_token_fails_where_it_is_bounded() {
 }
 
 #[test]
+fn a_stream_that_never_gave_a_token_is_late_however_it_ended() {
+    let result = limited(|slot, told| {
+        if slot.part == Part::Judged && slot.nth == 5 {
+            told.failed("http-500");
+        }
+    });
+    expect_verdict(&result, Verdict::Fail, "no token at all");
+    let text = "1 streams gave their first token only after 2s, or none";
+    assert!(result.reasons.iter().any(|reason| reason.contains(text)), "{:?}", result.reasons);
+}
+
+#[test]
 fn a_long_stall_fails_also_in_the_middle_of_an_answer_when_the_fault_strikes() {
     for part in [Part::Judged, Part::InFlight] {
         let result = limited(move |slot, told| {

@@ -92,7 +92,7 @@ prop_compose! {
         let routes = routes.into_iter().map(|(route, requests, ok, failover, failback)| EventRoute {
             route, requests, ok, failover, failback,
         });
-        EventResult { injection, counts, verdict, reasons, routes: routes.collect() }
+        EventResult { injection, counts, verdict, reasons, routes: routes.collect(), faults: vec![] }
     }
 }
 

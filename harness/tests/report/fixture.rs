@@ -485,6 +485,7 @@ fn event(injection: u32, route: &RouteResult) -> EventResult {
         verdict: if counts { Verdict::Pass } else { Verdict::Inconclusive },
         reasons: if counts { vec![] } else { vec![why.into()] },
         routes,
+        faults: vec![],
     }
 }
 

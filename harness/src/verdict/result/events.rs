@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Failback, Failover, Verdict};
+use super::{Failback, Failover, FaultResult, Verdict};
 
 /// One injection of a scenario, from its baseline to its recovery.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +18,9 @@ pub struct EventResult {
     pub reasons: Vec<String>,
     /// Every route with traffic.
     pub routes: Vec<EventRoute>,
+    /// Its faults, where it is void and others count: the scenario lists those of the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<FaultResult>,
 }
 
 /// One route's figures in one injection.
